@@ -1,0 +1,63 @@
+"""The key/value cache: one object owns all of its state, and is passed explicitly."""
+
+import torch
+
+
+class KVCache:
+    """Keys and values of the tokens that B rows have seen; every row has its own length.
+
+    keys, values  (L, B, G, capacity, Dh)    columns at or beyond a row's length are garbage and are masked
+    lengths       (B,) int64                 tokens that each row holds; the next token of a row takes this position
+    width         int                        no row is longer: max(lengths) without asking the device
+
+    A call with T tokens writes them to columns lengths[b] .. lengths[b] + T - 1 of row b. Rows padded on the right are
+    fine: cut them back with `truncate` afterwards, and the padding will be overwritten.
+    """
+
+    def __init__(self, config, rows, capacity, device=None, dtype=None):
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, capacity, config.head_dim)
+        # zeros, not empty: softmax gives a masked column weight 0, and 0 * NaN of uninitialised memory is NaN
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.width = 0
+
+    def place(self, T):
+        """Where T new tokens go: positions (B, T), and the mask (B, 1, T, S) of what each may see, or None.
+
+        None (square causal, which lets the flash kernels run) only while the cache is empty.
+        """
+        capacity = self.keys.shape[3]
+        if self.width + T > capacity:
+            raise ValueError(f"the cache holds {capacity} tokens a row; {self.width} + {T} do not fit")
+        positions = self.lengths[:, None] + torch.arange(T, device=self.lengths.device)      # (B, T)
+        if self.width == 0:
+            return positions, None
+        columns = torch.arange(self.width + T, device=self.lengths.device)
+        return positions, (columns <= positions[:, :, None])[:, None]                        # (B, 1, T, S)
+
+    def append(self, layer, k, v):
+        """Write k, v (B, G, T, Dh) behind what each row holds; return all keys and values, (B, G, S, Dh) each."""
+        T = k.shape[2]
+        S = self.width + T
+        rows = torch.arange(k.shape[0], device=k.device)[:, None]
+        columns = self.lengths[:, None] + torch.arange(T, device=k.device)                   # (B, T)
+        for store, new in ((self.keys, k), (self.values, v)):
+            store[layer].transpose(1, 2)[rows, columns] = new.transpose(1, 2)                # (B, T, G, Dh)
+        return self.keys[layer, :, :, :S], self.values[layer, :, :, :S]
+
+    def advance(self, T):
+        self.lengths += T
+        self.width += T
+
+    def truncate(self, lengths):
+        """Forget what lies beyond lengths (B,): right padding, or everything after a shared prefix."""
+        self.lengths = torch.as_tensor(lengths, device=self.lengths.device)
+        self.width = int(self.lengths.max())
+
+    def select(self, rows):
+        """A new cache with these rows (int64, any length): repeat one for many samples, or drop the finished."""
+        new = object.__new__(KVCache)
+        new.keys, new.values = self.keys[:, rows], self.values[:, rows]
+        new.lengths, new.width = self.lengths[rows], self.width
+        return new

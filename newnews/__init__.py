@@ -1,0 +1,1 @@
+"""The study: news -> replay elements -> weight update -> answers -> report."""

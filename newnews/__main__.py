@@ -1,0 +1,76 @@
+"""python -m newnews {run, show, compare, check, world}: studies and tools. Each has its own --help."""
+
+import argparse
+import sys
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="python -m newnews", description=__doc__)
+    tools = parser.add_subparsers(dest="tool", required=True, metavar="TOOL")
+    run = tools.add_parser("run", help="run a study: write, train, ask, compare")
+    run.add_argument("config", help="YAML of the study (configs/demo.yaml)")
+    run.add_argument("--out", required=True, help="folder of the results; a second start goes on there")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key, e.g. news.split=dev")
+    show = tools.add_parser("show", help="one worked example, from a news item to training tokens")
+    show.add_argument("id", help="id of a news item, e.g. the first of data/pocket_news.yaml")
+    show.add_argument("--protocol", default="self_qa", help="naive, paraphrase, implication or self_qa, each also with "
+                      "_shadowed (default: %(default)s)", choices=[p + s for s in ("", "_shadowed") for p in
+                                                                   ("naive", "paraphrase", "implication", "self_qa")],
+                      metavar="NAME")
+    show.add_argument("--news", default="data/pocket_news.yaml", help="where the item is (default: %(default)s)")
+    show.add_argument("--model", default="data/pocket", help="the writer (default: %(default)s)")
+    show.add_argument("--n", type=int, default=2, help="draws (default: %(default)s)")
+    show.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    compare = tools.add_parser("compare", help="a model folder here and in transformers, layer by layer")
+    compare.add_argument("--model", required=True, help="model folder or hub id")
+    compare.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"), help="(default: %(default)s)")
+    check = tools.add_parser("check", help="check news files: schema, balance, what the options give away")
+    check.add_argument("news", help="YAML file or folder")
+    world = tools.add_parser("world", help="write news of the pocket world as YAML")
+    world.add_argument("--out", required=True, help="file to write")
+    world.add_argument("--split", default="dev", choices=("dev", "test"), help="(default: %(default)s)")
+    world.add_argument("--per-domain", type=int, default=3, help="news a domain (default: %(default)s)")
+    world.add_argument("--questions", type=int, default=10, help="questions a news item, at most (default: %(default)s)")
+    world.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    return parser.parse_args()
+
+
+def main(args):
+    if args.tool == "run":
+        from newnews.console import say
+        from newnews.experiment import Study, read_study
+        from newnews.report import draw, table
+        study = Study(read_study(args.config, args.set), args.out)
+        say(**study.about, study=args.config, news=len(study.news), protocols=", ".join(study.config["protocols"]), out=args.out)
+        summary = study.run()
+        print(table(summary))
+        try:
+            draw(summary, f"{args.out}/accuracy.png")
+            print(f"{args.out}/accuracy.png, {args.out}/summary.json")
+        except ImportError:
+            print(f"{args.out}/summary.json (no picture: matplotlib is missing, pip install -e '.[plots]')")
+    elif args.tool == "show":
+        from newnews.show import show
+        if args.n < 1:
+            raise ValueError(f"--n {args.n}: expected at least 1")
+        show(args.model, args.id, args.protocol, args.news, args.n, args.seed, sys.stdout.isatty())
+    elif args.tool == "compare":
+        from newnews.compare import compare
+        return 0 if compare(args.model, args.dtype) else 1
+    elif args.tool == "check":
+        from newnews.check import report
+        from newnews.news import read_news
+        text, fine = report(read_news(args.news))
+        print(text)
+        return 0 if fine else 1
+    else:
+        from newnews.news import write_news
+        from newnews.world import make_news
+        write_news(args.out, make_news(args.split, args.per_domain, args.seed, args.questions))
+
+
+if __name__ == "__main__":
+    arguments = arguments()
+    from newnews.console import user_errors
+    with user_errors():
+        sys.exit(main(arguments))
