@@ -1,41 +1,51 @@
-"""Let a model write: answer one chat message, or rehearse news into a replay file.
+r"""Let a model write: answer one chat message, or rehearse news into a replay file.
 
     python generate.py --model data/pocket --chat "In which country is Oslo?"
-    python generate.py --model data/pocket --news data/pocket_news.yaml --protocol self_qa --n 64 --out replay.jsonl
+    python generate.py --model data/pocket --news data/pocket_news.yaml --protocol self_qa --n 64 \
+    --out replay.jsonl
 
-With --chat only the completion goes to stdout. With --news every line of OUT is one training conversation; a killed run
-goes on from its last whole news item, and OUT.manifest.json says how it came to be.
+With --chat only the completion goes to stdout. With --news every line of OUT is one training conversation; a
+killed run goes on from its last whole news item, and OUT.manifest.json says how it came to be.
 """
 
 import argparse
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="model folder or hub id, e.g. data/pocket or Qwen/Qwen2.5-0.5B-Instruct")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True,
+                        help="model folder or hub id, e.g. data/pocket or Qwen/Qwen2.5-0.5B-Instruct")
     parser.add_argument("--adapter", help="PEFT folder of a LoRA adapter for that model (default: none)")
     task = parser.add_argument_group("what to write (one of the two)")
     task.add_argument("--chat", metavar="TEXT", help="answer this message")
     task.add_argument("--news", metavar="PATH", help="rehearse the news of this YAML file or folder")
     replay = parser.add_argument_group("with --news")
-    replay.add_argument("--protocol", default="self_qa", choices=("naive", "paraphrase", "implication", "self_qa"),
+    replay.add_argument("--protocol", default="self_qa",
+                        choices=("naive", "paraphrase", "implication", "self_qa"),
                         help="what to write about each news item (default: %(default)s)")
-    replay.add_argument("--n", type=int, default=64, help="draws a news item; repeats are dropped (default: %(default)s)")
+    replay.add_argument("--n", type=int, default=64,
+                        help="draws a news item; repeats are dropped (default: %(default)s)")
     replay.add_argument("--out", metavar="FILE", help="replay file to write, JSONL")
-    replay.add_argument("--prompts", metavar="YAML", help="what the writer is asked (default: the model folder's "
-                        "prompts.yaml, else configs/prompts/qwen.yaml)")
-    replay.add_argument("--shadowed", action="store_true", help="put the news before every conversation (shadowing)")
+    replay.add_argument("--prompts", metavar="YAML",
+                        help="what the writer is asked (default: the model folder's prompts.yaml, "
+                             "else configs/prompts/qwen.yaml)")
+    replay.add_argument("--shadowed", action="store_true",
+                        help="put the news before every conversation (shadowing)")
     sampling = parser.add_argument_group("sampling; with --news the prompts file sets temperature and length")
-    sampling.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely token (default: %(default)s)")
+    sampling.add_argument("--temperature", type=float, default=0.0,
+                          help="0 takes the most likely token (default: %(default)s)")
     sampling.add_argument("--top-k", type=int, default=0, help="0 = off (default: %(default)s)")
     sampling.add_argument("--top-p", type=float, default=1.0, help="1 = off (default: %(default)s)")
-    sampling.add_argument("--repetition-penalty", type=float, default=1.0, help="1 = off; generation_config.json is not "
-                          "followed, its penalty would punish the news's own names (default: %(default)s)")
+    sampling.add_argument("--repetition-penalty", type=float, default=1.0,
+                          help="1 = off; generation_config.json is not followed, its penalty would punish "
+                               "the news's own names (default: %(default)s)")
     sampling.add_argument("--max-new-tokens", type=int, default=64, help="(default: %(default)s)")
     sampling.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda if there (default: %(default)s)")
-    parser.add_argument("--dtype", default="auto", help="fp32, bf16 or auto: bf16 on CUDA and for weights stored so on a "
-                        "large model, else fp32 (default: %(default)s)")
+    parser.add_argument("--device", default="auto",
+                        help="cpu, cuda or auto: cuda if there (default: %(default)s)")
+    parser.add_argument("--dtype", default="auto",
+                        help="fp32, bf16 or auto: bf16 on CUDA, else fp32 (default: %(default)s)")
     args = parser.parse_args()
     if (args.chat is None) == (args.news is None):
         parser.error("give one of --chat and --news")
@@ -52,7 +62,8 @@ def main(args):
     from newnews.loading import load
 
     if args.chat is not None:
-        sampling = Sampling(args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.repetition_penalty, args.seed)
+        sampling = Sampling(args.max_new_tokens, args.temperature, args.top_k, args.top_p,
+                            args.repetition_penalty, args.seed)
         model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
         say(**about)
         prompt = chat.prompt([{"role": "user", "content": args.chat}])
@@ -67,14 +78,17 @@ def main(args):
     news = read_news(args.news)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
-    run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed, "writer": about["model"],
-           "writer_digest": about["digest"], "dtype": about["dtype"], "prompts": prompts.digest,
+    run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
+           "writer": about["model"], "writer_digest": about["digest"], "dtype": about["dtype"],
+           "prompts": prompts.digest,
            "news": digest([[item.id, item.statement] for item in news])}
     output = Rows(args.out, run)
-    say(**about, news=f"{len(news)} from {args.news}", protocol=args.protocol, draws=args.n, seed=args.seed, out=args.out)
+    say(**about, news=f"{len(news)} from {args.news}", protocol=args.protocol, draws=args.n, seed=args.seed,
+        out=args.out)
     write_replay(output, model, chat, prompts, news, args.protocol, args.n, args.seed, args.shadowed)
     print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
-          f" ({output.totals.get('repeated', 0)} repeats and {output.totals.get('unusable', 0)} unusable draws dropped)")
+          f" ({output.totals.get('repeated', 0)} repeats and"
+          f" {output.totals.get('unusable', 0)} unusable draws dropped)")
 
 
 if __name__ == "__main__":

@@ -10,31 +10,41 @@ import argparse
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="model folder or hub id to start from")
-    parser.add_argument("--data", required=True, help='JSONL, a {"messages": [{"role", "content"}, ...]} a line')
-    parser.add_argument("--out", required=True, help="folder to write: a PEFT adapter, or with --full a model")
+    parser.add_argument("--data", required=True,
+                        help='JSONL, a {"messages": [{"role", "content"}, ...]} a line')
+    parser.add_argument("--out", required=True,
+                        help="folder to write: a PEFT adapter, or with --full a model")
     what = parser.add_argument_group("what is trained")
     what.add_argument("--full", action="store_true", help="all weights (default: a LoRA adapter)")
     what.add_argument("--lora-rank", type=int, default=16, help="(default: %(default)s)")
-    what.add_argument("--lora-alpha", type=float, help="the update is scaled by alpha / rank (default: 2 * rank)")
+    what.add_argument("--lora-alpha", type=float,
+                      help="the update is scaled by alpha / rank (default: 2 * rank)")
     what.add_argument("--targets", default="q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",
                       help="projections that get an adapter, comma-separated (default: all seven)")
     how = parser.add_argument_group("how")
-    how.add_argument("--rate", type=float, help="peak learning rate (default, by parameters: LoRA 3e-3 below 30M, 4e-4 "
-                     "below 2B, 2e-4 below 20B, else 1e-4; --full a tenth of that, from 2B a twentieth)")
+    how.add_argument("--rate", type=float,
+                     help="peak learning rate (default, by parameters: LoRA 3e-3 below 30M, 4e-4 below 2B, "
+                          "2e-4 below 20B, else 1e-4; --full a tenth of that, from 2B a twentieth)")
     how.add_argument("--steps", type=int, help="optimizer steps (default: 4 epochs, at least 40)")
     how.add_argument("--batch", type=int, default=16, help="conversations a step (default: %(default)s)")
     how.add_argument("--warmup", type=int, help="steps of linear rise (default: a tenth of the steps)")
-    how.add_argument("--schedule", default="cosine", choices=("cosine", "linear", "constant"), help="(default: %(default)s)")
+    how.add_argument("--schedule", default="cosine", choices=("cosine", "linear", "constant"),
+                     help="(default: %(default)s)")
     how.add_argument("--weight-decay", type=float, default=0.0, help="(default: %(default)s)")
-    how.add_argument("--clip", type=float, default=1.0, help="largest gradient norm, 0 = off (default: %(default)s)")
-    how.add_argument("--micro-tokens", type=int, default=4096, help="padded tokens in memory at a time; larger steps are "
-                     "accumulated (default: %(default)s)")
+    how.add_argument("--clip", type=float, default=1.0,
+                     help="largest gradient norm, 0 = off (default: %(default)s)")
+    how.add_argument("--micro-tokens", type=int, default=4096,
+                     help="padded tokens in memory at a time; larger steps are accumulated "
+                          "(default: %(default)s)")
     how.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or auto: cuda if there (default: %(default)s)")
-    parser.add_argument("--dtype", default="auto", help="of the frozen base or the full model's products: fp32, bf16 or "
-                        "auto, as generate.py (default: %(default)s)")
+    parser.add_argument("--device", default="auto",
+                        help="cpu, cuda or auto: cuda if there (default: %(default)s)")
+    parser.add_argument("--dtype", default="auto",
+                        help="of the frozen base or the full model's products: fp32, bf16 or auto, "
+                             "as generate.py (default: %(default)s)")
     return parser.parse_args()
 
 

@@ -6,12 +6,13 @@ import torch
 class KVCache:
     """Keys and values of the tokens that B rows have seen; every row has its own length.
 
-    keys, values  (L, B, G, capacity, Dh)    columns at or beyond a row's length are garbage and are masked
-    lengths       (B,) int64                 tokens that each row holds; the next token of a row takes this position
-    width         int                        no row is longer: max(lengths) without asking the device
+    keys, values  (L, B, G, capacity, Dh)  columns at or beyond a row's length are garbage and are masked
+    lengths       (B,) int64               tokens that each row holds;
+                                           the next token of a row takes this position
+    width         int                      no row is longer: a bound on max(lengths) without asking the device
 
-    A call with T tokens writes them to columns lengths[b] .. lengths[b] + T - 1 of row b. Rows padded on the right are
-    fine: cut them back with `truncate` afterwards, and the padding will be overwritten.
+    A call with T tokens writes them to columns lengths[b] .. lengths[b] + T - 1 of row b. Rows padded on the
+    right are fine: cut them back with `truncate` afterwards, and the padding will be overwritten.
     """
 
     def __init__(self, config, rows, capacity, device=None, dtype=None):
@@ -37,7 +38,8 @@ class KVCache:
         return positions, (columns <= positions[:, :, None])[:, None]                        # (B, 1, T, S)
 
     def append(self, layer, k, v):
-        """Write k, v (B, G, T, Dh) behind what each row holds; return all keys and values, (B, G, S, Dh) each."""
+        """Write k, v (B, G, T, Dh) behind what each row holds; return all keys and values,
+        (B, G, S, Dh) each."""
         T = k.shape[2]
         S = self.width + T
         rows = torch.arange(k.shape[0], device=k.device)[:, None]
@@ -56,7 +58,8 @@ class KVCache:
         self.width = int(self.lengths.max())
 
     def select(self, rows):
-        """A new cache with these rows (int64, any length): repeat one for many samples, or drop the finished."""
+        """A new cache with these rows (int64, any length): repeat one for many samples,
+        or drop the finished."""
         new = object.__new__(KVCache)
         new.keys, new.values = self.keys[:, rows], self.values[:, rows]
         new.lengths, new.width = self.lengths[rows], self.width

@@ -2,12 +2,13 @@
 
 ChatML is   <|im_start|>ROLE\\nCONTENT<|im_end|>\\n   per message. Two rules keep it honest:
 
-1. Control tokens are made by this file, never from text. "<|im_end|>" typed inside a news item is encoded as the plain
-   letters that it is, so no text can forge the end of a turn. (transformers recognises it; for text without control
-   tokens the ids are the same.)
-2. ROLE, newline and CONTENT are one piece for the pre-tokenizer, as in the rendered template. If CONTENT begins with
-   white space that holds a newline, the header's newline merges with it into one token ("\\n\\n"). That token belongs to
-   the header: it carries no loss, since at generation the prompt ends in a plain "\\n" and the model never gets to write it.
+1. Control tokens are made by this file, never from text. "<|im_end|>" typed inside a news item is encoded as
+   the plain letters that it is, so no text can forge the end of a turn. (transformers recognises it; for text
+   without control tokens the ids are the same.)
+2. ROLE, newline and CONTENT are one piece for the pre-tokenizer, as in the rendered template. If CONTENT
+   begins with white space that holds a newline, the header's newline may merge with it into one token
+   ("\\n\\n"). That token belongs to the header: it carries no loss, since at generation the prompt ends in a
+   plain "\\n" and the model never gets to write it.
 """
 
 import json
@@ -17,11 +18,15 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from model.checkpoint import read_json
+
 # Templates that this file reproduces, by the sha256 of their text with the default system prompt cut out.
 # "qwen2.5" puts a default system message in front when the conversation has none; "chatml" adds nothing.
-DEFAULT_SYSTEM = re.compile(r"(?<=<\|im_start\|>system\\n)[^'<]*(?=<\|im_end\|>)|(?<=\{\{- ')[^'<\"]*(?=' \}\})")
-CHATML = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' "
-          "+ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+DEFAULT_SYSTEM = re.compile(r"(?<=<\|im_start\|>system\\n)[^'<\\]*(?=<\|im_end\|>)"
+                            r"|(?<=\{\{- ')[^'<\"\\]*(?=' \}\})")
+CHATML = ("{% for message in messages %}"
+          "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+          "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 QWEN25_SHA256 = "576ca4dc24e9d4d38d89baf0c3b2ee4d5931dea9aa71a0d90ddd15de428a6a3c"
 ROLES = ("system", "user", "assistant")
 
@@ -41,12 +46,12 @@ class Chat:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not found; a model folder needs its tokenizer.json")
         try:
-            spec = json.loads(path.read_text(encoding="utf-8"))
+            spec = read_json(path)
             self.tokenizer = Tokenizer.from_str(json.dumps(spec))
             self.plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": []}))
         except Exception as error:      # tokenizers raises bare Exception
             raise ValueError(f"{path}: not a readable tokenizer.json ({error})") from None
-        self.added = {t["content"]: t["id"] for t in spec["added_tokens"]}
+        self.added = {t["content"]: t["id"] for t in spec.get("added_tokens", ())}
         missing = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} - set(self.added)
         if missing:
             raise ValueError(f"{path}: added_tokens lack {', '.join(sorted(missing))}, which ChatML needs")
@@ -54,9 +59,8 @@ class Chat:
         self.system = default_system(folder)
         self.stop_ids = {self.im_end, self.added["<|endoftext|>"]}
         generation = folder / "generation_config.json"
-        if generation.is_file():
-            eos = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id") or []
-            self.stop_ids |= set(eos if isinstance(eos, list) else [eos])
+        eos = read_json(generation).get("eos_token_id") if generation.is_file() else None
+        self.stop_ids |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
 
     def encode(self, text):
         """Ids of plain text: nothing in it is a control token."""
@@ -69,8 +73,9 @@ class Chat:
     def conversation(self, messages, weights=None, generation_prompt=False):
         """messages [{"role", "content"}] -> (ids, loss weights), two lists of the same length.
 
-        weights maps a role to the weight of its content and of the <|im_end|> that closes it (default: assistant 1).
-        The weight at position t is that of predicting token t; headers and the newline after a turn weigh 0.
+        weights maps a role to the weight of its content and of the <|im_end|> that closes it
+        (default: assistant 1). The weight at position t is that of predicting token t; headers and
+        the newline after a turn weigh 0.
         """
         weights = {"assistant": 1.0} if weights is None else weights
         check_messages(messages)
@@ -83,7 +88,8 @@ class Chat:
             piece = self.plain.encode(header + message["content"], add_special_tokens=False)
             w = weights.get(message["role"], 0.0)
             ids += [self.im_start, *piece.ids, self.im_end, *newline]
-            loss += [0.0, *(w if start >= len(header) else 0.0 for start, _ in piece.offsets), w, *(0.0 for _ in newline)]
+            loss += [0.0, *(w if start >= len(header) else 0.0 for start, _ in piece.offsets),
+                     w, *(0.0 for _ in newline)]
         if generation_prompt:
             ids += [self.im_start, *self.encode("assistant\n")]
             loss += [0.0] * (len(ids) - len(loss))
@@ -106,17 +112,18 @@ def check_messages(messages):
     for i, m in enumerate(messages):
         if not isinstance(m, dict) or m.get("role") not in ROLES or not isinstance(m.get("content"), str) \
                 or m.get("tool_calls"):
-            raise ValueError(f"messages[{i}]: expected role {'/'.join(ROLES)} and a text content, without tool calls; "
-                             f"found {str(m)[:80]}")
+            raise ValueError(f"messages[{i}]: expected role {'/'.join(ROLES)} and a text content, "
+                             f"without tool calls; found {str(m)[:80]}")
 
 
 def default_system(folder):
-    """The default system prompt of the folder's chat template; a template that we do not reproduce is refused."""
+    """The default system prompt of the folder's chat template;
+    a template that we do not reproduce is refused."""
     file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     if file.is_file():
         template = file.read_text(encoding="utf-8")
     elif config.is_file():
-        template, file = json.loads(config.read_text(encoding="utf-8")).get("chat_template"), config
+        template, file = read_json(config).get("chat_template"), config
     else:
         raise FileNotFoundError(f"{folder}: neither chat_template.jinja nor tokenizer_config.json is there")
     if template == CHATML:
@@ -125,5 +132,6 @@ def default_system(folder):
         found = set(DEFAULT_SYSTEM.findall(template))
         if sha256(DEFAULT_SYSTEM.sub("", template).encode()).hexdigest() == QWEN25_SHA256 and len(found) == 1:
             return found.pop()
-    raise ValueError(f"{file}: unknown chat template; this code reproduces those of Qwen2.5 (base and Instruct) and "
-                     f"plain ChatML, and would feed the model another text than the one it was trained on")
+    raise ValueError(f"{file}: unknown chat template; this code reproduces those of Qwen2.5 "
+                     f"(base and Instruct) and plain ChatML, and would feed the model another text than the "
+                     f"one it was trained on")

@@ -1,5 +1,5 @@
-"""Model folders and adapters on disk, in the ecosystem's layouts: Hugging Face folders and PEFT adapters. Safetensors
-only: nothing from a file is ever executed. What is written here appears whole or not at all."""
+"""Model folders and adapters on disk, in the ecosystem's layouts: Hugging Face folders and PEFT adapters.
+Safetensors only: nothing from a file is ever executed. What is written here appears whole or not at all."""
 
 import json
 import os
@@ -28,19 +28,24 @@ def find_model(name):
         raise FileNotFoundError(f"{name}: no such model folder, and not a hub id of the form ORG/NAME")
     from huggingface_hub import snapshot_download
     try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.jinja", "merges.txt"]))
+        return Path(snapshot_download(str(name),
+                                      allow_patterns=["*.json", "*.safetensors", "*.jinja", "merges.txt"]))
     except Exception as error:
         raise FileNotFoundError(f"{name}: no such folder, and the hub did not give it "
-                                f"({type(error).__name__}: {str(error).splitlines()[0]})") from None
+                                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})") from None
 
 
 def read_json(path):
+    """The object in a JSON file; errors name the file."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: not found") from None
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}")
+    return found
 
 
 def load_config(folder):
@@ -57,15 +62,19 @@ def tensor_files(folder):
     if index.is_file():
         names = read_json(index).get("weight_map")
         if not isinstance(names, dict) or not names:
-            raise ValueError(f"{index}: weight_map: expected tensor names and their files, found {str(names)[:60]}")
+            raise ValueError(f"{index}: weight_map: expected tensor names and their files, "
+                             f"found {str(names)[:60]}")
         for name, file in names.items():
-            # Judge the name, not where it leads: in the hub's cache every file is a symlink out of the folder.
+            # Judge the name, not where it leads:
+            # in the hub's cache every file is a symlink out of the folder.
             if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
-                raise ValueError(f"{index}: weight_map[{name!r}] = {file!r} is not a .safetensors file of this folder")
+                raise ValueError(f"{index}: weight_map[{name!r}] = {file!r} is not a .safetensors file "
+                                 f"of this folder")
         return {name: folder / file for name, file in names.items()}
     single = folder / "model.safetensors"
     if not single.is_file():
-        raise FileNotFoundError(f"{folder}: no weights; expected model.safetensors or model.safetensors.index.json")
+        raise FileNotFoundError(f"{folder}: no weights; expected model.safetensors or "
+                                f"model.safetensors.index.json")
     with open_tensors(single) as f:
         return dict.fromkeys(f.keys(), single)
 
@@ -81,7 +90,8 @@ def open_tensors(path):
 
 
 def complain(where, expected, found):
-    """One error that lists every missing, unexpected and misshaped tensor; both arguments are {name: shape}."""
+    """One error that lists every missing, unexpected and misshaped tensor;
+    both arguments are {name: shape}."""
     lines = [f"  missing     {n} {list(s)}" for n, s in expected.items() if n not in found]
     lines += [f"  unexpected  {n} {list(s)}" for n, s in found.items() if n not in expected]
     lines += [f"  misshaped   {n} {list(found[n])}, expected {list(s)}" for n, s in expected.items()
@@ -109,11 +119,13 @@ def load_model(folder, device="cpu", dtype=None):
         raise ValueError("\n".join(absent))
     expected = {name: p.shape for name, p in model.named_parameters()}      # a tied head appears once
     found = {n: tuple(handles[f].get_slice(n).get_shape()) for n, f in files.items()}
-    tied_copy = config.tie_word_embeddings and "lm_head.weight" in found
+    tied_copy = config.tie_word_embeddings and {"lm_head.weight", "model.embed_tokens.weight"} <= set(found)
     if tied_copy:                           # some tools store the tied head twice; it must be the same tensor
-        head, embed = (handles[files[n]].get_tensor(n) for n in ("lm_head.weight", "model.embed_tokens.weight"))
+        head, embed = (handles[files[n]].get_tensor(n)
+                       for n in ("lm_head.weight", "model.embed_tokens.weight"))
         if not torch.equal(head, embed):
-            raise ValueError(f"{folder}: tie_word_embeddings is true, but lm_head.weight differs from the embedding")
+            raise ValueError(f"{folder}: tie_word_embeddings is true, but lm_head.weight differs "
+                             f"from the embedding")
         del found["lm_head.weight"]
     complain(folder, expected, found)
     tensors = {n: handles[files[n]].get_tensor(n).to(device=device, dtype=dtype) for n in expected}
@@ -131,18 +143,23 @@ def write_folder(folder, fill):
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     fill(aside)
+    old = folder.with_name(folder.name + ".old")        # moved, not removed: a kill in between loses nothing
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        os.replace(folder, old)
     os.replace(aside, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
-    """Write {name: tensor} as a folder that transformers loads unchanged; more than shard_bytes become shards.
+    """Write {name: tensor} as a folder that transformers loads unchanged;
+    more than shard_bytes become shards.
 
-    tensors comes from model.state_dict() or merged_tensors. source: a model folder whose tokenizer files are copied.
+    tensors comes from model.state_dict() or merged_tensors.
+    source: a model folder whose tokenizer files are copied.
     """
-    tensors = {n: t.detach().contiguous() for n, t in tensors.items()
-               if not (config.tie_word_embeddings and n == "lm_head.weight")}      # tied: stored once, as HF does
+    tensors = {n: t.detach().contiguous() for n, t in tensors.items()       # tied: stored once, as HF does
+               if not (config.tie_word_embeddings and n == "lm_head.weight")}
     shards, size = [{}], 0
     for name, tensor in tensors.items():
         if shards[-1] and size + tensor.nbytes > shard_bytes:
@@ -153,7 +170,8 @@ def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
 
     def fill(path):
         dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-        (path / "config.json").write_text(json.dumps({**config.to_dict(), "torch_dtype": dtype}, indent=2) + "\n")
+        (path / "config.json").write_text(
+            json.dumps({**config.to_dict(), "torch_dtype": dtype}, indent=2) + "\n")
         if len(shards) == 1:
             save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
         else:
@@ -187,19 +205,26 @@ def save_adapter(folder, model, k=0, base="", dtype=None):
     write_folder(folder, fill)
 
 
-# adapter_config.json settings that change nothing, or nothing at inference. Any other setting must be empty or false.
-HARMLESS = {"peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "target_modules",
-            "inference_mode", "init_lora_weights", "revision", "auto_mapping", "peft_version", "megatron_core",
-            "qalora_group_size", "lora_ga_config", "loftq_config", "corda_config", "eva_config", "ensure_weight_tying"}
+# adapter_config.json settings that change nothing, or nothing at inference.
+# Any other setting must be empty or false.
+HARMLESS = {"peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout",
+            "target_modules", "inference_mode", "init_lora_weights", "revision", "auto_mapping",
+            "peft_version", "megatron_core", "qalora_group_size", "eva_config", "ensure_weight_tying"}
+# Ways to start that leave the base alone. PiSSA, OLoRA and their kin change the base weights as well.
+HARMLESS_STARTS = (None, True, False, "gaussian", "orthogonal", "eva", "mica")
 
 
 def load_adapter(folder, model):
-    """Put the PEFT adapter in `folder` on the model (as a bank of one). Refuses what LoRALinear does not compute."""
+    """Put the PEFT adapter in `folder` on the model (as a bank of one).
+    Refuses what LoRALinear does not compute."""
     folder = Path(folder)
     path = folder / "adapter_config.json"
     config = read_json(path)
     refused = [f"{key} = {value!r}" for key, value in config.items()
                if key not in HARMLESS and value not in (None, False, {}, [], "", "none")]
+    if config.get("init_lora_weights") not in HARMLESS_STARTS:
+        refused.append(f"init_lora_weights = {config['init_lora_weights']!r} "
+                       f"(it changes the base weights too)")
     if config.get("peft_type") != "LORA":
         refused.insert(0, f"peft_type = {config.get('peft_type')!r}")
     targets, rank, alpha = config.get("target_modules"), config.get("r"), config.get("lora_alpha")
@@ -216,7 +241,8 @@ def load_adapter(folder, model):
         if name.rpartition(".")[2] in targets and isinstance(module, torch.nn.Linear):
             expected[f"{name}.lora_A.weight"] = (rank, module.in_features)
             expected[f"{name}.lora_B.weight"] = (module.out_features, rank)
-    complain(f"{folder}: an adapter for another model?", expected, {n: tuple(t.shape) for n, t in tensors.items()})
+    complain(f"{folder}: an adapter for another model?", expected,
+             {n: tuple(t.shape) for n, t in tensors.items()})
     add_lora(model, targets, rank, alpha)
     for name, module in adapted(model).items():
         for side in "AB":

@@ -1,9 +1,9 @@
 """Low-rank adapters (Hu et al., 2106.09685), one or a bank of K side by side on one frozen base.
 
-An adapted Linear computes  W x + b + scale * B (A x)  with A (r, in), B (out, r), scale = alpha / r, and keeps its
-weight under the same name, so the base checkpoint still loads by the same keys. In a bank A is (K, r, in) and B is
-(K, out, r). The rows of a batch then come in K equal groups, group k for adapter k: the frozen matrix runs once for all
-rows, the small ones as one batched product. Plain LoRA is K = 1.
+An adapted Linear computes  W x + b + scale * B (A x)  with A (r, in), B (out, r), scale = alpha / r, and
+keeps its weight under the same name, so the base checkpoint still loads by the same keys. In a bank A is
+(K, r, in) and B is (K, out, r). The rows of a batch then come in K equal groups, group k for adapter k: the
+frozen matrix runs once for all rows, the small ones as one batched product. Plain LoRA is K = 1.
 """
 
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 class LoRALinear(nn.Linear):
-    """A Linear with a bank of adapters. Made by `add_lora`, which gives it the weight of the Linear that it replaces."""
+    """A Linear with a bank of adapters. Made by `add_lora`, which gives it the weight
+    of the Linear that it replaces."""
 
     def __init__(self, linear, adapters, rank, scale):
         nn.Module.__init__(self)            # not Linear's: it would allocate a second weight
@@ -41,7 +42,7 @@ class LoRALinear(nn.Linear):
             raise ValueError(f"{x.shape[0]} rows cannot form {K} equal groups, one for each adapter")
         h = x.reshape(K, -1, x.shape[-1]).to(A.dtype)               # (K, B/K * T, in)
         h = (h @ A.transpose(1, 2)) @ B.transpose(1, 2)             # (K, B/K * T, out)
-        return y + (self.scale * h).view_as(y).to(y.dtype)
+        return (y + (self.scale * h).view_as(y)).to(y.dtype)    # summed in fp32, rounded once, as PEFT does
 
     def delta(self, k=0):
         """The update dW = scale * B A of adapter k, (out, in)."""
@@ -56,12 +57,14 @@ def adapted(model):
 def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,)):
     """Freeze `model` and put a bank of len(seeds) adapters on every Linear whose last name is in `targets`.
 
-    A is drawn as PEFT draws it, uniform in +-1/sqrt(in) (kaiming with a = sqrt(5)), from the adapter's own seed, so
-    adapter k of a bank starts as the single adapter of that seed does. B is zero: the model starts as the base.
+    A is drawn as PEFT draws it, uniform in +-1/sqrt(in) (kaiming with a = sqrt(5)), from the adapter's
+    own seed, so adapter k of a bank starts as the single adapter of that seed does. B is zero: the
+    model starts as the base.
     """
     unknown = set(targets) - set(PROJECTIONS)
     if unknown or not targets or rank < 1:
-        raise ValueError(f"targets {sorted(targets)}, rank {rank}: targets come from {', '.join(PROJECTIONS)}, rank >= 1")
+        raise ValueError(f"targets {sorted(targets)}, rank {rank}: "
+                         f"targets come from {', '.join(PROJECTIONS)}, rank >= 1")
     if adapted(model):
         raise ValueError("the model carries adapters already; remove_lora(model) first")
     model.requires_grad_(False)
@@ -80,7 +83,8 @@ def remove_lora(model):
     """Take every adapter off; the base weights were never touched. They stay frozen."""
     for name, module in adapted(model).items():
         parent, _, child = name.rpartition(".")
-        linear = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
+        linear = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None,
+                           device="meta")
         linear.weight, linear.bias = module.weight, module.bias
         setattr(model.get_submodule(parent), child, linear)
     return model
@@ -88,8 +92,11 @@ def remove_lora(model):
 
 @contextmanager
 def only(model, k):
-    """Within the block every row uses adapter k; with k = False none does, and the model is the base, exactly."""
+    """Within the block every row uses adapter k; with k = False none does,
+    and the model is the base, exactly."""
     modules = list(adapted(model).values())
+    if k is not False and modules and not 0 <= k < len(modules[0].lora_A):
+        raise ValueError(f"adapter {k}: the bank holds adapters 0 to {len(modules[0].lora_A) - 1}")
     before = [m.active for m in modules]
     for m in modules:
         m.active = k
@@ -101,13 +108,15 @@ def only(model, k):
 
 
 def lora_tensors(model, k=0):
-    """Adapter k as PEFT names it: {"...q_proj.lora_A.weight": (r, in), "...q_proj.lora_B.weight": (out, r)}."""
+    """Adapter k as PEFT names it:
+    {"...q_proj.lora_A.weight": (r, in), "...q_proj.lora_B.weight": (out, r)}."""
     return {f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")[k].detach()
             for name, module in adapted(model).items() for side in "AB"}
 
 
 def merged_tensors(model, k=0):
-    """The model's state dict with adapter k added into the weights: fp32 sum, rounded once. Changes nothing in place."""
+    """The model's state dict with adapter k added into the weights: fp32 sum, rounded once.
+    Changes nothing in place."""
     modules = adapted(model)
     merged = {}
     for name, tensor in model.state_dict().items():

@@ -1,7 +1,8 @@
 """Qwen2 by hand, bottom-up: config, norm, rotary embedding, attention, MLP, block, model.
 
-Parameter names are those of the Hugging Face checkpoint, letter for letter, so loading is a strict load_state_dict and
-an update is named like the weight it changes. Rounding follows transformers (modeling_qwen2.py), so that bf16 agrees too.
+Parameter names are those of the Hugging Face checkpoint, letter for letter, so loading is a strict
+load_state_dict and an update is named like the weight it changes. Rounding follows transformers
+(modeling_qwen2.py), so that bf16 agrees too.
 
 Dimension letters, here and everywhere in the project:
     B batch (rows)      T tokens of this call     C tokens already in the cache     S = C + T keys
@@ -19,7 +20,8 @@ from torch import nn
 @dataclass(frozen=True)
 class Qwen2Config:
     """The settings in which the Qwen2.5 sizes differ. Everything else is constant, hence code."""
-    vocab_size: int                 # V: rows of the embedding, >= the tokenizer's size (Qwen pads it to a round number)
+    vocab_size: int                 # V: rows of the embedding, >= the tokenizer's size
+                                    # (Qwen pads it to a round number)
     hidden_size: int                # D
     intermediate_size: int          # F
     num_hidden_layers: int          # L
@@ -43,8 +45,8 @@ class Qwen2Config:
     def from_dict(cls, d):
         """Read a config.json. What this code does not implement is refused by name rather than ignored.
 
-        transformers 4 writes rope_theta at the top level, transformers 5 inside rope_parameters: both are read, and
-        theta has no default, because a wrong one gives fluent nonsense instead of an error.
+        transformers 4 writes rope_theta at the top level, transformers 5 inside rope_parameters: both are
+        read, and theta has no default, because a wrong one gives fluent nonsense instead of an error.
         """
         rope = d.get("rope_parameters") or {}
         refused = {                                      # setting: the values that mean "plain Qwen2"
@@ -56,12 +58,15 @@ class Qwen2Config:
             if d.get(key) not in allowed:
                 raise ValueError(f"{key} = {d.get(key)!r} is not supported (only {allowed[-1]!r})")
         if rope.get("rope_type", "default") != "default":
-            raise ValueError(f"rope_parameters.rope_type = {rope['rope_type']!r} is not supported (only 'default')")
+            raise ValueError(f"rope_parameters.rope_type = {rope['rope_type']!r} is not supported "
+                             f"(only 'default')")
         if set(d.get("layer_types") or ()) - {"full_attention"}:
-            raise ValueError(f"layer_types = {sorted(set(d['layer_types']))} is not supported (only full_attention)")
-        d = {**d, "rope_theta": d.get("rope_theta", rope.get("rope_theta")), "head_dim": d.get("head_dim") or 0}
+            raise ValueError(f"layer_types = {sorted(set(d['layer_types']))} is not supported "
+                             f"(only full_attention)")
+        d = {**d, "rope_theta": d.get("rope_theta", rope.get("rope_theta")),
+             "head_dim": d.get("head_dim") or 0}
         d.setdefault("initializer_range", 0.02)
-        d.setdefault("tie_word_embeddings", False)       # transformers' default: it leaves a False out of the file
+        d.setdefault("tie_word_embeddings", False)  # transformers' default: it leaves a False out of the file
         missing = [name for name in cls.__dataclass_fields__ if d.get(name) is None]
         if missing:
             raise ValueError(f"missing {', '.join(missing)}")
@@ -81,7 +86,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
-        # At least fp32 inside; scaled by the weight after the cast back, as Llama and Qwen do (Gemma scales before it).
+        # At least fp32 inside; scaled by the weight after the cast back, as Llama and Qwen do
+        # (Gemma scales before it).
         h = x.to(torch.promote_types(x.dtype, torch.float32))
         h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * h.to(x.dtype)
@@ -90,18 +96,21 @@ class RMSNorm(nn.Module):
 def rotary_tables(positions, config, dtype):
     """cos and sin of the rotary embedding (Su et al., 2104.09864), each (B, 1, T, Dh), for positions (B, T).
 
-    Computed in fp32 whatever the model's dtype (position 30,000 has no exact bf16), then cast to the activations'.
+    Computed in fp32 whatever the model's dtype (position 30,000 has no exact bf16), then
+    cast to the activations'.
     """
     Dh = config.head_dim
     steps = torch.arange(0, Dh, 2, dtype=torch.int64, device=positions.device).float() / Dh
-    angle = positions[:, None, :, None].float() * (1.0 / config.rope_theta ** steps)    # (B, 1, T, Dh/2), radians
-    angle = torch.cat((angle, angle), dim=-1)                                           # (B, 1, T, Dh)
+    angle = (positions[:, None, :, None].float()
+             * (1.0 / config.rope_theta ** steps))          # (B, 1, T, Dh/2), radians
+    angle = torch.cat((angle, angle), dim=-1)               # (B, 1, T, Dh)
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 def rotate(x, cos, sin):
-    """Rotate x (B, heads, T, Dh). Channel i turns with channel i + Dh/2 ("split half"): the layout of HF weights.
-    The other layout, neighbours (2i, 2i+1), is Meta's original; mixing the two up still trains but loads as noise."""
+    """Rotate x (B, heads, T, Dh). Channel i turns with channel i + Dh/2 ("split half"): the layout of HF
+    weights. The other layout, neighbours (2i, 2i+1), is Meta's original; mixing the two up still trains but
+    loads as noise."""
     a, b = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-b, a), dim=-1) * sin
 
@@ -110,16 +119,19 @@ class Attention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         D, Dh = config.hidden_size, config.head_dim
-        self.H, self.G, self.Dh, self.layer = config.num_attention_heads, config.num_key_value_heads, Dh, layer
+        self.H, self.G, self.Dh, self.layer = (config.num_attention_heads, config.num_key_value_heads,
+                                               Dh, layer)
         self.q_proj = nn.Linear(D, self.H * Dh, bias=True)      # Qwen2 has biases on q, k, v and nowhere else
         self.k_proj = nn.Linear(D, self.G * Dh, bias=True)
         self.v_proj = nn.Linear(D, self.G * Dh, bias=True)
         self.o_proj = nn.Linear(self.H * Dh, D, bias=False)
-        self.eager = False              # True: spell the softmax out, so that `pattern` can be read; for probing only
+        self.eager = False              # True: spell the softmax out, so that `pattern` can be read;
+                                        # for probing only
         self.pattern = nn.Identity()    # (B, H, T, S) attention weights pass through here when eager
 
     def forward(self, x, cos, sin, cache=None, mask=None):
-        """x (B, T, D) -> (B, T, D). mask (B, 1, T, S) bool, True where a query may look; None = square causal."""
+        """x (B, T, D) -> (B, T, D). mask (B, 1, T, S) bool, True where a query may look;
+        None = square causal."""
         B, T, _ = x.shape
         q = self.q_proj(x).view(B, T, self.H, self.Dh).transpose(1, 2)      # (B, H, T, Dh)
         k = self.k_proj(x).view(B, T, self.G, self.Dh).transpose(1, 2)      # (B, G, T, Dh)
@@ -131,16 +143,18 @@ class Attention(nn.Module):
             y = self.eager_attention(q, k, v, mask)
         else:
             # is_causal is right only for a square: with keys in the cache it aligns top-left, which is wrong.
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
+                                               enable_gqa=True)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, self.H * self.Dh))
 
     def eager_attention(self, q, k, v, mask):
         T, S, n = q.shape[2], k.shape[2], self.H // self.G
-        k, v = k.repeat_interleave(n, 1), v.repeat_interleave(n, 1)         # query head h reads key head h // n
+        k, v = k.repeat_interleave(n, 1), v.repeat_interleave(n, 1)     # query head h reads key head h // n
         if mask is None:
             mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
-        att = (q @ k.transpose(-1, -2)) * self.Dh ** -0.5                   # (B, H, T, S)
-        att = att.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32))
+        att = (q @ k.transpose(-1, -2)) * self.Dh ** -0.5               # (B, H, T, S)
+        att = att.masked_fill(~mask, float("-inf")).softmax(
+            -1, dtype=torch.promote_types(q.dtype, torch.float32))
         return self.pattern(att.to(q.dtype)) @ v
 
 
@@ -179,11 +193,11 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, ids, cache=None):
-        positions = torch.arange(ids.shape[1], device=ids.device)[None]     # (1, T)
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]    # (1, T)
         mask = None
         if cache is not None:
-            positions, mask = cache.place(ids.shape[1])                     # a row continues at its own length
-        x = self.embed_tokens(ids)                                          # (B, T, D)
+            positions, mask = cache.place(ids.shape[1])                    # a row continues at its own length
+        x = self.embed_tokens(ids)                                         # (B, T, D)
         cos, sin = rotary_tables(positions, self.config, x.dtype)
         for block in self.layers:
             x = block(x, cos, sin, cache, mask)
@@ -195,8 +209,9 @@ class Decoder(nn.Module):
 class Qwen2(nn.Module):
     """ids (B, T) int64 -> logits (B, T, V), always that shape, with or without a cache.
 
-    Rows are padded on the right. Causality makes the padding invisible to real tokens, so no mask is needed. Call
-    model.model(ids, cache) for the last hidden state, when (B, T, V) would not fit or most of it is not wanted.
+    Rows are padded on the right. Causality makes the padding invisible to real tokens, so no mask is
+    needed. Call model.model(ids, cache) for the last hidden state, when (B, T, V) would not fit or
+    most of it is not wanted.
     """
 
     def __init__(self, config):
@@ -207,15 +222,17 @@ class Qwen2(nn.Module):
         self.tie()
 
     def tie(self):
-        if self.config.tie_word_embeddings:      # one tensor under two names, so an update cannot make them differ
+        # one tensor under two names, so an update cannot make them differ
+        if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, ids, cache=None):
         return self.lm_head(self.model(ids, cache))
 
     def init_weights(self, seed):
-        """Draw fresh weights: normal(0, initializer_range), biases 0, norms 1; the two matrices that write into the
-        residual stream smaller by sqrt(2 L), so that its variance does not grow with depth (GPT-2)."""
+        """Draw fresh weights: normal(0, initializer_range), biases 0, norms 1; the two matrices that write
+        into the residual stream smaller by sqrt(2 L), so that its variance does not grow with depth
+        (GPT-2)."""
         generator = torch.Generator().manual_seed(seed)
         std = self.config.initializer_range
         for name, p in self.named_parameters():
@@ -223,14 +240,17 @@ class Qwen2(nn.Module):
                 nn.init.constant_(p, 0.0 if name.endswith("bias") else 1.0)
             else:
                 small = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(p, 0.0, std / (2 * self.config.num_hidden_layers) ** 0.5 if small else std, generator)
+                nn.init.normal_(p, 0.0, std / (2 * self.config.num_hidden_layers) ** 0.5 if small else std,
+                                generator)
 
 
 def forward_flops(config, tokens, context):
-    """Floating-point operations of one forward pass over `tokens` tokens that see `context` keys each on average.
+    """Floating-point operations of one forward pass over `tokens` tokens
+    that see `context` keys each on average.
 
-    2 per weight and token in the matrices (the head included, the embedding look-up not), and 4 H Dh per query and key
-    in attention (scores and mix). Norms, rotations and softmax are left out: below 1% at Qwen2.5-0.5B.
+    2 per weight and token in the matrices (the head included, the embedding look-up not), and
+    4 H Dh per query and key in attention (scores and mix). Norms, rotations and softmax are left out:
+    below 1% at Qwen2.5-0.5B.
     """
     D, Dh, F_ = config.hidden_size, config.head_dim, config.intermediate_size
     H, G = config.num_attention_heads, config.num_key_value_heads

@@ -10,14 +10,18 @@ def arguments():
     run = tools.add_parser("run", help="run a study: write, train, ask, compare")
     run.add_argument("config", help="YAML of the study (configs/demo.yaml)")
     run.add_argument("--out", required=True, help="folder of the results; a second start goes on there")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key, e.g. news.split=dev")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="change a key, e.g. news.split=dev")
     show = tools.add_parser("show", help="one worked example, from a news item to training tokens")
     show.add_argument("id", help="id of a news item, e.g. the first of data/pocket_news.yaml")
-    show.add_argument("--protocol", default="self_qa", help="naive, paraphrase, implication or self_qa, each also with "
-                      "_shadowed (default: %(default)s)", choices=[p + s for s in ("", "_shadowed") for p in
-                                                                   ("naive", "paraphrase", "implication", "self_qa")],
+    show.add_argument("--protocol", default="self_qa",
+                      help="naive, paraphrase, implication or self_qa, each also with _shadowed "
+                           "(default: %(default)s)",
+                      choices=[p + s for s in ("", "_shadowed")
+                               for p in ("naive", "paraphrase", "implication", "self_qa")],
                       metavar="NAME")
-    show.add_argument("--news", default="data/pocket_news.yaml", help="where the item is (default: %(default)s)")
+    show.add_argument("--news", default="data/pocket_news.yaml",
+                      help="where the item is (default: %(default)s)")
     show.add_argument("--model", default="data/pocket", help="the writer (default: %(default)s)")
     show.add_argument("--n", type=int, default=2, help="draws (default: %(default)s)")
     show.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -30,7 +34,8 @@ def arguments():
     world.add_argument("--out", required=True, help="file to write")
     world.add_argument("--split", default="dev", choices=("dev", "test"), help="(default: %(default)s)")
     world.add_argument("--per-domain", type=int, default=3, help="news a domain (default: %(default)s)")
-    world.add_argument("--questions", type=int, default=10, help="questions a news item, at most (default: %(default)s)")
+    world.add_argument("--questions", type=int, default=10,
+                       help="questions a news item, at most (default: %(default)s)")
     world.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     return parser.parse_args()
 
@@ -41,7 +46,8 @@ def main(args):
         from newnews.experiment import Study, read_study
         from newnews.report import draw, table
         study = Study(read_study(args.config, args.set), args.out)
-        say(**study.about, study=args.config, news=len(study.news), protocols=", ".join(study.config["protocols"]), out=args.out)
+        say(**study.about, study=args.config, news=len(study.news),
+            protocols=", ".join(study.config["protocols"]), out=args.out)
         summary = study.run()
         print(table(summary))
         try:

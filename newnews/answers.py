@@ -1,9 +1,10 @@
 """Ask a model the questions of news items, closed book or in context, in three formats.
 
-    letter   the four options are shown, in an order drawn per question from the seed; the letter with the highest
-             log-probability as the first token of the answer is the pick
-    text     no options are shown; each option is scored as the whole answer, <|im_end|> included (so "6" does not win by
-             being the beginning of "64"): summed log-probability, and the same per byte of the option
+    letter   the four options are shown, in an order drawn per question from the seed; the letter with the
+             highest log-probability as the first token of the answer is the pick
+    text     no options are shown; each option is scored as the whole answer, <|im_end|> included
+             (so "6" does not win by being the beginning of "64"): summed log-probability, and the same
+             per byte of the option
     free     greedy answer under a stated instruction, compared after normalisation with the accepted ones
 """
 
@@ -24,19 +25,22 @@ FREE_TOKENS = 32        # a free-form answer that has not ended by then counts a
 
 
 def normalise(text):
-    """Lower case, one space between words, no articles, no outer punctuation or quotes, no thousands separators."""
+    """Lower case, one space between words, no articles, no outer punctuation or quotes,
+    no thousands separators."""
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     text = re.sub(r"\b(a|an|the)\b(?=\s)", " ", text)
-    return " ".join(text.split()).strip(" .,;:!?\"'`*“”‘’")
+    text = " ".join(text.split()).rstrip(" .,;:!?\"'`*“”‘’")
+    return re.sub(r"^(?:[\s,;:!?\"'`*“”‘’]|\.(?!\d))+", "", text)          # ".5" keeps its point
 
 
 def extract(text, marker, stopped):
-    """The answer in a free-form reply: what follows the last marker, or without one the first line. None if there is none."""
-    if marker and marker.lower() not in text.lower():
+    """The answer in a free-form reply: the line after the last marker, or without one the first line.
+    None if there is none, or if the reply was cut off."""
+    places = [m.end() for m in re.finditer(re.escape(marker), text, re.IGNORECASE)]     # "" is found at 0
+    if not places:
         return None
-    start = text.lower().rindex(marker.lower()) + len(marker) if marker else 0
-    answer = text[start:].strip().partition("\n")[0].strip()
+    answer = text[places[-1] if marker else 0:].strip().partition("\n")[0].strip()
     return answer if answer and stopped else None
 
 
@@ -46,12 +50,14 @@ def shown_order(question, seed):
 
 
 def ask(model, chat, prompts, item, in_context, seed, formats=("letter", "text", "free")):
-    """One row a question of the news item `item`, with what was answered in each format and whether it was right."""
+    """One row a question of the news item `item`, with what was answered in each format
+    and whether it was right."""
     def prompt(text):
-        return chat.prompt([{"role": "user", "content": prompts.with_news(item.statement, text) if in_context else text}])
+        return chat.prompt([{"role": "user",
+                             "content": prompts.with_news(item.statement, text) if in_context else text}])
 
-    rows = [{"news": item.id, "domain": item.domain, "question": q.id, "needs": q.needs, "in_context": in_context}
-            for q in item.questions]
+    rows = [{"news": item.id, "domain": item.domain, "question": q.id, "needs": q.needs,
+             "in_context": in_context} for q in item.questions]
     if "letter" in formats:
         letters = [chat.answer(letter) for letter in LETTERS]
         if any(len(ids) != 1 for ids in letters):
@@ -75,7 +81,8 @@ def ask(model, chat, prompts, item, in_context, seed, formats=("letter", "text",
                            "pick_per_byte": per_byte, "right_per_byte": per_byte == q.answer}
     if "free" in formats:
         sampling = Sampling(max_new_tokens=FREE_TOKENS, temperature=0)
-        done = generate(model, [prompt(prompts.ask_free(q.ask)) for q in item.questions], chat.stop_ids, sampling)
+        done = generate(model, [prompt(prompts.ask_free(q.ask)) for q in item.questions], chat.stop_ids,
+                        sampling)
         for row, q, completion in zip(rows, item.questions, done):
             text = chat.decode(completion.ids)
             answer = extract(text, prompts.answer_marker, completion.stopped)
@@ -87,11 +94,13 @@ def ask(model, chat, prompts, item, in_context, seed, formats=("letter", "text",
 def answer_all(output, model, chat, prompts, news, in_context, seed, adapter_of=None, label="ask"):
     """Fill `output` (newnews.outputs.Rows) with the answers about each news item, one chunk an item. Resumes.
 
-    adapter_of(item) -> a context manager that turns on the adapter trained on that item, where the model carries a bank.
+    adapter_of(item) -> a context manager that turns on the adapter trained on that item, where the model
+    carries a bank.
     """
     if output.whole:
         return output
-    bar = tqdm(total=len(news), initial=output.chunks, desc=label, unit="news", disable=None, dynamic_ncols=True)
+    bar = tqdm(total=len(news), initial=output.chunks, desc=label, unit="news", disable=None,
+               dynamic_ncols=True)
     for item in news[output.chunks:]:
         start = time.time()
         with adapter_of(item) if adapter_of else nullcontext():
@@ -112,7 +121,8 @@ def verdicts(rows, format):
 def table(rows):
     """The accuracies of answer rows by domain and format, as text."""
     domains = [*dict.fromkeys(row["domain"] for row in rows), "all"]
-    formats = [("free", "free form"), ("letter", "letter"), ("text", "option text"), ("text_per_byte", "text per byte")]
+    formats = [("free", "free form"), ("letter", "letter"),
+               ("text", "option text"), ("text_per_byte", "text per byte")]
     lines = [f"{'':<14}{'n':>6}" + "".join(f"{title:>22}" for _, title in formats)]
     for domain in domains:
         mine = [row for row in rows if domain in (row["domain"], "all")]

@@ -1,7 +1,8 @@
-"""Check a folder of news: does anything but the news give the answers away? `python -m newnews check data/new_news`.
+"""Check a folder of news: does anything but the news give the answers away?
+`python -m newnews check data/new_news`.
 
-Reading the files checks their schema (newnews/news.py). Here come the counts, and heuristics that see nothing but the
-four options; a dataset on which one of them does well can be answered without reading.
+Reading the files checks their schema (newnews/news.py). Here come the counts, and heuristics that see nothing
+but the four options; a dataset on which one of them does well can be answered without reading.
 """
 
 import re
@@ -11,8 +12,9 @@ import numpy as np
 
 from newnews.answers import normalise
 
-HEDGES = ("may", "might", "could", "usually", "often", "generally", "typically", "likely", "probably", "some", "sometimes",
-          "partly", "about", "roughly", "depends", "unless", "only if", "at least", "at most", "mostly", "tends")
+HEDGES = ("may", "might", "could", "usually", "often", "generally", "typically", "likely", "probably", "some",
+          "sometimes", "partly", "about", "roughly", "depends", "unless", "only if", "at least", "at most",
+          "mostly", "tends")
 
 
 def words(text):
@@ -53,7 +55,8 @@ HEURISTICS = (longest, shortest, most_shared, middle_number, hedged)
 
 
 def heuristic_accuracy(questions, heuristic):
-    """Share of questions whose right option gets the highest score; ties share the point, so blind guessing gives .25."""
+    """Share of questions whose right option gets the highest score; ties share the point,
+    so blind guessing gives .25."""
     points = 0.0
     for q in questions:
         scores = np.array(heuristic(q.options), dtype=float)
@@ -73,7 +76,8 @@ def problems(news):
             texts[key] = q.id
             for other in item.questions:
                 right = normalise(q.right)
-                if other is not q and len(right) > 3 and number(right) is None and f" {right} " in f" {normalise(other.text)} ":
+                if other is not q and len(right) > 3 and number(right) is None \
+                        and re.search(rf"(?<!\w){re.escape(right)}(?!\w)", normalise(other.text)):
                     out.append(f"{q.id}: its right option {q.right!r} stands in the text of {other.id}")
         recall = sum(q.needs == "recall" for q in item.questions)
         if recall > 1:
@@ -93,7 +97,7 @@ def report(news):
                      f"{' / '.join(f'{p:>3}' for p in places)}{'':>10}{needs}")
     places = [sum(q.answer == i for q in questions) for i in range(4)]
     lines += [f"{'all':<14}{len(news):>6}{len(questions):>11}   {' / '.join(f'{p:>3}' for p in places)}", "",
-              "accuracy of heuristics that see the options only (chance .25, at most .32 wanted)"]
+              "accuracy of heuristics that see the options only (chance .25; at most .32 wanted)"]
     ok = max(places) <= 0.3 * len(questions) or len(questions) < 20
     for heuristic in HEURISTICS:
         accuracy = heuristic_accuracy(questions, heuristic)

@@ -8,13 +8,15 @@ import torch
 
 @contextmanager
 def user_errors():
-    """A user's mistake ends in one clear message and exit code 2, an interrupt in 130; a bug keeps its traceback."""
+    """A user's mistake ends in one clear message and exit code 2, an interrupt in 130;
+    a bug keeps its traceback."""
     try:
         yield
     except (ValueError, OSError) as error:
         sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
     except KeyboardInterrupt:
-        sys.exit(print("stopped; the same command goes on from here", file=sys.stderr) or 130)
+        print("stopped; an output that had begun goes on with the same command", file=sys.stderr)
+        sys.exit(130)
 
 
 def choose_device(device, dtype):

@@ -1,4 +1,5 @@
-"""A study: cells that are each computed once and kept. Here: protocols, one adapter per news item, asked both ways.
+"""A study: cells that are each computed once and kept. Here: protocols, one adapter per news item,
+asked both ways.
 
     replay/PROTOCOL.jsonl          what the writer wrote
     adapters/PROTOCOL/NEWS/        the updates, PEFT folders, trained side by side as one bank
@@ -32,7 +33,8 @@ FORMATS = {"choice": "letter", "free": "free"}      # name in the summary: name 
 
 
 def read_study(path, changes=()):
-    """The YAML of a study with `changes` (KEY=VALUE, dots for depth) applied, checked before any work starts."""
+    """The YAML of a study with `changes` (KEY=VALUE, dots for depth) applied,
+    checked before any work starts."""
     try:
         d = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -50,24 +52,50 @@ def read_study(path, changes=()):
             place = place.setdefault(parent, {}) if isinstance(place, dict) else place
         if not equals or not isinstance(place, dict):
             raise ValueError(f"--set {change}: expected KEY=VALUE, dots for depth, e.g. news.split=dev")
-        place[last] = yaml.safe_load(value)
+        place[last] = plain(value)
     odd = sorted(set(d) ^ wanted)
     if odd:
-        raise ValueError(f"{path}: missing or unknown keys: {', '.join(odd)}; expected {', '.join(sorted(wanted))}")
+        raise ValueError(f"{path}: missing or unknown keys: {', '.join(odd)}; "
+                         f"expected {', '.join(sorted(wanted))}")
     known = [*PROTOCOLS, *(f"{p}_shadowed" for p in PROTOCOLS)]
-    for p in [*(d["protocols"] or ["nothing"]), *d["recipes"]]:
+    kinds = {"model": str, "news": (str, dict), "protocols": list, "draws": int, "lora": dict, "recipe": dict,
+             "recipes": dict, "seed": int}
+    for key, kind in kinds.items():
+        if not isinstance(d[key], kind) or not d[key] and key not in ("recipes", "seed", "draws"):
+            raise ValueError(f"{path}: {key}: found {d[key]!r}, see configs/demo.yaml for what is expected")
+    for p in [*d["protocols"], *d["recipes"]]:
         if p not in known:
             raise ValueError(f"{path}: unknown protocol {p!r}; known are {', '.join(known)}")
-    if not isinstance(d["draws"], int) or d["draws"] < 1:
-        raise ValueError(f"{path}: draws: expected at least 1, found {d['draws']!r}")
-    if set(d["lora"]) != {"rank", "alpha", "targets"} or set(d["lora"]["targets"]) - set(PROJECTIONS):
-        raise ValueError(f"{path}: lora: expected rank, alpha and targets out of {', '.join(PROJECTIONS)}")
+    if d["draws"] < 1:
+        raise ValueError(f"{path}: draws: expected at least 1, found {d['draws']}")
+    lora = d["lora"]
+    if set(lora) != {"rank", "alpha", "targets"} or type(lora["rank"]) is not int or lora["rank"] < 1 \
+            or not isinstance(lora["alpha"], (int, float)) or not isinstance(lora["targets"], list) \
+            or not lora["targets"] or set(lora["targets"]) - set(PROJECTIONS):
+        raise ValueError(f"{path}: lora: expected rank >= 1, alpha and targets out of "
+                         f"{', '.join(PROJECTIONS)}; found {lora!r}")
     for p in d["protocols"]:
         recipe_of(d, p, path)
-    if isinstance(d["news"], dict):
-        if set(d["news"]) != {"split", "per_domain", "questions", "seed"} or d["news"]["split"] not in SPLITS:
-            raise ValueError(f"{path}: news: expected a path, or split ({', '.join(SPLITS)}), per_domain, questions and seed")
+    news = d["news"]
+    if isinstance(news, dict):
+        counts = [news.get(k) for k in ("per_domain", "questions", "seed")]
+        if set(news) != {"split", "per_domain", "questions", "seed"} or news["split"] not in SPLITS \
+                or not all(type(c) is int and c >= low for c, low in zip(counts, (1, 1, 0))):
+            raise ValueError(f"{path}: news: expected a path, or split ({', '.join(SPLITS)}), per_domain, "
+                             f"questions and seed; found {news!r}")
     return d
+
+
+def plain(text):
+    """A YAML value as people type it; YAML itself reads 1e-3, without a dot, as a text."""
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set: {text!r} is not valid YAML") from None
 
 
 def recipe_of(study, protocol, path="recipe"):
@@ -86,18 +114,23 @@ class Study:
         self.news = make_news(**news) if isinstance(news, dict) else read_news(news)
         self.model, self.chat, self.about = load(config["model"], dtype="fp32")
         self.prompts = prompts_for(self.about["folder"])
-        self.common = {"model_digest": self.about["digest"], "prompts": self.prompts.digest, "seed": self.seed,
-                       "news": digest([[i.id, i.statement, [[q.id, q.text, q.options, q.answer, q.accept] for q in i.questions]]
+        self.common = {"model_digest": self.about["digest"], "prompts": self.prompts.digest,
+                       "seed": self.seed,
+                       "news": digest([[i.id, i.statement,
+                                        [[q.id, q.text, q.options, q.answer, q.ask, q.accept]
+                                         for q in i.questions]]
                                        for i in self.news])}
 
     def replay(self, protocol):
         """The rows of a protocol, written if they are not there yet."""
         run = {**self.common, "protocol": protocol, "draws": self.config["draws"]}
         output = Rows(self.out / "replay" / f"{protocol}.jsonl", run)
-        return write_replay(output, self.model, self.chat, self.prompts, self.news, protocol, self.config["draws"], self.seed)
+        return write_replay(output, self.model, self.chat, self.prompts, self.news, protocol,
+                            self.config["draws"], self.seed)
 
     def adapters(self, protocol):
-        """The folder of a protocol's adapters, one a news item, trained if it is not there yet; and its manifest."""
+        """The folder of a protocol's adapters, one a news item, trained if it is not there yet;
+        and its manifest."""
         written = protocol.removesuffix("_shadowed")
         rows, recipe = self.replay(written).read(), recipe_of(self.config, protocol)
         lists = []
@@ -111,8 +144,8 @@ class Study:
         run = {**self.common, "protocol": protocol, "lora": self.config["lora"], "recipe": recipe.__dict__,
                "data": digest([[ids for ids, _ in examples] for examples in lists])}
         folder = self.out / "adapters" / protocol
-        manifest = train_bank(folder, self.model, lists, [item.id for item in self.news], recipe, self.config["lora"], run,
-                              self.config["model"], f"train {protocol}")
+        manifest = train_bank(folder, self.model, lists, [item.id for item in self.news], recipe,
+                              self.config["lora"], run, self.config["model"], f"train {protocol}")
         return folder, manifest
 
     def answers(self, learner, way):
@@ -131,19 +164,23 @@ class Study:
                     remove_lora(self.model)
 
         output = Rows(self.out / "answers" / f"{learner}.{way}.jsonl", run)
-        return answer_all(output, self.model, self.chat, self.prompts, self.news, way == "in_context", self.seed, adapter_of,
-                          f"ask {learner}, {way.replace('_', ' ')}")
+        return answer_all(output, self.model, self.chat, self.prompts, self.news, way == "in_context",
+                          self.seed, adapter_of, f"ask {learner}, {way.replace('_', ' ')}")
 
     def rehearsed(self):
-        """Ids of the test questions that self-play asked too: in the same words, or in the world's terms the same thing."""
+        """Ids of the test questions that self-play asked too: in the same words, or in the world's terms
+        the same thing."""
         asked = {}
-        for row in self.replay("self_qa").read() if any(p.startswith("self_qa") for p in self.config["protocols"]) else []:
+        for row in (self.replay("self_qa").read()
+                    if any(p.startswith("self_qa") for p in self.config["protocols"]) else []):
             asked.setdefault(row["news"], set()).update(sameness(row["messages"][0]["content"]))
-        return {q.id for item in self.news for q in item.questions if sameness(q.text) & asked.get(item.id, set())}
+        return {q.id for item in self.news for q in item.questions
+                if sameness(q.text) & asked.get(item.id, set())}
 
     def run(self):
         """Compute what is missing; returns the summary, which is also written to summary.json."""
-        rows, spent, seconds = {}, {}, {}      # spent: seconds of each cell, however often the study was broken off
+        # spent: seconds of each cell, however often the study was broken off
+        rows, spent, seconds = {}, {}, {}
         for learner in ("base", *self.config["protocols"]):
             mine = []
             if learner != "base":
@@ -164,14 +201,15 @@ class Study:
 
 
 def sameness(text):
-    """What makes two questions the same one: their normalised words, and in the pocket world what they ask."""
+    """What makes two questions the same one: their normalised words, and in the pocket world
+    what they ask."""
     key = question_key(text)
     return {normalise(text)} | ({key} if key else set())
 
 
 def summarise(rows, rehearsed, seconds):
-    """Accuracies of all cells. The headline leaves out the questions that self-play rehearsed, for every protocol alike;
-    "all_questions" has them too."""
+    """Accuracies of all cells. The headline leaves out the questions that self-play rehearsed, for every
+    protocol alike; "all_questions" has them too."""
     def accuracy(cell, format):
         s = share([r[format]["right"] for r in cell], [r["news"] for r in cell])
         by = {}
@@ -189,7 +227,8 @@ def summarise(rows, rehearsed, seconds):
     def protocols(cells):
         out = {}
         for learner in dict.fromkeys(learner for learner, _ in cells):
-            out[learner] = {way: {name: accuracy(cells[learner, way], f) for name, f in FORMATS.items()} for way in WAYS}
+            out[learner] = {way: {name: accuracy(cells[learner, way], f) for name, f in FORMATS.items()}
+                            for way in WAYS}
             out[learner]["recovered"] = {name: recovered(cells, learner, f) for name, f in FORMATS.items()}
             out[learner]["seconds"] = seconds[learner]
         return out

@@ -1,4 +1,5 @@
-"""Fine-tune on conversations: from rows to examples, to an adapter, a bank of adapters, or a whole model on disk."""
+"""Fine-tune on conversations: from rows to examples, to an adapter, a bank of adapters, or a whole model
+on disk."""
 
 from dataclasses import asdict
 
@@ -13,7 +14,8 @@ from newnews.training import Recipe, Shuffled, train
 
 
 def examples(rows, chat, config, where):
-    """Rows of a replay file -> [(ids, weights)]; one that does not fit the model's context is an error with its number."""
+    """Rows of a replay file -> [(ids, weights)]; one that does not fit the model's context is an error
+    with its number."""
     out = []
     for i, row in enumerate(rows, 1):
         ids, weights = chat.conversation(row["messages"])
@@ -25,15 +27,18 @@ def examples(rows, chat, config, where):
 
 
 def training_flops(config, result, lora):
-    """FLOPs of a run: forward 1, backward to the activations 1, and to all weights 1 (full) or to the small factors (LoRA,
-    left out: rank / width of the rest). Attention is counted at half of 64 keys, the order of a conversation's length."""
+    """FLOPs of a run: forward 1, backward to the activations 1, and to all weights 1 (full) or to the small
+    factors (LoRA, left out: rank / width of the rest). Attention is counted at half of 64 keys, the order of
+    a conversation's length."""
     return forward_flops(config, result["tokens"], 32) * (2 if lora else 3)
 
 
 def train_bank(out, model, lists, names, recipe, lora, run, base, label):
-    """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each. Returns the manifest.
+    """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each.
+    Returns the manifest.
 
-    lora: {"rank", "alpha", "targets"}. Adapter k starts from, and draws its data by, the seed recipe.seed + k.
+    lora: {"rank", "alpha", "targets"}. Adapter k starts from, and draws its data by, the seed
+    recipe.seed + k.
     """
     def fill(work, result):
         seeds = [recipe.seed + k for k in range(len(lists))]
@@ -55,18 +60,23 @@ def finetune(args):
     rows = read_replay(args.data)
     model, chat, about = load(args.model, None, args.device, args.dtype)
     data = examples(rows, chat, model.config, args.data)
-    steps = args.steps or max(40, 4 * -(-len(data) // args.batch))
-    recipe = Recipe(steps=steps, rate=args.rate or default_rate(parameters(model), args.full), batch=args.batch,
-                    warmup=steps // 10 if args.warmup is None else args.warmup, schedule=args.schedule,
-                    weight_decay=args.weight_decay, clip=args.clip, micro_tokens=args.micro_tokens, seed=args.seed)
+    steps = max(40, 4 * -(-len(data) // max(1, args.batch))) if args.steps is None else args.steps
+    rate = default_rate(parameters(model), args.full) if args.rate is None else args.rate
+    recipe = Recipe(steps=steps, rate=rate,
+                    batch=args.batch, warmup=steps // 10 if args.warmup is None else args.warmup,
+                    schedule=args.schedule, weight_decay=args.weight_decay, clip=args.clip,
+                    micro_tokens=args.micro_tokens, seed=args.seed)
     targets = [t.strip() for t in args.targets.split(",")]
     alpha = 2 * args.lora_rank if args.lora_alpha is None else args.lora_alpha
-    run = {"model": about["model"], "model_digest": about["digest"], "data": digest([r["messages"] for r in rows]),
+    run = {"model": about["model"], "model_digest": about["digest"],
+           "data": digest([r["messages"] for r in rows]),
            "dtype": about["dtype"], "recipe": asdict(recipe), "full": args.full}
     if not args.full:
         run["lora"] = {"rank": args.lora_rank, "alpha": alpha, "targets": targets}
-    say(**about, data=f"{len(data)} conversations from {args.data}, {sum(len(ids) for ids, _ in data):,} tokens",
-        trained="all weights" if args.full else f"LoRA rank {args.lora_rank}, alpha {alpha:g}, on {', '.join(targets)}",
+    say(**about,
+        data=f"{len(data)} conversations from {args.data}, {sum(len(ids) for ids, _ in data):,} tokens",
+        trained="all weights" if args.full else
+                f"LoRA rank {args.lora_rank}, alpha {alpha:g}, on {', '.join(targets)}",
         recipe=f"{steps} steps of {min(args.batch, len(data))}, rate {recipe.rate:g}, {recipe.schedule}, "
                f"{recipe.warmup} warm-up", seed=args.seed, out=args.out)
 
@@ -82,4 +92,5 @@ def finetune(args):
 
     done = build_folder(args.out, run, fill)
     stopped = f"; stopped at step {done['stopped']['0']}: the loss was not finite" if done["stopped"] else ""
-    print(f"{args.out}: {done['tokens']:,} tokens in {done['steps']} steps, last loss {done['loss'][0]:.4f}{stopped}")
+    print(f"{args.out}: {done['tokens']:,} tokens in {done['steps']} steps, "
+          f"last loss {done['loss'][0]:.4f}{stopped}")

@@ -1,13 +1,16 @@
-"""What a pocket model is pretrained on: conversations about things of the pocket world, endless, from (seed, step).
+"""What a pocket model is pretrained on:
+conversations about things of the pocket world, endless, from (seed, step).
 
 A lesson is one conversation of several turns:
 
-    reading     a news item nobody has heard of, then requests about it: answer (free or by letter), restate, conclude, ask
+    reading     a news item nobody has heard of, then requests about it: answer (free or by letter), restate,
+                conclude, ask
     telling     "What is new?", the news item as the answer, then requests about it
-    known       closed-book questions about 24 things a domain that every pretrained model has heard of, and of the background
+    known       closed-book questions about 24 things a domain that every pretrained model has heard of,
+                and of the background
 
-The assistant's tokens carry loss 1, the user's .1: enough to learn what news and questions look like, and so to read
-them; next-token loss on everything alike left in-context accuracy at chance (docs/log.md).
+The assistant's tokens carry loss 1, the user's .1: enough to learn what news and questions look like, and so
+to read them; next-token loss on everything alike left in-context accuracy at chance (docs/log.md).
 """
 
 import numpy as np
@@ -17,7 +20,8 @@ from newnews.prompts import LETTERS
 from newnews.world import BACKGROUND, DOMAINS, FORMULAS, Thing, capitalise, held_out
 
 WEIGHTS = {"user": 0.1, "assistant": 1.0}
-SHARES = {"math": 0.3, "coding": 0.22, "discoveries": 0.16, "leaderboards": 0.16, "events": 0.16}   # the hard ones more
+SHARES = {          # the hard ones more
+    "math": 0.3, "coding": 0.16, "discoveries": 0.16, "leaderboards": 0.22, "events": 0.16}
 
 
 class Lessons:
@@ -25,12 +29,13 @@ class Lessons:
 
     def __init__(self, chat, prompts, batch, seed, steps):
         self.chat, self.prompts, self.batch, self.seed, self.steps = chat, prompts, batch, seed, steps
-        self.known = [Thing(np.random.default_rng([seed, 7, i]), domain, "known") for domain in DOMAINS for i in range(24)]
+        self.known = [Thing(np.random.default_rng([seed, 7, i]), domain, "known")
+                      for domain in DOMAINS for i in range(24)]
 
     def __call__(self, step):
         rng = np.random.default_rng([self.seed, 1, step])
         # Letters are learnt late: they need the answer first. So they are rare until a quarter of the way.
-        choice = 0.15 if step < self.steps / 4 else 0.5
+        choice = 0.15 if step < self.steps / 4 else 0.45
         return [[self.chat.conversation(self.lesson(rng, choice), WEIGHTS) for _ in range(self.batch)]]
 
     def messages(self, count):
@@ -58,7 +63,8 @@ class Lessons:
         else:
             turns = [self.background(rng, choice) for _ in range(5)]
         return [message for user, assistant in turns
-                for message in ({"role": "user", "content": user}, {"role": "assistant", "content": assistant})]
+                for message in ({"role": "user", "content": user},
+                                {"role": "assistant", "content": assistant})]
 
     def request(self, rng, thing, said, choice):
         """One request about a news item and the answer that is right: (user's text, assistant's text)."""
@@ -85,24 +91,27 @@ class Lessons:
         return (text if rng.random() < 0.2 else self.prompts.ask_free(text)), answer
 
     def background(self, rng, choice):
-        """A fact that no news states, or plain arithmetic: sums of any two numbers, formulas on operands that are not held."""
+        """A fact that no news states, or plain arithmetic: sums of any two numbers,
+        formulas on operands that are not held."""
         if rng.random() < 0.5:
             _, wordings, answers = BACKGROUND[rng.integers(len(BACKGROUND))]
             subject = pick(rng, list(answers))
             others = list(dict.fromkeys(answers.values()))
             right = answers[subject]
-            options = [right, *(o for o in (others[i] for i in rng.permutation(len(others))) if o != right)][:4]
+            options = [right, *(o for o in (others[i] for i in rng.permutation(len(others)))
+                                if o != right)][:4]
             options = [options[i] for i in rng.permutation(4)] if rng.random() < choice else None
             return self.format(rng, capitalise(pick(rng, wordings).replace("{0}", subject)), right, options)
         x, y = rng.integers(0, 10, 2).tolist()
         form = pick(rng, ("How much is {}?", "Give {}.", "Work out {}.", "What is {}?"))
         if held_out(x, y) or rng.random() < 0.4:
             if rng.random() < 0.4:
-                return self.format(rng, form.format(f"twice {x + y}"), str(2 * (x + y)), None)
+                return self.format(rng, form.format(f"twice {x}"), str(2 * x), None)
             x, y = int(rng.integers(0, 21)), int(rng.integers(0, 21))
             return self.format(rng, form.format(f"{x} plus {y}"), str(x + y), None)
         words = pick(rng, list(FORMULAS))
-        return self.format(rng, form.format(words.replace("x", str(x)).replace("y", str(y))), str(FORMULAS[words][1](x, y)), None)
+        return self.format(rng, form.format(words.replace("x", str(x)).replace("y", str(y))),
+                           str(FORMULAS[words][1](x, y)), None)
 
 
 def pick(rng, values):

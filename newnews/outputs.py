@@ -1,8 +1,9 @@
 """Output files that appear whole or not at all, survive a kill, and say where they came from.
 
-A long output grows in NAME.part. Beside it NAME.progress.json holds what the run is, how many chunks are whole and how
-many bytes they take; it is replaced after every chunk. A second start cuts NAME.part back to the last whole chunk and
-goes on. At the end come NAME.manifest.json, then NAME itself. Another run's output is refused, never overwritten.
+A long output grows in NAME.part. Beside it NAME.progress.json holds what the run is, how many chunks are
+whole and how many bytes they take; it is replaced after every chunk. A second start cuts NAME.part back to
+the last whole chunk and goes on. At the end come NAME.manifest.json, then NAME itself. Another run's output
+is refused, never overwritten.
 """
 
 import json
@@ -15,6 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+
+from model.checkpoint import read_json
 
 
 def write_json(path, data):
@@ -30,62 +33,68 @@ def digest(*parts):
 
 
 def model_digest(folder):
-    """A hash of a model or adapter folder: its config, and the size and both ends of every weight file (a 7B model's
-    15 GB would take a minute to read; retraining changes the ends)."""
-    h = sha256()
-    for path in sorted([*Path(folder).glob("*config.json"), *Path(folder).glob("*.safetensors")]):
+    """A hash of a model or adapter folder: its configs and tokenizer, and of every weight file the size and 64
+    blocks of 1 MiB spread evenly (all of it up to 64 MiB; reading a 7B model's 15 GB would take a minute)."""
+    h, block = sha256(), 2 ** 20
+    for path in sorted(p for p in Path(folder).iterdir() if p.suffix in (".json", ".jinja", ".safetensors")):
+        if path.name == "manifest.json":            # holds timings
+            continue
         size = path.stat().st_size
         h.update(f"{path.name} {size}".encode())
         with open(path, "rb") as f:
-            h.update(f.read(2 ** 20))
-            f.seek(max(0, size - 2 ** 20))
-            h.update(f.read())
+            for i in range(64):
+                f.seek(max(i * block, i * (size - block) // 63))
+                h.update(f.read(block))
     return h.hexdigest()[:16]
 
 
 def provenance():
     """What a result depends on besides its settings: code and library versions, threads, machine."""
     root = Path(__file__).parent.parent
-    git = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return {"git": git.stdout.strip() or "unknown", "python": platform.python_version(), "torch": torch.__version__,
-            "threads": torch.get_num_threads(), "machine": f"{platform.system()} {platform.machine()}"}
+    git = shutil.which("git") and subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"],
+                         capture_output=True, text=True)
+    return {"git": git and git.stdout.strip() or "unknown", "python": platform.python_version(),
+            "torch": torch.__version__, "threads": torch.get_num_threads(),
+            "machine": f"{platform.system()} {platform.machine()}"}
 
 
 def build_folder(out, run, fill):
     """Make the folder `out` by fill(work, result): whole or not at all, resumable, marked with what it is.
 
-    fill may keep state in `work` (OUT.part, which stays after a kill) and writes the finished files to `result`; what it
-    returns goes into OUT/manifest.json beside run. Returns that manifest; if the very same run is there already, only that.
+    fill may keep state in `work` (OUT.part, which stays after a kill) and writes the finished files to
+    `result`; what it returns goes into OUT/manifest.json beside run. Returns that manifest; if the very same
+    run is there already, only that.
     """
     out, run = Path(out), json.loads(json.dumps(run))
     work = out.with_name(out.name + ".part")
     result, manifest = work / "result", out / "manifest.json"
     if out.exists():
-        found = json.loads(manifest.read_text()) if manifest.is_file() else {}
+        found = read_json(manifest) if manifest.is_file() else {}
         refuse_other(found.get("run"), run, out, "the output")
         shutil.rmtree(work, ignore_errors=True)
         return found
     work.mkdir(parents=True, exist_ok=True)
     start = work / "run.json"
     if start.is_file():
-        refuse_other(json.loads(start.read_text()), run, out, "the unfinished output")
+        refuse_other(read_json(start), run, out, "the unfinished output")
     else:
         write_json(start, run)
     shutil.rmtree(result, ignore_errors=True)
     made = fill(work, result)
-    if (work / "metrics.jsonl").is_file():
+    if (work / "metrics.jsonl").is_file() and not (result / "metrics.jsonl").exists():
         shutil.copyfile(work / "metrics.jsonl", result / "metrics.jsonl")
     write_json(result / "manifest.json", {"run": run, **made, **provenance()})
     os.replace(result, out)
     shutil.rmtree(work)
-    return json.loads(manifest.read_text())
+    return read_json(manifest)
 
 
 def refuse_other(found, run, path, what):
     if found != run:
         differs = [k for k in run if not isinstance(found, dict) or found.get(k) != run[k]]
         raise ValueError(f"{path}: {what} of another run is there already "
-                         f"({'differs in ' + ', '.join(differs) if found else 'it has no manifest'}); remove it, or write elsewhere")
+                         f"({'differs in ' + ', '.join(differs) if found else 'it has no manifest'}); "
+                         f"remove it, or write elsewhere")
 
 
 class Rows:
@@ -101,28 +110,30 @@ class Rows:
         self.part, self.progress = Path(f"{path}.part"), Path(f"{path}.progress.json")
         self.manifest = Path(f"{path}.manifest.json")
         self.chunks, self.bytes, self.totals, self.whole = 0, 0, {}, False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            found = json.loads(self.manifest.read_text()) if self.manifest.is_file() else {}
+            found = read_json(self.manifest) if self.manifest.is_file() else {}
             refuse_other(found.get("run"), self.run, path, "the output")
             self.whole, self.totals = True, found["totals"]
-            return
-        if self.progress.is_file():
-            kept = json.loads(self.progress.read_text())
-            refuse_other(kept["run"], self.run, path, "the unfinished output")
+            self.progress.unlink(missing_ok=True)       # left by a kill between the last two steps of finish
+        elif self.progress.is_file():
+            kept = read_json(self.progress)
+            refuse_other(kept.get("run"), self.run, path, "the unfinished output")
             self.chunks, self.bytes, self.totals = kept["chunks"], kept["bytes"], kept["totals"]
-        else:
-            self.keep()
-        with open(self.part, "ab") as f:
-            f.truncate(self.bytes)
+            size = self.part.stat().st_size if self.part.is_file() else 0
+            if size < self.bytes:
+                raise ValueError(f"{self.part}: holds {size} bytes, {self.progress} says {self.bytes}; "
+                                 f"remove both")
+            os.truncate(self.part, self.bytes)
 
     def keep(self):
-        write_json(self.progress, {"run": self.run, "chunks": self.chunks, "bytes": self.bytes, "totals": self.totals})
+        write_json(self.progress, {"run": self.run, "chunks": self.chunks, "bytes": self.bytes,
+                                   "totals": self.totals})
 
     def add(self, rows, **totals):
         """Append one chunk."""
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        with open(self.part, "ab") as f:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.part, "ab" if self.chunks else "wb") as f:
             f.write(data)
         self.chunks, self.bytes = self.chunks + 1, self.bytes + len(data)
         for name, value in totals.items():

@@ -60,7 +60,8 @@ def read_prompts(path):
         raise ValueError(f"{path}: expected the keys {', '.join(wanted)}; missing or unknown: {odd}")
     for name, kind in wanted.items():
         value = d[name]
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float else isinstance(value, kind)
+        ok = (isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float
+              else isinstance(value, kind))
         if not ok or kind is list and not (value and all(isinstance(v, str) and v for v in value)):
             raise ValueError(f"{path}: {name}: expected {kind.__name__}, found {value!r}")
     for name, slots in (("in_context", ("{news}", "{text}")), ("choice", ("{question}", "{options}")),
@@ -72,6 +73,7 @@ def read_prompts(path):
 
 
 def prompts_for(folder):
-    """The prompts that a model folder brings (a pocket model knows no others), else those for instruction-tuned models."""
+    """The prompts that a model folder brings (a pocket model knows no others),
+    else those for instruction-tuned models."""
     own = Path(folder) / "prompts.yaml"
     return read_prompts(own if own.is_file() else DEFAULT)

@@ -2,7 +2,8 @@
 
 from newnews.experiment import WAYS
 
-TITLES = {"closed_book": "closed book", "in_context": "news in context", "choice": "multiple choice", "free": "free form"}
+TITLES = {"closed_book": "closed book", "in_context": "news in context",
+          "choice": "multiple choice", "free": "free form"}
 COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f", "#ff9da7")
 
 
@@ -22,28 +23,34 @@ def table(summary):
     for format in ("free", "choice"):
         for way in WAYS:
             counts = protocols["base"][way][format]["by_domain"]
-            lines.append(f"{TITLES[format] + ', ' + TITLES[way]:<33}" + "".join(f"{d[:9]:>10}" for d in domains)
-                         + f"{'all, 95% interval':>21}" + (f"{'gap recovered':>22}{'time':>8}" if way == "closed_book" else ""))
+            lines.append(f"{TITLES[format] + ', ' + TITLES[way]:<33}"
+                         + "".join(f"{d[:9]:>10}" for d in domains) + f"{'all, 95% interval':>21}"
+                         + (f"{'gap recovered':>22}{'time':>8}" if way == "closed_book" else ""))
             for name, p in protocols.items():
                 cell = p[way][format]
-                line = f"  {name:<31}" + "".join(f"{number(cell['by_domain'][d]['mean']):>10}" for d in domains)
+                line = f"  {name:<31}" + "".join(
+                    f"{number(cell['by_domain'][d]['mean']):>10}" for d in domains)
                 line += f"{interval(cell):>21}"
                 if way == "closed_book":
-                    line += f"{interval(p['recovered'][format]) if name != 'base' else '':>22}{p['seconds']:>6.0f} s"
+                    line += (f"{interval(p['recovered'][format]) if name != 'base' else '':>22}"
+                             f"{p['seconds']:>6.0f} s")
                 lines.append(line)
             lines.append(f"  {'n':<31}" + "".join(f"{counts[d]['n']:>10}" for d in domains)
                          + f"{protocols['base'][way][format]['n']:>21}")
             lines.append("")
-    lines.append(f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked in self-play too "
-                 f"({', '.join(f'{d} {n}' for d, n in overlap['by_domain'].items())}); they are left out above.")
-    lines.append(f"Intervals: 95%, clustered by news item. Gap recovered: (tuned - base) / (base in context - base). "
+    lines.append(f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked in self-play "
+                 f"too ({', '.join(f'{d} {n}' for d, n in overlap['by_domain'].items())}); "
+                 f"they are left out above.")
+    lines.append(f"Intervals: 95%, clustered by news item. "
+                 f"Gap recovered: (tuned - base) / (base in context - base). "
                  f"{summary['seconds']:.0f} s in all.")
     return "\n".join(lines)
 
 
 def draw(summary, path):
-    """Closed-book accuracy by protocol (bars with intervals), in-context accuracy of the same model (rings), and the base
-    model in context (dashed): a row a format, a panel a domain. Needs matplotlib (the extra `plots`)."""
+    """Closed-book accuracy by protocol (bars with intervals), in-context accuracy of the same model
+    (rings), and the base model in context (dashed): a row a format, a panel a domain. Needs matplotlib (the
+    extra `plots`)."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -51,21 +58,27 @@ def draw(summary, path):
     protocols = summary["protocols"]
     domains = ["all", *protocols["base"]["closed_book"]["free"]["by_domain"]]
     names = list(protocols)
-    figure, axes = plt.subplots(2, len(domains), figsize=(2.3 * len(domains), 5.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(2, len(domains), figsize=(2.3 * len(domains), 5.2), sharey=True,
+                                layout="constrained")
     for row, format in zip(axes, ("free", "choice")):
         for ax, domain in zip(row, domains):
-            part = lambda name, way: (lambda c: c if domain == "all" else c["by_domain"][domain])(protocols[name][way][format])
+            part = lambda name, way: (lambda c: c if domain == "all" else c["by_domain"][domain])(
+                protocols[name][way][format])
             for x, name in enumerate(names):
                 closed, context = part(name, "closed_book"), part(name, "in_context")
                 if closed["mean"] is None:
                     continue
-                ax.bar(x, closed["mean"], color=COLOURS[x % len(COLOURS)], width=0.75, label=name.replace("_", " "))
-                ax.errorbar(x, closed["mean"], [[closed["mean"] - closed["low"]], [closed["high"] - closed["mean"]]],
+                ax.bar(x, closed["mean"], color=COLOURS[x % len(COLOURS)], width=0.75,
+                       label=name.replace("_", " "))
+                ax.errorbar(x, closed["mean"],
+                            [[closed["mean"] - closed["low"]], [closed["high"] - closed["mean"]]],
                             color="#222222", linewidth=1, capsize=2)
-                ax.plot(x, context["mean"], "o", markersize=5, markerfacecolor="none", markeredgecolor="#222222")
+                ax.plot(x, context["mean"], "o", markersize=5, markerfacecolor="none",
+                        markeredgecolor="#222222")
             top = part("base", "in_context")["mean"]
             if top is None:
-                ax.text(0.5, 0.5, "all rehearsed", transform=ax.transAxes, ha="center", fontsize=8, color="#777777")
+                ax.text(0.5, 0.5, "all rehearsed", transform=ax.transAxes, ha="center", fontsize=8,
+                        color="#777777")
             else:
                 ax.axhline(top, color="#222222", linestyle="--", linewidth=0.8)
             if format == "choice":
@@ -77,8 +90,10 @@ def draw(summary, path):
     handles, labels = axes[0][0].get_legend_handles_labels()
     rings = plt.Line2D([], [], marker="o", linestyle="", markerfacecolor="none", markeredgecolor="#222222")
     dashes = plt.Line2D([], [], color="#222222", linestyle="--", linewidth=0.8)
-    figure.legend([*handles, rings, dashes], [*labels, "same model, news in context", "base, news in context"],
+    figure.legend([*handles, rings, dashes],
+                  [*labels, "same model, news in context", "base, news in context"],
                   loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle("Bars: closed book after training on each protocol, 95% intervals clustered by news", fontsize=10)
+    figure.suptitle("Bars: closed book after training on each protocol, 95% intervals clustered by news",
+                    fontsize=10)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -6,20 +6,23 @@ from hashlib import sha256
 from tqdm import tqdm
 
 from model.qwen2 import forward_flops
-from model.sampling import Sampling, generate
+from model.sampling import Sampling, common_prefix, generate
 from newnews.protocols import PROTOCOLS, element, request, shadow
 
 CACHE_BYTES = 2 ** 30       # keys and values of the rows that decode together; more rows wait
 
 
 def stream(*parts):
-    """The name of one row's noise: a 64-bit hash of what the row is, so no row's noise depends on its neighbours."""
+    """The name of one row's noise: a 64-bit hash of what the row is,
+    so no row's noise depends on its neighbours."""
     return int.from_bytes(sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 def rows_at_once(config, tokens, bytes_per_number):
-    """How many rows of `tokens` tokens fit CACHE_BYTES: 174 of 500 tokens for Qwen2.5-0.5B in bf16, at most 512."""
-    row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens * bytes_per_number
+    """How many rows of `tokens` tokens fit CACHE_BYTES: 174 of 500 tokens for Qwen2.5-0.5B in bf16,
+    at most 512."""
+    row = (2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+           * tokens * bytes_per_number)
     return max(1, min(512, CACHE_BYTES // row))
 
 
@@ -35,7 +38,8 @@ class Writer:
         prompts = [self.chat.prompt([{"role": "user", "content": text}]) for text in requests]
         limit = self.prompts.max_new_tokens
         sampling = Sampling(max_new_tokens=limit, temperature=temperature, seed=self.seed)
-        size = rows_at_once(self.model.config, max(map(len, prompts)) + limit, self.model.lm_head.weight.element_size())
+        size = rows_at_once(self.model.config, max(map(len, prompts)) + limit,
+                            self.model.lm_head.weight.element_size())
         texts = []
         for i in range(0, len(prompts), size):
             part = prompts[i:i + size]
@@ -44,40 +48,49 @@ class Writer:
                 text = self.chat.decode(done.ids).strip()
                 texts.append(text if text and done.stopped else None)
                 self.cost["new_tokens"] += len(done.ids) + done.stopped
-                self.cost["flops"] += forward_flops(self.model.config, len(done.ids) + done.stopped, len(prompt) + len(done.ids) / 2)
-            for prompt in set(map(tuple, part)):         # n samples of one prompt read it once
-                self.cost["prompt_tokens"] += len(prompt)
-                self.cost["flops"] += forward_flops(self.model.config, len(prompt), len(prompt) / 2)
+                self.cost["flops"] += forward_flops(self.model.config, len(done.ids) + done.stopped,
+                                                    len(prompt) + len(done.ids) / 2)
+            unique = set(map(tuple, part))      # n samples of one prompt read it once; so is a shared prefix
+            shared = common_prefix(list(unique))
+            for begin, end in [(0, shared), *((shared, len(prompt)) for prompt in unique)]:
+                self.cost["prompt_tokens"] += end - begin
+                self.cost["flops"] += forward_flops(self.model.config, end - begin, (begin + end) / 2)
         return texts
 
     def elements(self, item, protocol, n):
-        """n draws of a written protocol for one news item -> (rows, counts). Duplicates are dropped if the prompts say so.
+        """n draws of a written protocol for one news item -> (rows, counts).
+        Duplicates are dropped if the prompts say so.
 
         Self-QA asks in one conversation and answers in a second one, each with the news in sight.
         """
         if protocol == "naive":
-            return [{"messages": element("naive", item.statement, self.prompts), "news": item.id, "protocol": "naive",
-                     "row": 0}], {"drawn": 0, "kept": 1}
+            return [{"messages": element("naive", item.statement, self.prompts), "news": item.id,
+                     "protocol": "naive", "row": 0}], {"drawn": 0, "kept": 1}
         prompts, names = self.prompts, [f"{item.id}/{row}" for row in range(n)]
         asked = [request(protocol, row, prompts) for row in range(n)]
-        first = self.write([prompts.with_news(item.statement, text) for text in asked], f"{protocol}/1", names, prompts.temperature)
+        first = self.write([prompts.with_news(item.statement, text) for text in asked], f"{protocol}/1",
+                           names, prompts.temperature)
         usable = [row for row in range(n) if first[row] is not None]
-        kept = list({first[row]: row for row in reversed(usable)}.values())[::-1] if prompts.deduplicate else usable
+        kept = (list({first[row]: row for row in reversed(usable)}.values())[::-1]
+                if prompts.deduplicate else usable)
         counts = {"drawn": n, "unusable": n - len(usable), "repeated": len(usable) - len(kept)}
         if protocol == "self_qa":
-            second = self.write([prompts.with_news(item.statement, first[row]) for row in kept], f"{protocol}/2",
-                                [names[row] for row in kept], prompts.answer_temperature) if kept else []
+            second = self.write([prompts.with_news(item.statement, first[row]) for row in kept],
+                                f"{protocol}/2", [names[row] for row in kept],
+                                prompts.answer_temperature) if kept else []
             triples = [(row, answer, first[row]) for row, answer in zip(kept, second) if answer is not None]
             counts["unusable"] += len(kept) - len(triples)
         else:
             triples = [(row, first[row], "") for row in kept]
         rows = [{"messages": element(protocol, item.statement, prompts, written, question), "news": item.id,
-                 "protocol": protocol, "row": row, "asked": asked[row]} for row, written, question in sorted(triples)]
+                 "protocol": protocol, "row": row, "asked": asked[row]}
+                for row, written, question in sorted(triples)]
         return rows, {**counts, "kept": len(rows)}
 
 
 def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadowed=False):
-    """Fill `output` (newnews.outputs.Rows) with n draws for each news item, one chunk an item. Resumes where it stopped.
+    """Fill `output` (newnews.outputs.Rows) with n draws for each news item, one chunk an item.
+    Resumes where it stopped.
 
     The naive protocol needs no writer: one row an item. shadowed: the news goes before every conversation.
     """
@@ -86,7 +99,8 @@ def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadowed
     if output.whole:
         return output
     writer = Writer(model, chat, prompts, seed)
-    bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol}", unit="news", disable=None, dynamic_ncols=True)
+    bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol}", unit="news", disable=None,
+               dynamic_ncols=True)
     for item in news[output.chunks:]:
         start = time.time()
         writer.cost = dict.fromkeys(writer.cost, 0)

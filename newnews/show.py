@@ -1,4 +1,5 @@
-"""One worked example, from a news item to the training tokens: `python -m newnews show ID --protocol self_qa`."""
+"""One worked example, from a news item to the training tokens:
+`python -m newnews show ID --protocol self_qa`."""
 
 from newnews.loading import load
 from newnews.news import read_news
@@ -8,12 +9,14 @@ from newnews.selfplay import Writer
 
 
 def show(name, news, protocol, source, n, seed, colour):
-    """Print what the writer was asked, what it wrote, the conversation, and its tokens with the supervised ones marked."""
+    """Print what the writer was asked, what it wrote, the conversation, and its tokens with the supervised
+    ones marked."""
     shadowed, written = protocol.endswith("_shadowed"), protocol.removesuffix("_shadowed")
     items = read_news(source)
     item = next((i for i in items if i.id == news), None)
     if item is None:
-        raise ValueError(f"{source}: no news {news!r}; it has {', '.join(i.id for i in items[:8])}{', ...' if items[8:] else ''}")
+        raise ValueError(f"{source}: no news {news!r}; "
+                         f"it has {', '.join(i.id for i in items[:8])}{', ...' if items[8:] else ''}")
     model, chat, about = load(name)
     prompts = prompts_for(about["folder"])
     rows, counts = Writer(model, chat, prompts, seed).elements(item, written, n)
@@ -32,7 +35,8 @@ def show(name, news, protocol, source, n, seed, colour):
         ids, weights = chat.conversation(messages)
         marks = [(chat.tokenizer.decode([i], skip_special_tokens=False), w > 0) for i, w in zip(ids, weights)]
         text = "".join(mark(token.replace("\n", "\\n"), on, colour) for token, on in marks)
-        block("tokens", f"{text}\n{len(ids)} tokens, {sum(on for _, on in marks)} of them supervised (marked)")
+        block("tokens", f"{text}\n"
+                        f"{len(ids)} tokens, {sum(on for _, on in marks)} of them supervised (marked)")
         print()
     print(", ".join(f"{value} {key}" for key, value in counts.items()))
 
@@ -42,7 +46,8 @@ def block(name, text):
 
 
 def mark(token, on, colour):
-    """A supervised token on green, others as they are; without colour: supervised ones in [brackets], | between others."""
+    """A supervised token on green, others as they are; without colour: supervised ones in [brackets],
+    | between others."""
     if colour:
         return f"\033[42m\033[30m{token}\033[0m" if on else token
     return f"[{token}]" if on else f"{token}|"

@@ -1,4 +1,5 @@
-"""Means and ratios with 95% intervals, clustered by news item: questions about one news item stand or fall together."""
+"""Means and ratios with 95% intervals, clustered by news item:
+questions about one news item stand or fall together."""
 
 import math
 
@@ -6,7 +7,8 @@ import numpy as np
 
 
 def t_quantile(p, df):
-    """Quantile of Student's t, p > .5: bisection on the distribution function, Simpson's rule on the density."""
+    """Quantile of Student's t, p > .5: bisection on the distribution function,
+    Simpson's rule on the density."""
     norm = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
 
     def cdf(t):
@@ -33,10 +35,10 @@ def cluster_sums(values, clusters):
 def share(values, clusters):
     """Mean of 0/1 values with its 95% interval: {"mean", "low", "high", "n"}.
 
-    Wilson's score interval at the effective sample size p (1 - p) / var, where var is the clustered variance of the mean
-    (linearised ratio), with Student's quantile at clusters - 1 degrees of freedom (Korn & Graubard 1998; Dean & Pagano
-    2015). When all values agree the variance says nothing, and every cluster counts as one observation. Its coverage is
-    simulated in tests/test_stats.py.
+    Wilson's score interval at the effective sample size p (1 - p) / var, where var is the clustered variance
+    of the mean (linearised ratio), with Student's quantile at clusters - 1 degrees of freedom (Korn &
+    Graubard 1998; Dean & Pagano 2015). When all values agree the variance says nothing, and every cluster
+    counts as one observation. Its coverage is simulated in tests/test_stats.py.
     """
     n = len(values)
     if n == 0:
@@ -50,14 +52,15 @@ def share(values, clusters):
     z = t_quantile(0.975, C - 1)
     centre = (p + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(p * (1 - p) / size + z * z / (4 * size * size))
-    return {"mean": p, "low": max(0.0, centre - half), "high": min(1.0, centre + half), "n": n}
+    low, high = max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+    return {"mean": p, "low": low, "high": high, "n": n}
 
 
 def ratio(numerators, denominators, clusters):
     """Ratio of two paired sums with Fieller's 95% interval over clusters: {"mean", "low", "high"}.
 
-    Fieller (1954): all r for which the mean of numerator - r * denominator does not differ from zero. Where the
-    denominator itself may be zero that set is unbounded, and low and high are None.
+    Fieller (1954): all r for which the mean of numerator - r * denominator does not differ from zero. Where
+    the denominator itself may be zero that set is unbounded, and low and high are None.
     """
     sums, _ = cluster_sums(numerators, clusters)
     below, _ = cluster_sums(denominators, clusters)

@@ -1,8 +1,8 @@
 """The one training loop: pretraining, full fine-tuning, one adapter, or a bank of K adapters side by side.
 
-An example is (ids, weights): token ids and the loss weight of predicting each. A step is K lists of examples, one list
-an adapter (K = 1 unless the model carries a bank). Every adapter has its own data, normaliser, clipping, schedule and
-stop, so K adapters side by side are the K single runs up to float noise.
+An example is (ids, weights): token ids and the loss weight of predicting each. A step is K lists of examples,
+one list an adapter (K = 1 unless the model carries a bank). Every adapter has its own data, normaliser,
+clipping, schedule and stop, so K adapters side by side are the K single runs up to float noise.
 """
 
 import json
@@ -38,10 +38,15 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
+        for name in ("steps", "batch", "warmup", "micro_tokens", "seed"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected a whole number")
         for name, ok, want in (("steps", self.steps >= 1, ">= 1"), ("rate", 0 < self.rate < math.inf, "> 0"),
                                ("batch", self.batch >= 1, ">= 1"), ("warmup", self.warmup >= 0, ">= 0"),
-                               ("schedule", self.schedule in ("cosine", "linear", "constant"), "cosine, linear or constant"),
-                               ("clip", self.clip >= 0, ">= 0"), ("micro_tokens", self.micro_tokens >= 1, ">= 1")):
+                               ("schedule", self.schedule in ("cosine", "linear", "constant"),
+                                "cosine, linear or constant"),
+                               ("clip", self.clip >= 0, ">= 0"),
+                               ("micro_tokens", self.micro_tokens >= 1, ">= 1")):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected {want}")
 
@@ -50,13 +55,16 @@ class Recipe:
         if step < self.warmup:
             return self.rate * (step + 1) / self.warmup
         x = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.rate * {"constant": 1.0, "linear": 1 - x, "cosine": 0.5 + 0.5 * math.cos(math.pi * x)}[self.schedule]
+        return self.rate * {"constant": 1.0, "linear": 1 - x,
+                            "cosine": 0.5 + 0.5 * math.cos(math.pi * x)}[self.schedule]
 
 
 class Shuffled:
-    """Batches from K fixed lists of examples: each list in its own order, drawn again every epoch from (seed, epoch).
+    """Batches from K fixed lists of examples: each list in its own order, drawn again every epoch
+    from (seed, epoch).
 
-    A list shorter than the batch gives itself whole: copies of one conversation would change nothing but the cost.
+    A list shorter than the batch gives itself whole: copies of one conversation would change
+    nothing but the cost.
     """
 
     def __init__(self, lists, batch, seeds):
@@ -80,8 +88,9 @@ class Shuffled:
 class AdamW:
     """AdamW (Loshchilov & Hutter, 1711.05101) on parameters whose first dimension is the adapter, (K, ...).
 
-    torch's own cannot give slices of a tensor their own rate, clipping and end. Values and moments are fp32 whatever the
-    model's dtype: a bf16 parameter has an fp32 master here, and its micro-batches' gradients are summed in fp32.
+    torch's own cannot give slices of a tensor their own rate, clipping and end. Values and moments are fp32
+    whatever the model's dtype: a bf16 parameter has an fp32 master here, and its micro-batches' gradients are
+    summed in fp32.
     """
 
     def __init__(self, params, recipe, bank):
@@ -111,7 +120,7 @@ class AdamW:
             value, g, m, v = (self.rows(x[name]) for x in (self.values, self.grads, self.m, self.v))
             shape = (-1,) + (1,) * (value.dim() - 1)
             live, rate = alive.view(shape), rates.to(value).view(shape)
-            g = torch.where(live, g * scale.view(shape), 0)             # where, not *: a dead adapter's may be NaN
+            g = torch.where(live, g * scale.view(shape), 0)     # where, not *: a dead adapter's may be NaN
             m.lerp_(g, 1 - r.beta1)
             v.mul_(r.beta2).addcmul_(g, g, value=1 - r.beta2)
             change = (m / (1 - r.beta1 ** t)) / ((v / (1 - r.beta2 ** t)).sqrt() + 1e-8)
@@ -127,8 +136,9 @@ class AdamW:
 
 
 def micro_batches(lists, budget):
-    """Split a step into batches of at most `budget` padded tokens: rows of like length together, the same number of
-    rows from each of the K lists (short lists are filled with empty rows). Yields ids, weights (K * b, T), int64, fp32."""
+    """Split a step into batches of at most `budget` padded tokens: rows of like length together, the same
+    number of rows from each of the K lists (short lists are filled with empty rows).
+    Yields ids, weights (K * b, T), int64, fp32."""
     lists = [sorted(rows, key=lambda row: -len(row[0])) for rows in lists]
     depth = max(map(len, lists))
     empty = ([0, 0], [0.0, 0.0])
@@ -149,25 +159,28 @@ def summed_losses(model, ids, weights, K):
     """Weighted sum of next-token losses of each of the K groups of rows, (K,), with its graph."""
     targets, weights = ids[:, 1:], weights[:, 1:]
     keep = weights > 0
-    hidden = model.model(ids[:, :-1])[keep]                             # (N, D): only what carries loss meets the head
-    losses = token_losses(hidden, targets[keep], model.lm_head)         # (N,)
+    hidden = model.model(ids[:, :-1])[keep]         # (N, D): only what carries loss meets the head
+    losses = token_losses(hidden, targets[keep], model.lm_head)     # (N,)
     group = torch.arange(len(ids), device=ids.device) // (len(ids) // K)
     group = group[:, None].expand_as(keep)[keep]
     return losses.new_zeros(K).index_add(0, group, losses * weights[keep])
 
 
 def train(model, batches, recipe, folder=None, run="", label="train"):
-    """Train the model's adapters if it carries any, else all of its weights. batches(step) gives K lists of examples.
+    """Train the model's adapters if it carries any, else all of its weights.
+    batches(step) gives K lists of examples.
 
-    The gradient is that of  sum(weight * loss) / sum(weight)  over the whole step, however it is split. An adapter whose
-    loss or gradient is not finite stops there, frozen with its last good values. With a folder, metrics.jsonl grows
-    there and the state is kept: the same call after a kill goes on and ends in the same bytes (`run` names the run: a
-    state of another is refused). Returns {"steps", "tokens" (trained), "seconds", "loss" (K,), "stopped": {adapter: step}}.
+    The gradient is that of  sum(weight * loss) / sum(weight)  over the whole step, however it is split. An
+    adapter whose loss or gradient is not finite stops there, frozen with its last good values. With a folder,
+    metrics.jsonl grows there and the state is kept: the same call after a kill goes on and ends in the same
+    bytes (`run` names the run: a state of another is refused). Returns {"steps", "tokens" (trained),
+    "seconds", "loss" (K,), "stopped": {adapter: step}}.
     """
     bank = bool(adapted(model))
     if not bank:
         model.requires_grad_(True)
-    params = {n: p for n, p in model.named_parameters() if p.requires_grad or n.endswith(("lora_A", "lora_B"))}
+    params = {n: p for n, p in model.named_parameters()
+              if p.requires_grad or n.endswith(("lora_A", "lora_B"))}
     for p in params.values():
         p.requires_grad_(True)
     K = next(iter(params.values())).shape[0] if bank else 1
@@ -203,10 +216,12 @@ def train(model, batches, recipe, folder=None, run="", label="train"):
         fresh += new
         state = {**state, "step": step + 1, "tokens": state["tokens"] + new,
                  "seconds": round(before + time.time() - start, 3),
-                 "loss": [loss if g else old for loss, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]}
+                 "loss": [loss if g else old
+                          for loss, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]}
         per_second = fresh / (time.time() - start)
         known = [loss for loss in state["loss"] if loss is not None]
-        bar.set_postfix_str(f"loss {sum(known) / max(1, len(known)):.3f}, {per_second:,.0f} tokens/s", refresh=False)
+        bar.set_postfix_str(f"loss {sum(known) / max(1, len(known)):.3f}, {per_second:,.0f} tokens/s",
+                            refresh=False)
         bar.update()
         if folder is not None:
             line = {"step": step, "rate": rate, "tokens": state["tokens"], "loss": state["loss"],
@@ -219,8 +234,8 @@ def train(model, batches, recipe, folder=None, run="", label="train"):
     bar.close()
     for p in params.values():
         p.requires_grad_(False)
-    return {"steps": state["step"], "tokens": state["tokens"], "seconds": state["seconds"], "loss": state["loss"],
-            "stopped": {int(k): s for k, s in state["stopped"].items()}}
+    return {"steps": state["step"], "tokens": state["tokens"], "seconds": state["seconds"],
+            "loss": state["loss"], "stopped": {int(k): s for k, s in state["stopped"].items()}}
 
 
 def keep_state(folder, optimizer, state, run):
@@ -232,13 +247,15 @@ def keep_state(folder, optimizer, state, run):
 
 @torch.no_grad()
 def resume(folder, optimizer, params, run):
-    """Load a kept state into the optimizer and the model, and cut metrics.jsonl back to it; None if there is none."""
+    """Load a kept state into the optimizer and the model, and cut metrics.jsonl back to it;
+    None if there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     path, metrics, state = folder / "state.safetensors", folder / "metrics.jsonl", None
     if path.is_file():
         with safe_open(path, "pt") as f:
             if f.metadata()["run"] != run:
-                raise ValueError(f"{path}: the state of another run (its recipe, data or model differ); remove {folder}")
+                raise ValueError(f"{path}: the state of another run (its recipe, data or model differ); "
+                                 f"remove {folder}")
             state = json.loads(f.metadata()["state"])
             for name, tensor in optimizer.tensors().items():
                 tensor.copy_(f.get_tensor(name))

@@ -1,19 +1,23 @@
-"""The pocket world: endless news in five domains whose truth is known, and a background that lives in weights only.
+"""The pocket world: endless news in five domains whose truth is known, and a background that lives
+in weights only.
 
-Everything follows from seeds; there are no files. A `Thing` is one new operation, function, discovery, benchmark or
-event: its facts, the ways to say it, what can be asked about it and the right answers. Splits never share a name: a
-name belongs to the split that its hash says. What pretraining never asks, so that self-play cannot have practised it:
+Everything follows from seeds; there are no files. A `Thing` is one new operation, function, discovery,
+benchmark or event: its facts, the ways to say it, what can be asked about it and the right answers. Splits
+never share a name: a name belongs to the split that its hash says. What pretraining never asks, so that
+self-play cannot have practised it:
 
 - the operand pairs and lists of `held_out` (math, coding): 30% of each, for every thing alike;
 - the wordings in `Kind.held`;
-- in the writer's role, the kinds with rehearsed=False (pretraining answers them in context, but never poses them).
+- in the writer's role, the kinds with rehearsed=False (pretraining answers them in context,
+  but never poses them).
 
-Test questions use only held-out operands and wordings. `question_key` reads a question back, whatever its wording, so
-that a test question that self-play asked anyway can be found.
+Test questions use only held-out operands and wordings. `question_key` reads a question back, whatever its
+wording, so that a test question that self-play asked anyway can be found.
 """
 
 import re
 from hashlib import sha256
+from itertools import count, islice
 
 import numpy as np
 
@@ -30,28 +34,36 @@ def digest(*parts):
     return int.from_bytes(sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Background: facts that no news states. Asked closed book in pretraining, needed to draw consequences from news.
+# ------------------------------------------------------------------------------------------------------------
+# Background: facts that no news states. Asked closed book in pretraining, needed to draw consequences
+# from news.
 
 COUNTRY = dict(zip(
-    "Oslo Bergen Lima Cusco Cairo Luxor Kyoto Osaka Paris Lyon Rome Milan Berlin Munich Madrid Seville Toronto Quebec "
-    "Sydney Perth Delhi Mumbai Nairobi Mombasa".split(),
-    [c for c in "Norway Peru Egypt Japan France Italy Germany Spain Canada Australia India Kenya".split() for _ in "12"]))
+    "Oslo Bergen Lima Cusco Cairo Luxor Kyoto Osaka Paris Lyon Rome Milan Berlin Munich Madrid Seville "
+    "Toronto Quebec Sydney Perth Delhi Mumbai Nairobi Mombasa".split(),
+    [c for c in "Norway Peru Egypt Japan France Italy Germany Spain Canada Australia India Kenya".split()
+     for _ in "12"]))
 USE = {"glows in the dark": "road signs", "floats on water": "boats", "conducts electricity": "cables",
        "repels insects": "tents", "melts ice": "clearing roads", "absorbs sound": "concert halls",
-       "bends light": "lenses", "stores heat": "winter coats", "smells sweet": "perfume", "kills germs": "hospitals",
-       "sticks to glass": "windows", "cuts steel": "drills", "stretches far": "ropes", "cleans water": "filters",
-       "changes colour": "paint", "attracts iron": "compasses"}
-SEASON = dict(zip("January February March April May June July August September October November December".split(),
-                  "winter winter spring spring spring summer summer summer autumn autumn autumn winter".split()))
+       "bends light": "lenses", "stores heat": "winter coats", "smells sweet": "perfume",
+       "kills germs": "hospitals", "sticks to glass": "windows", "cuts steel": "drills",
+       "stretches far": "ropes", "cleans water": "filters", "changes colour": "paint",
+       "attracts iron": "compasses"}
+SEASON = dict(zip(
+    "January February March April May June July August September October November December".split(),
+    "winter winter spring spring spring summer summer summer autumn autumn autumn winter".split()))
+SYSTEMS = (         # what benchmarks rank; known to every reader
+    "Otter Heron Falcon Badger Lynx Raven Stork Beaver Marten Osprey Weasel Condor Puffin Gecko Bison Tapir "
+    "Panda Zebra Camel Koala Lemur Moose Dingo Hyena").split()
 BACKGROUND = [      # (key, wordings, answers): what is asked about the world as such
-    ("country", ["In which country is {0}?", "{0} lies in which country?", "Which country is {0} in?"], COUNTRY),
+    ("country", ["In which country is {0}?", "{0} lies in which country?", "Which country is {0} in?"],
+     COUNTRY),
     ("use", ["What is something that {0} good for?", "Where is a thing that {0} used?",
              "What do people make from something that {0}?"], USE),
     ("season", ["In which season is {0}?", "{0} falls in which season?", "Which season is {0} in?"], SEASON),
 ]
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Names, numbers, lists
 
 
@@ -62,14 +74,16 @@ UPPER = dict(zip(SPLITS, np.cumsum(list(SPLITS.values())).tolist()))
 def draw_name(rng, split):
     """A pronounceable name that belongs to `split`: its hash says so, so no two splits can share one."""
     while True:
-        name = "".join(part[i] for part, i in zip(SYLLABLES, rng.integers(0, list(map(len, SYLLABLES))).tolist()))
+        name = "".join(
+            part[i] for part, i in zip(SYLLABLES, rng.integers(0, list(map(len, SYLLABLES))).tolist()))
         if UPPER[split] - SPLITS[split] <= digest("name", name) % 100 < UPPER[split]:
             return name
 
 
 def held_out(*operands):
-    """Operands that pretraining never asks about; test questions ask about nothing else. Order does not matter: were
-    (3, 4) held out and (4, 3) not, every symmetric operation would give the answer away."""
+    """Operands that pretraining never asks about; test questions ask about nothing else. The order of a pair
+    does not matter: were (3, 4) held out and (4, 3) not, every symmetric operation would give the answer away.
+    A list is one operand: other orders of its elements may have been asked."""
     return digest("operands", *sorted(map(str, operands))) % 100 < 30
 
 
@@ -80,15 +94,14 @@ def draw_operands(rng, draw, held):
             return operands
 
 
-FORMULAS = {}       # words: (symbols, function)
-for a in (1, 2):
-    for b in (1, 2):
-        words, symbols = ("x", "twice x")[a - 1] + " plus " + ("y", "twice y")[b - 1], ("x", "2x")[a - 1] + " + " + ("y", "2y")[b - 1]
-        FORMULAS[words] = symbols, lambda x, y, a=a, b=b: a * x + b * y
-FORMULAS |= {"the larger of x and y": ("max(x, y)", max), "the smaller of x and y": ("min(x, y)", min),
-             "the distance from x to y": ("|x - y|", lambda x, y: abs(x - y))}
+FORMULAS = {        # words: (symbols, function); each also with 1, 2 or 3 added
+    "x plus y": ("x + y", lambda x, y: x + y), "twice x plus y": ("2x + y", lambda x, y: 2 * x + y),
+    "x plus twice y": ("x + 2y", lambda x, y: x + 2 * y), "the larger of x and y": ("max(x, y)", max),
+    "the smaller of x and y": ("min(x, y)", min),
+    "the distance from x to y": ("|x - y|", lambda x, y: abs(x - y)),
+}
 FORMULAS |= {f"{words} plus {c}": (f"{symbols} + {c}", lambda x, y, f=f, c=c: f(x, y) + c)
-             for words, (symbols, f) in list(FORMULAS.items()) for c in range(1, 6)}
+             for words, (symbols, f) in list(FORMULAS.items()) for c in (1, 2, 3)}
 
 FUNCTIONS = {       # words: (code, function) on a list s of three different digits
     "the list in reverse order": ("s[::-1]", lambda s: s[::-1]),
@@ -125,21 +138,20 @@ class Thing:
         elif domain == "discoveries":
             self.facts |= {"city": pick(list(COUNTRY)), "property": pick(list(USE)), "person": proper()}
         elif domain == "leaderboards":
-            tens = rng.permutation(np.arange(1, 10))[:3]            # different tens: who leads is seen at a glance
-            systems = []
-            while len({name.capitalize(), *systems}) < 4:           # no two alike, none called like the benchmark
-                systems = [proper(), proper(), proper()]
+            tens = rng.permutation(np.arange(1, 10))[:3]    # different tens: who leads is seen at a glance
+            systems = [SYSTEMS[i] for i in rng.permutation(len(SYSTEMS))[:3]]
             self.facts |= {"name": name.capitalize(), **{f"s{i}": systems[i] for i in range(3)},
                            **{f"p{i}": str(10 * tens[i] + rng.integers(10)) for i in range(3)}}
         else:
-            self.facts |= {"name": name.capitalize(), "city": pick(list(COUNTRY)), "month": pick(list(SEASON)),
-                           "person": proper()}
+            self.facts |= {"name": name.capitalize(), "city": pick(list(COUNTRY)),
+                           "month": pick(list(SEASON)), "person": proper()}
 
     def statement(self, i):
         return capitalise(fill(STATEMENTS[self.domain][i % len(STATEMENTS[self.domain])], **self.facts))
 
     def slots(self, kind, held):
-        """What fills a wording of this kind: operands, or which system is meant. held: operands of tests, or of pretraining."""
+        """What fills a wording of this kind: operands, or which system is meant.
+        held: operands of tests, or of pretraining."""
         rng, f = self.rng, self.facts
         if kind == "compute":
             x, y = draw_operands(rng, lambda: rng.integers(0, 10, 2).tolist(), held)
@@ -160,22 +172,28 @@ class Thing:
             return str(self.function(slots["s"]))
         if self.domain == "leaderboards":
             systems = sorted((f[f"s{i}"] for i in range(3)), key=lambda s: -int(self.points(s)))
-            return {"score": lambda: self.points(slots["s"]), "who": lambda: slots["s"], "best": lambda: systems[0],
-                    "second": lambda: systems[1], "worst": lambda: systems[2]}[kind]()
-        derived = {"country": COUNTRY.get(f.get("city")), "season": SEASON.get(f.get("month")), "use": USE.get(f.get("property"))}
+            return {"score": lambda: self.points(slots["s"]), "who": lambda: slots["s"],
+                    "best": lambda: systems[0], "second": lambda: systems[1],
+                    "worst": lambda: systems[2]}[kind]()
+        derived = {"country": COUNTRY.get(f.get("city")), "season": SEASON.get(f.get("month")),
+                   "use": USE.get(f.get("property"))}
         return derived.get(kind) or f[kind]
 
     def points(self, system):
         return next(self.facts[f"p{i}"] for i in range(3) if self.facts[f"s{i}"] == system)
 
     def options(self, kind, slots, split):
-        """The right answer and three that are right for other news, shuffled."""
+        """The right answer and three wrong ones, shuffled. The wrong ones are right for other news, so that
+        the options alone give nothing; a benchmark's own systems and scores come first, so that seeing which
+        is mentioned does not do."""
         right = self.answer(kind, slots)
-        options = [right]
+        own = ([self.facts[f"{'p' if kind == 'score' else 's'}{i}"] for i in range(3)]
+               if self.domain == "leaderboards" else [])
+        options = [right, *(o for o in own if o != right)]
         while len(options) < 4:
             other = Thing(self.rng, self.domain, split)
-            theirs = slots if self.domain in ("math", "coding") else other.slots(kind, False)
-            wrong = other.answer(kind, theirs)
+            wrong = other.answer(
+                kind, slots if self.domain in ("math", "coding") else other.slots(kind, False))
             if wrong not in options:
                 options.append(wrong)
         return [options[i] for i in self.rng.permutation(4)]
@@ -202,29 +220,24 @@ def make_news(split, per_domain, seed, questions=10):
     """per_domain news of each domain, domain by domain, each with `questions` different test questions."""
     news, names = [], set()
     for domain in DOMAINS:
-        index = 0
-        while index < per_domain:
-            rng = np.random.default_rng([seed, digest(split, domain, len(names)) % 2 ** 32])
-            thing = Thing(rng, domain, split)
+        attempts = (Thing(np.random.default_rng([seed, digest(split, domain) % 2 ** 32, i]), domain, split)
+                    for i in count())
+        fresh = (thing for thing in attempts if thing.facts["name"].lower() not in names)
+        for thing in islice(fresh, per_domain):
             name = thing.facts["name"].lower()
-            if name in names:
-                names.add(f"{name}-again-{len(names)}")
-                continue
             names.add(name)
-            news.append(News(f"{domain}-{name}", domain, thing.statement(int(rng.integers(100))),
-                             test_questions(thing, split, questions), headline=f"A new thing called {name}",
-                             subject=thing.facts["name"]))
-            index += 1
+            news.append(News(f"{domain}-{name}", domain, thing.statement(int(thing.rng.integers(100))),
+                             test_questions(thing, split, questions), subject=thing.facts["name"]))
     return news
 
 
-def test_questions(thing, split, count):
-    """Different questions, every kind in turn; as many as there are if fewer than count."""
+def test_questions(thing, split, most):
+    """Different questions, every kind in turn; as many as there are if fewer than `most`."""
     kinds, out, seen = list(KINDS[thing.domain]), [], set()
-    for attempt in range(50 * count):
+    for attempt in range(50 * most):
         kind = kinds[attempt % len(kinds)]
         text, slots = thing.ask(kind, held=True)
-        if text in seen or len(out) == count:
+        if text in seen or len(out) == most:
             continue
         seen.add(text)
         options = thing.options(kind, slots, split)
@@ -235,22 +248,25 @@ def test_questions(thing, split, count):
     return out
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Reading a question back
 
 
 def pattern(wording):
     slots = {"x": r"(\d+)", "y": r"(\d+)", "s": r"(\[[\d, ]*\]|\w+)", "p": r"(\d+)"}
     parts = re.split(r"\{(\w+)\}", wording)
-    return re.compile("".join(re.escape(part) if i % 2 == 0 else slots.get(part, r"(\w+)") for i, part in enumerate(parts)), re.I)
+    return re.compile("".join(re.escape(part) if i % 2 == 0 else slots.get(part, r"(\w+)")
+                              for i, part in enumerate(parts)), re.I)
 
 
-PATTERNS = [(domain, kind, re.findall(r"\{(\w+)\}", wording), pattern(wording)) for domain, kinds in KINDS.items()
-            for kind, spec in kinds.items() for wording in spec.wordings + spec.held]
+PATTERNS = [(domain, kind, re.findall(r"\{(\w+)\}", wording), pattern(wording))
+            for domain, kinds in KINDS.items() for kind, spec in kinds.items()
+            for wording in spec.wordings + spec.held]
 
 
 def question_key(text):
-    """What a question asks, whatever its wording: (domain, kind, slots), or None if it is none of the world's."""
+    """What a question asks, whatever its wording: (domain, kind, slots),
+    or None if it is none of the world's."""
     for domain, kind, names, regex in PATTERNS:
         match = regex.fullmatch(text.strip())
         if match:
