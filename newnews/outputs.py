@@ -33,8 +33,8 @@ def digest(*parts):
 
 
 def model_digest(folder):
-    """A hash of a model or adapter folder: its configs and tokenizer, and of every weight file the size and 64
-    blocks of 1 MiB spread evenly (all of it up to 64 MiB; reading a 7B model's 15 GB would take a minute)."""
+    """A hash of a model or adapter folder: its configs and tokenizer, and of every weight file the size and
+    64 blocks of 1 MiB spread evenly (up to 64 MiB: all; a 7B model's 15 GB would take a minute to read)."""
     h, block = sha256(), 2 ** 20
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix in (".json", ".jinja", ".safetensors")):
         if path.name == "manifest.json":            # holds timings

@@ -12,39 +12,45 @@ def number(x):
 
 
 def interval(d):
+    if d["low"] is None:
+        return "-"
     return f"{number(d['mean'])} [{number(d['low'])}, {number(d['high'])}]"
 
 
 def table(summary):
     """The accuracies: one block for each format and way, a row a protocol, a column a domain."""
-    overlap, lines = summary["overlap"], []
-    protocols = summary["protocols"]
+    protocols, overlap, lines = summary["protocols"], summary["overlap"], []
     domains = list(protocols["base"]["closed_book"]["free"]["by_domain"])
     for format in ("free", "choice"):
         for way in WAYS:
-            counts = protocols["base"][way][format]["by_domain"]
-            lines.append(f"{TITLES[format] + ', ' + TITLES[way]:<33}"
-                         + "".join(f"{d[:9]:>10}" for d in domains) + f"{'all, 95% interval':>21}"
-                         + (f"{'gap recovered':>22}{'time':>8}" if way == "closed_book" else ""))
-            for name, p in protocols.items():
-                cell = p[way][format]
-                line = f"  {name:<31}" + "".join(
-                    f"{number(cell['by_domain'][d]['mean']):>10}" for d in domains)
-                line += f"{interval(cell):>21}"
-                if way == "closed_book":
-                    line += (f"{interval(p['recovered'][format]) if name != 'base' else '':>22}"
-                             f"{p['seconds']:>6.0f} s")
-                lines.append(line)
-            lines.append(f"  {'n':<31}" + "".join(f"{counts[d]['n']:>10}" for d in domains)
-                         + f"{protocols['base'][way][format]['n']:>21}")
-            lines.append("")
-    lines.append(f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked in self-play "
-                 f"too ({', '.join(f'{d} {n}' for d, n in overlap['by_domain'].items())}); "
-                 f"they are left out above.")
-    lines.append(f"Intervals: 95%, clustered by news item. "
-                 f"Gap recovered: (tuned - base) / (base in context - base). "
-                 f"{summary['seconds']:.0f} s in all.")
+            title = f"{TITLES[format]}, {TITLES[way]}"
+            lines += block(protocols, format, way, title, domains, way == "closed_book")
+    every = summary["all_questions"]
+    lines += block(every, "free", "closed_book", "free form, closed book, all", domains, False)
+    letters = interval(protocols["base"]["in_context"]["letter"])
+    rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
+    lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked in self-play too "
+              f"({rehearsed});", "they are left out, for every protocol, of all blocks but the last.",
+              f"Multiple choice is by option text. By letter the base gets {letters} in context (chance .25).",
+              "Intervals: 95%, clustered by news item. Gap recovered: (tuned - base) / (context - base).",
+              f"{summary['seconds']:.0f} s in all."]
     return "\n".join(lines)
+
+
+def block(protocols, format, way, title, domains, more):
+    """The lines of one format and way; more: with the share of the gap recovered and the time."""
+    lines = [f"{title:<33}" + "".join(f"{d[:9]:>10}" for d in domains) + f"{'all, 95% interval':>21}"
+             + (f"{'gap recovered':>20}{'time':>7}" if more else "")]
+    for name, p in protocols.items():
+        cell = p[way][format]
+        line = f"  {name:<31}" + "".join(f"{number(cell['by_domain'][d]['mean']):>10}" for d in domains)
+        line += f"{interval(cell):>21}"
+        if more:
+            line += f"{interval(p['recovered'][format]) if name != 'base' else '':>20}{p['seconds']:>5.0f} s"
+        lines.append(line)
+    cell = protocols["base"][way][format]
+    counts = "".join(f"{cell['by_domain'][d]['n']:>10}" for d in domains)
+    return [*lines, f"  {'n':<31}{counts}{cell['n']:>21}", ""]
 
 
 def draw(summary, path):

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import safe_open, save_file
+from safetensors.torch import save_file
 from tqdm import tqdm
 
+from model.checkpoint import open_tensors
 from model.lora import adapted
 from model.loss import token_losses
 
@@ -46,6 +47,9 @@ class Recipe:
                                ("schedule", self.schedule in ("cosine", "linear", "constant"),
                                 "cosine, linear or constant"),
                                ("clip", self.clip >= 0, ">= 0"),
+                               ("weight_decay", self.weight_decay >= 0, ">= 0"),
+                               ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
+                               ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
                                ("micro_tokens", self.micro_tokens >= 1, ">= 1")):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected {want}")
@@ -183,20 +187,24 @@ def train(model, batches, recipe, folder=None, run="", label="train"):
               if p.requires_grad or n.endswith(("lora_A", "lora_B"))}
     for p in params.values():
         p.requires_grad_(True)
+        p.grad = None
     K = next(iter(params.values())).shape[0] if bank else 1
     device = model.lm_head.weight.device
     optimizer = AdamW(params, recipe, bank)
     state = {"step": 0, "tokens": 0, "seconds": 0.0, "stopped": {}, "loss": [None] * K}
-    run = json.dumps([run, asdict(recipe)])
+    run = json.dumps([run, asdict(recipe), K])
     if folder is not None:
         state = resume(Path(folder), optimizer, params, run) or state
     first, before, start, saved, fresh = state["step"], state["seconds"], time.time(), time.time(), 0
     bar = tqdm(total=recipe.steps, initial=first, desc=label, unit="step", disable=None, dynamic_ncols=True)
     for step in range(first, recipe.steps):
         alive = torch.tensor([str(k) not in state["stopped"] for k in range(K)], device=device)
-        lists = [rows if a else [] for rows, a in zip(batches(step), alive.tolist())]
-        if not any(lists):
+        if not bool(alive.any()):
             break
+        lists = batches(step)
+        if len(lists) != K:
+            raise ValueError(f"step {step}: {len(lists)} lists of examples for {K} adapters")
+        lists = [rows if a else [] for rows, a in zip(lists, alive.tolist())]
         totals = torch.tensor([sum(sum(w[1:]) for _, w in rows) for rows in lists], device=device)
         if bool((alive & (totals <= 0)).any()):
             raise ValueError(f"step {step}: an adapter's examples carry no loss at all")
@@ -225,13 +233,16 @@ def train(model, batches, recipe, folder=None, run="", label="train"):
         bar.update()
         if folder is not None:
             line = {"step": step, "rate": rate, "tokens": state["tokens"], "loss": state["loss"],
-                    "grad_norm": norms.tolist(), "seconds": state["seconds"]}
+                    "grad_norm": [n if math.isfinite(n) else None for n in norms.tolist()],
+                    "seconds": state["seconds"]}
             with open(Path(folder) / "metrics.jsonl", "a") as f:
                 f.write(json.dumps(line) + "\n")
             if time.time() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
                 keep_state(Path(folder), optimizer, state, run)
                 saved = time.time()
     bar.close()
+    if folder is not None and state["step"] < recipe.steps:         # every adapter has stopped
+        keep_state(Path(folder), optimizer, state, run)
     for p in params.values():
         p.requires_grad_(False)
     return {"steps": state["step"], "tokens": state["tokens"], "seconds": state["seconds"],
@@ -252,7 +263,7 @@ def resume(folder, optimizer, params, run):
     folder.mkdir(parents=True, exist_ok=True)
     path, metrics, state = folder / "state.safetensors", folder / "metrics.jsonl", None
     if path.is_file():
-        with safe_open(path, "pt") as f:
+        with open_tensors(path) as f:
             if f.metadata()["run"] != run:
                 raise ValueError(f"{path}: the state of another run (its recipe, data or model differ); "
                                  f"remove {folder}")

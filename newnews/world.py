@@ -82,8 +82,8 @@ def draw_name(rng, split):
 
 def held_out(*operands):
     """Operands that pretraining never asks about; test questions ask about nothing else. The order of a pair
-    does not matter: were (3, 4) held out and (4, 3) not, every symmetric operation would give the answer away.
-    A list is one operand: other orders of its elements may have been asked."""
+    does not matter: were (3, 4) held out and (4, 3) not, every symmetric operation would leak the answer. A
+    list is one operand: other orders of its elements may have been asked."""
     return digest("operands", *sorted(map(str, operands))) % 100 < 30
 
 
