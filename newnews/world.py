@@ -226,8 +226,10 @@ def make_news(split, per_domain, seed, questions=10):
         for thing in islice(fresh, per_domain):
             name = thing.facts["name"].lower()
             names.add(name)
-            news.append(News(f"{domain}-{name}", domain, thing.statement(int(thing.rng.integers(100))),
-                             test_questions(thing, split, questions), subject=thing.facts["name"]))
+            statement, subject = thing.statement(int(thing.rng.integers(100))), thing.facts["name"]
+            subject = subject if subject in statement else capitalise(subject)      # it may begin the sentence
+            news.append(News(f"{domain}-{name}", domain, statement, test_questions(thing, split, questions),
+                             subject=subject))
     return news
 
 
