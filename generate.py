@@ -79,7 +79,8 @@ def main(args):
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
-           "writer": about["model"], "writer_digest": about["digest"], "dtype": about["dtype"],
+           "writer": about["model"], "writer_digest": about["digest"], "adapter": about.get("adapter"),
+           "dtype": about["dtype"],
            "prompts": prompts.digest,
            "news": digest([[item.id, item.statement] for item in news])}
     output = Rows(args.out, run)

@@ -54,7 +54,7 @@ class KVCache:
 
     def truncate(self, lengths):
         """Forget what lies beyond lengths (B,): right padding, or everything after a shared prefix."""
-        self.lengths = torch.as_tensor(lengths, device=self.lengths.device)
+        self.lengths = torch.as_tensor(lengths, device=self.lengths.device).clone()
         self.width = int(self.lengths.max())
 
     def select(self, rows):

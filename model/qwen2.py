@@ -57,8 +57,9 @@ class Qwen2Config:
         for key, allowed in refused.items():
             if d.get(key) not in allowed:
                 raise ValueError(f"{key} = {d.get(key)!r} is not supported (only {allowed[-1]!r})")
-        if rope.get("rope_type", "default") != "default":
-            raise ValueError(f"rope_parameters.rope_type = {rope['rope_type']!r} is not supported "
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind != "default":
+            raise ValueError(f"rope_parameters.rope_type = {kind!r} is not supported "
                              f"(only 'default')")
         if set(d.get("layer_types") or ()) - {"full_attention"}:
             raise ValueError(f"layer_types = {sorted(set(d['layer_types']))} is not supported "

@@ -103,8 +103,11 @@ def answer_all(output, model, chat, prompts, news, in_context, seed, adapter_of=
                dynamic_ncols=True)
     for item in news[output.chunks:]:
         start = time.time()
-        with adapter_of(item) if adapter_of else nullcontext():
-            rows = ask(model, chat, prompts, item, in_context, seed)
+        try:
+            with adapter_of(item) if adapter_of else nullcontext():
+                rows = ask(model, chat, prompts, item, in_context, seed)
+        except ValueError as error:
+            raise ValueError(f"news {item.id}: {error}") from None
         output.add(rows, seconds=round(time.time() - start, 3))
         bar.update()
     bar.close()

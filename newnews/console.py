@@ -27,6 +27,8 @@ def choose_device(device, dtype):
         raise ValueError(f"--device {device}: expected auto, cpu, cuda, cuda:N or mps")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: this PyTorch sees no CUDA device")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("--device mps: this PyTorch has no MPS device")
     if dtype not in ("auto", "fp32", "bf16"):
         raise ValueError(f"--dtype {dtype}: expected auto, fp32 or bf16")
     if dtype != "auto":

@@ -41,7 +41,7 @@ def read_study(path, changes=()):
         d = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such study") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     wanted = {"model", "news", "protocols", "draws", "lora", "recipe", "recipes", "seed"}
     if not isinstance(d, dict):

@@ -80,9 +80,10 @@ def finetune(args):
         recipe=f"{steps} steps of {min(args.batch, len(data))}, rate {recipe.rate:g}, {recipe.schedule}, "
                f"{recipe.warmup} warm-up", seed=args.seed, out=args.out)
 
+    if not args.full:
+        add_lora(model, targets, args.lora_rank, alpha, [args.seed])
+
     def fill(work, result):
-        if not args.full:
-            add_lora(model, targets, args.lora_rank, alpha, [args.seed])
         done = train(model, Shuffled([data], recipe.batch, [args.seed]), recipe, work, digest(run), "train")
         if args.full:
             save_model(result, model.config, model.state_dict(), source=about["folder"])
@@ -93,4 +94,4 @@ def finetune(args):
     done = build_folder(args.out, run, fill)
     stopped = f"; stopped at step {done['stopped']['0']}: the loss was not finite" if done["stopped"] else ""
     print(f"{args.out}: {done['tokens']:,} tokens in {done['steps']} steps, "
-          f"last loss {done['loss'][0]:.4f}{stopped}")
+          f"last loss {done['loss'][0]}{stopped}")

@@ -91,7 +91,8 @@ def build_folder(out, run, fill):
 
 def refuse_other(found, run, path, what):
     if found != run:
-        differs = [k for k in run if not isinstance(found, dict) or found.get(k) != run[k]]
+        found = found if isinstance(found, dict) else {}
+        differs = [k for k in {**run, **found} if found.get(k) != run.get(k)]
         raise ValueError(f"{path}: {what} of another run is there already "
                          f"({'differs in ' + ', '.join(differs) if found else 'it has no manifest'}); "
                          f"remove it, or write elsewhere")
@@ -129,7 +130,7 @@ class Rows:
         write_json(self.progress, {"run": self.run, "chunks": self.chunks, "bytes": self.bytes,
                                    "totals": self.totals})
 
-    def add(self, rows, **totals):
+    def add(self, rows, /, **totals):
         """Append one chunk."""
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from model.chat import CHATML, Chat
-from model.checkpoint import save_model
+from model.checkpoint import save_model, write_folder
 from model.qwen2 import Qwen2, Qwen2Config
 from newnews.console import choose_device, say
 from newnews.lessons import Lessons
@@ -53,12 +53,18 @@ def read_config(path):
         d = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such config") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     wanted = {"prompts", "vocabulary", "sample", "seed", "model", "recipe"}
     if not isinstance(d, dict) or set(d) != wanted:
         raise ValueError(f"{path}: expected the keys {', '.join(sorted(wanted))}, "
                          f"found {sorted(d) if isinstance(d, dict) else d}")
+    for key in ("vocabulary", "sample", "seed"):
+        if type(d[key]) is not int or d[key] < 0:
+            raise ValueError(f"{path}: {key}: expected a whole number, found {d[key]!r}")
+    for key, value in d["model"].items() if isinstance(d["model"], dict) else [("", d["model"])]:
+        if not isinstance(value, (int, float)) or key.endswith(("size", "layers", "heads")) and value < 1:
+            raise ValueError(f"{path}: model: {key}: expected a number, found {value!r}")
     try:
         return d, Recipe(**{"seed": d["seed"], **d["recipe"]})
     except (TypeError, ValueError) as error:
@@ -81,20 +87,21 @@ def pretrain(path, out, device="auto"):
     run = sha256(json.dumps([config, prompts.digest]).encode()).hexdigest()
 
     def fill(work, result):
-        if not (work / "generation_config.json").is_file():     # the last file that train_tokenizer writes
+        words = work / "tokenizer"                  # a folder of its own: whole or not there
+        if not words.is_dir():
             maker = Lessons(None, prompts, recipe.batch, recipe.seed, recipe.steps)
             texts = (m["role"] + "\n" + m["content"] for m in maker.messages(config["sample"]))
-            train_tokenizer(work, texts, config["vocabulary"])
-        shutil.copyfile(config["prompts"], work / "prompts.yaml")
+            write_folder(words, lambda folder: train_tokenizer(folder, texts, config["vocabulary"]))
+        shutil.copyfile(config["prompts"], words / "prompts.yaml")
         model = Qwen2(shape)
         model.init_weights(config["seed"])
         model.to(device)
         say(config=path, out=out, parameters=f"{sum(p.numel() for p in model.parameters()):,}", device=device,
             dtype="float32", steps=recipe.steps, rate=recipe.rate, batch=f"{recipe.batch} conversations",
             prompts=config["prompts"])
-        done = train(model, Lessons(Chat(work), prompts, recipe.batch, recipe.seed, recipe.steps), recipe,
+        done = train(model, Lessons(Chat(words), prompts, recipe.batch, recipe.seed, recipe.steps), recipe,
                      work, run, label=Path(out).name)
-        save_model(result, shape, {n: t.bfloat16() for n, t in model.state_dict().items()}, source=work)
+        save_model(result, shape, {n: t.bfloat16() for n, t in model.state_dict().items()}, source=words)
         lines = (work / "metrics.jsonl").read_text().splitlines(keepends=True)
         (result / "metrics.jsonl").write_text("".join(lines[9::10]))    # the loss curve, every tenth step
         return done

@@ -61,7 +61,7 @@ def read_prompts(path):
     for name, kind in wanted.items():
         value = d[name]
         ok = (isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float
-              else isinstance(value, kind))
+              else type(value) is kind)
         if not ok or kind is list and not (value and all(isinstance(v, str) and v for v in value)):
             raise ValueError(f"{path}: {name}: expected {kind.__name__}, found {value!r}")
     for name, slots in (("in_context", ("{news}", "{text}")), ("choice", ("{question}", "{options}")),

@@ -2,7 +2,7 @@
 
 from newnews.experiment import WAYS
 
-TITLES = {"closed_book": "closed book", "in_context": "news in context",
+TITLES = {"closed_book": "closed book", "in_context": "in context",
           "choice": "multiple choice", "free": "free form"}
 COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f", "#ff9da7")
 
@@ -26,12 +26,13 @@ def table(summary):
             title = f"{TITLES[format]}, {TITLES[way]}"
             lines += block(protocols, format, way, title, domains, way == "closed_book")
     every = summary["all_questions"]
-    lines += block(every, "free", "closed_book", "free form, closed book, all", domains, False)
+    lines += block(every, "free", "closed_book", "free form, closed book, all",
+                   list(every["base"]["closed_book"]["free"]["by_domain"]), False)
     letters = interval(protocols["base"]["in_context"]["letter"])
     rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
     lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked in self-play too "
               f"({rehearsed});", "they are left out, for every protocol, of all blocks but the last.",
-              f"Multiple choice is by option text. By letter the base gets {letters} in context (chance .25).",
+              f"Multiple choice is by option text. By letter, base in context: {letters} (chance .25).",
               "Intervals: 95%, clustered by news item. Gap recovered: (tuned - base) / (context - base).",
               f"{summary['seconds']:.0f} s in all."]
     return "\n".join(lines)
@@ -39,18 +40,18 @@ def table(summary):
 
 def block(protocols, format, way, title, domains, more):
     """The lines of one format and way; more: with the share of the gap recovered and the time."""
-    lines = [f"{title:<33}" + "".join(f"{d[:9]:>10}" for d in domains) + f"{'all, 95% interval':>21}"
-             + (f"{'gap recovered':>20}{'time':>7}" if more else "")]
+    lines = [f"{title:<30}" + "".join(f"{d[:8]:>9}" for d in domains) + f"{'all, 95% interval':>21}"
+             + (f"{'gap recovered':>18}{'time':>6}" if more else "")]
     for name, p in protocols.items():
         cell = p[way][format]
-        line = f"  {name:<31}" + "".join(f"{number(cell['by_domain'][d]['mean']):>10}" for d in domains)
+        line = f"  {name:<28}" + "".join(f"{number(cell['by_domain'][d]['mean']):>9}" for d in domains)
         line += f"{interval(cell):>21}"
         if more:
-            line += f"{interval(p['recovered'][format]) if name != 'base' else '':>20}{p['seconds']:>5.0f} s"
+            line += f"{interval(p['recovered'][format]) if name != 'base' else '':>18}{p['seconds']:>4.0f} s"
         lines.append(line)
     cell = protocols["base"][way][format]
-    counts = "".join(f"{cell['by_domain'][d]['n']:>10}" for d in domains)
-    return [*lines, f"  {'n':<31}{counts}{cell['n']:>21}", ""]
+    counts = "".join(f"{cell['by_domain'][d]['n']:>9}" for d in domains)
+    return [*lines, f"  {'n':<28}{counts}{cell['n']:>21}", ""]
 
 
 def draw(summary, path):
@@ -64,7 +65,8 @@ def draw(summary, path):
     protocols = summary["protocols"]
     domains = ["all", *protocols["base"]["closed_book"]["free"]["by_domain"]]
     names = list(protocols)
-    figure, axes = plt.subplots(2, len(domains), figsize=(2.3 * len(domains), 5.2), sharey=True,
+    figure, axes = plt.subplots(2, len(domains), figsize=(2.3 * len(domains), 5.2), squeeze=False,
+                                sharey=True,
                                 layout="constrained")
     for row, format in zip(axes, ("free", "choice")):
         for ax, domain in zip(row, domains):

@@ -104,7 +104,10 @@ def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadowed
     for item in news[output.chunks:]:
         start = time.time()
         writer.cost = dict.fromkeys(writer.cost, 0)
-        rows, counts = writer.elements(item, protocol, n)
+        try:
+            rows, counts = writer.elements(item, protocol, n)
+        except ValueError as error:
+            raise ValueError(f"news {item.id}: {error}") from None
         if shadowed:
             rows = [{**row, "messages": shadow(row["messages"], item.statement, prompts)} for row in rows]
         output.add(rows, **counts, **writer.cost, seconds=round(time.time() - start, 3))

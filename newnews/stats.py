@@ -28,7 +28,7 @@ def t_quantile(p, df):
 def cluster_sums(values, clusters):
     """Sum and count of each cluster, two arrays (C,), in order of first appearance."""
     index = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
-    place = np.array([index[c] for c in clusters])
+    place = np.array([index[c] for c in clusters], int)
     return np.bincount(place, np.asarray(values, float)), np.bincount(place)
 
 

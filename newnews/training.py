@@ -50,7 +50,8 @@ class Recipe:
                                ("weight_decay", self.weight_decay >= 0, ">= 0"),
                                ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
                                ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
-                               ("micro_tokens", self.micro_tokens >= 1, ">= 1")):
+                               ("micro_tokens", self.micro_tokens >= 1, ">= 1"),
+                               ("seed", self.seed >= 0, ">= 0")):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected {want}")
 
@@ -274,5 +275,7 @@ def resume(folder, optimizer, params, run):
             p.data.copy_(optimizer.values[name])
     if metrics.is_file():
         lines = metrics.read_text().splitlines(keepends=True)[:state["step"] if state else 0]
-        metrics.write_text("".join(lines))
+        aside = folder / "metrics.part"         # a kill in the middle must not lose the lines
+        aside.write_text("".join(lines))
+        os.replace(aside, metrics)
     return state

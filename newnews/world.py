@@ -227,7 +227,7 @@ def make_news(split, per_domain, seed, questions=10):
             name = thing.facts["name"].lower()
             names.add(name)
             statement, subject = thing.statement(int(thing.rng.integers(100))), thing.facts["name"]
-            subject = subject if subject in statement else capitalise(subject)      # it may begin the sentence
+            subject = subject if subject in statement else capitalise(subject)     # begins it
             news.append(News(f"{domain}-{name}", domain, statement, test_questions(thing, split, questions),
                              subject=subject))
     return news

@@ -1,8 +1,8 @@
 """What the tests share: tiny models whose EVERY tensor is random, and their twins in transformers.
 
-Every tensor, because with the zero biases and unit norms of a fresh model a dropped bias or a skipped norm passes
-unnoticed. The weights are scaled so that logits have size 1 to 10 and attention is neither flat nor one-hot: then an
-absolute bound on logits means something.
+Every tensor, because with the zero biases and unit norms of a fresh model a dropped bias or a skipped norm
+passes unnoticed. The weights are scaled so that logits have size 1 to 10 and attention is neither flat nor
+one-hot: then an absolute bound on logits means something.
 """
 
 import os
@@ -15,15 +15,15 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-torch.set_num_threads(2)
+torch.set_num_threads(1)         # tiny models: a second thread only waits
 
 from model.qwen2 import Qwen2, Qwen2Config  # noqa: E402
 
 
 def make_config(**changes):
-    fields = dict(vocab_size=97, hidden_size=24, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-                  num_key_value_heads=2, max_position_embeddings=512, rms_norm_eps=1e-6, rope_theta=10000.0,
-                  tie_word_embeddings=False)
+    fields = dict(vocab_size=97, hidden_size=24, intermediate_size=37, num_hidden_layers=2,
+                  num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+                  rms_norm_eps=1e-6, rope_theta=10000.0, tie_word_embeddings=False)
     return Qwen2Config(**{**fields, **changes})
 
 
@@ -46,7 +46,7 @@ def randomise(model, seed):
 
 
 def make_tiny(seed=0, dtype=torch.float32, **changes):
-    """A tiny Qwen2 with random weights; `changes` are fields of Qwen2Config. The seed alone decides the weights."""
+    """A tiny Qwen2 with random weights, which the seed alone decides; `changes` are fields of Qwen2Config."""
     return randomise(Qwen2(make_config(**changes)), seed).to(dtype).eval()
 
 
@@ -60,16 +60,25 @@ def make_twin(model, attention="sdpa"):
         num_key_value_heads=c.num_key_value_heads, max_position_embeddings=c.max_position_embeddings,
         rms_norm_eps=c.rms_norm_eps, tie_word_embeddings=c.tie_word_embeddings,
         rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta})
-    twin = transformers.AutoModelForCausalLM.from_config(config, dtype=model.lm_head.weight.dtype,
-                                                         attn_implementation=attention)
+    twin = transformers.AutoModelForCausalLM.from_config(
+        config, dtype=model.lm_head.weight.dtype, attn_implementation=attention)
     assert type(twin).__name__ == "Qwen2ForCausalLM" and twin.config._attn_implementation == attention
-    assert twin.model.rotary_emb.inv_freq.dtype == torch.float32        # as from_pretrained leaves it, bf16 or not
+    assert twin.model.rotary_emb.inv_freq.dtype == torch.float32    # as from_pretrained leaves it
     twin.load_state_dict(model.state_dict(), strict=True)
     return twin.eval()
 
 
 def make_ids(rows, tokens, vocab=97, seed=0):
     return torch.randint(vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def one_thread():
+    """For tests of many tiny operations: beside a busy process, a second thread made them 14 times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Cached = uncached, on models in fp64, where "equal" means 1e-12 and no rounding can hide an error.
 
-One sequence whole, in chunks, token by token; rows of unequal length (padded, then cut back); a shared prefix continued
-twice; rows repeated, dropped, reordered; garbage beyond a row's length; overflow. Then mutations: a wrong position, a
-mask that forgets the padding, a top-left causal mask must all be noticed.
+One sequence whole, in chunks, token by token; rows of unequal length (padded, then cut back); a shared prefix
+continued twice; rows repeated, dropped, reordered; garbage beyond a row's length; overflow. Then mutations: a
+wrong position, a mask that forgets the padding, a top-left causal mask must all be noticed.
 """
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 
 from model.cache import KVCache
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 BOUND = 1e-12
 
 
@@ -32,8 +33,8 @@ def in_chunks(model, x, sizes, cache=None):
 
 @torch.no_grad()
 def ragged_error(model, seed=0):
-    """Feed rows of unequal length in three ragged rounds; return the worst distance of any real token's logits from a
-    plain forward pass over that row alone."""
+    """Feed rows of unequal length in three ragged rounds; return the worst distance of any real token's
+    logits from a plain forward pass over that row alone."""
     rounds = [(9, 4, 7, 1), (2, 5, 0, 3), (1, 1, 1, 1)]            # new tokens of each row
     total = [sum(row) for row in zip(*rounds)]
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +42,7 @@ def ragged_error(model, seed=0):
     cache = new_cache(model, 4, 9 + 5 + 1)
     held, worst = [0] * 4, 0.0
     for new in rounds:
-        batch = torch.randint(97, (4, max(new)), generator=generator)       # the padding is random ids, not zeros
+        batch = torch.randint(97, (4, max(new)), generator=generator)     # padding: random ids, not zeros
         for b, n in enumerate(new):
             batch[b, :n] = rows[b][held[b]:held[b] + n]
         logits = model(batch, cache)
@@ -145,7 +146,8 @@ def test_select(model, ids, rows):
         chosen = cache.select(torch.tensor(rows))
         assert chosen.lengths.tolist() == [lengths[r] for r in rows]
         out, kept = model(more, chosen), model(other, cache)
-        assert chosen.lengths.tolist() == [lengths[r] + 3 for r in rows] and cache.lengths.tolist() == [8, 5, 7]
+        assert chosen.lengths.tolist() == [lengths[r] + 3 for r in rows]
+        assert cache.lengths.tolist() == [8, 5, 7]
         for i, r in enumerate(rows):
             whole = model(torch.cat((x[r, :lengths[r]], more[i]))[None])[0, lengths[r]:]
             assert (out[i] - whole).abs().max() < BOUND
@@ -204,16 +206,18 @@ def top_left_causal(self, T):
     return right_place(self, T)[0], (torch.ones(T, self.width + T).tril() > 0)[None, None]
 
 
-def mask_one_short(self, T):
+def mask_without_the_last_held_token(self, T):
     positions, mask = right_place(self, T)
-    return positions, None if mask is None else mask & (torch.arange(self.width + T) != positions[:, :1, None])[:, None]
+    if mask is not None:
+        mask = mask & (torch.arange(self.width + T) != self.lengths[:, None, None] - 1)[:, None]
+    return positions, mask
 
 
 right_place = KVCache.place
 
 
-@pytest.mark.parametrize("wrong", [positions_from_the_width, mask_that_forgets_padding, top_left_causal, mask_one_short],
-                         ids=lambda f: f.__name__)
+@pytest.mark.parametrize("wrong", [positions_from_the_width, mask_that_forgets_padding, top_left_causal,
+                                   mask_without_the_last_held_token], ids=lambda f: f.__name__)
 def test_a_broken_line_fails_the_ragged_check(model, monkeypatch, wrong):
     assert ragged_error(model) < BOUND
     monkeypatch.setattr(KVCache, "place", wrong)

@@ -1,19 +1,17 @@
 """Model folders on disk: ours read by transformers, theirs read by us, and what is refused.
 
-Covers save_model and load_model (sharded or not, tied or not, fp32 and bf16), the one error that lists every wrong
-tensor, shard indexes that lead out of the folder, the hub cache's symlinks, damaged and foreign files, write_folder's
-whole-or-nothing, find_model, and the shard indexes of the real Qwen2.5 sizes. CPU, offline, about ten seconds:
+Covers save_model and load_model (sharded or not, tied or not, fp32 and bf16), the one error that lists every
+wrong tensor, shard indexes that lead out of the folder, the hub cache's symlinks, damaged and foreign files,
+write_folder's whole-or-nothing, find_model, and the shard indexes of the real Qwen2.5 sizes. CPU, offline,
+five seconds:
 
     python -m pytest tests/test_checkpoint.py
 """
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
-
-os.environ["HF_HUB_OFFLINE"] = "1"      # before huggingface_hub is imported
 
 import pytest
 import torch
@@ -27,10 +25,19 @@ from model.qwen2 import Qwen2, Qwen2Config
 QWEN = Path(__file__).resolve().parents[2] / "shared" / "qwen2.5"
 CONFIGS = sorted((QWEN / "configs").glob("*/config.json"))
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}        # of logits that reach 3 and more; both were 0 where this was written
-SMALL_SHARD = 16_000                            # bytes: several shards, and tensors of one layer in different files
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}    # of logits up to 4; both were 0 where this was written
+SMALL_SHARD = 16_000                        # bytes: several shards, tensors of one layer in different files
 
 transformers.utils.logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny matrices gain nothing from a second thread, and on a busy machine they wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tiny_config(**changes):
@@ -75,7 +82,7 @@ def assert_same_logits(ours, theirs, tolerance):
     assert (a - b).abs().max().item() <= tolerance
 
 
-# ---- ours to transformers, and back ----------------------------------------------------------------------------------
+# ---- ours to transformers, and back ------------------------------------------------------------------------
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tied", (False, True), ids=("untied", "tied"))
@@ -86,7 +93,8 @@ def test_transformers_loads_what_we_save(tmp_path, dtype, tied, sharded):
 
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
     assert type(theirs).__name__ == "Qwen2ForCausalLM"
-    assert theirs.dtype == DTYPES[dtype]                        # "auto" is read from our config.json
+    assert theirs.dtype == DTYPES[dtype]
+    assert transformers.AutoConfig.from_pretrained(folder).dtype == DTYPES[dtype]
     assert same_tensors(model, theirs)
     assert_same_logits(model, theirs, TOLERANCE[dtype])
 
@@ -107,7 +115,7 @@ def test_we_load_what_transformers_saves(tmp_path, dtype, tied, sharded):
     theirs = fill_randomly(transformers.Qwen2ForCausalLM(config)).to(DTYPES[dtype])
     theirs.save_pretrained(tmp_path, **({"max_shard_size": "16KB"} if sharded else {}))
     assert (tmp_path / "model.safetensors.index.json").exists() == sharded
-    # read again: the .to(bf16) above has rounded the rotary frequencies of this instance, which nothing stores
+    # read again: the .to(bf16) above has rounded this instance's rotary frequencies, which are in no file
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True).eval()
 
     ours = load_model(tmp_path)
@@ -128,10 +136,12 @@ def test_shards_are_within_the_limit_and_indexed(tmp_path):
     model = tiny_model(tie_word_embeddings=True)
     folder = save(tmp_path / "m", model, shard_bytes=SMALL_SHARD)
     files = sorted(folder.glob("*.safetensors"))
-    assert [f.name for f in files] == [f"model-{i + 1:05d}-of-{len(files):05d}.safetensors" for i in range(len(files))]
-    assert len(files) >= 4
-    for file in files:
-        assert sum(t.nbytes for t in load_file(file).values()) <= SMALL_SHARD
+    count = len(files)
+    assert count >= 4
+    assert [f.name for f in files] == [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
+    sizes = [[model.state_dict()[n].nbytes for n in load_file(f)] for f in files]
+    assert all(sum(s) <= SMALL_SHARD for s in sizes)
+    assert all(sum(s) + max(after) > SMALL_SHARD for s, after in zip(sizes, sizes[1:]))     # nor too many
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     stored = {name: file.name for file in files for name in load_file(file)}
     assert index["weight_map"] == stored and "lm_head.weight" not in stored         # tied: stored once
@@ -161,7 +171,7 @@ def test_tokenizer_files_come_along_and_nothing_else(tmp_path):
 
 
 def test_a_folder_may_be_saved_over_itself(tmp_path):
-    """The weights are mapped from the very file that is replaced, and the tokenizer is copied from the old folder."""
+    """The weights are mapped from the very file that is replaced, the tokenizer comes from the old folder."""
     folder = save(tmp_path / "m", tiny_model())
     (folder / "tokenizer.json").write_text("the tokenizer")
     model = load_model(folder)
@@ -185,7 +195,7 @@ def test_editing_loaded_weights_leaves_the_file_alone(tmp_path):
     assert same_tensors(load_model(folder), tiny_model())
 
 
-# ---- what does not fit -----------------------------------------------------------------------------------------------
+# ---- what does not fit -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("sharded", (False, True), ids=("single", "shards"))
 def test_every_wrong_tensor_is_listed_in_one_error(tmp_path, sharded):
@@ -231,7 +241,7 @@ def test_an_index_that_leaves_its_folder_is_refused(tmp_path, place):
 
 @pytest.mark.parametrize("sharded", (False, True), ids=("single", "shards"))
 def test_the_hub_cache_layout_loads(tmp_path, sharded):
-    """snapshots/REVISION/NAME -> ../../blobs/DIGEST: every file is a symlink out of its folder, without a suffix."""
+    """snapshots/REVISION/NAME -> ../../blobs/DIGEST: every file is a symlink out of its folder."""
     source = save(tmp_path / "m", tiny_model(), shard_bytes=SMALL_SHARD if sharded else 10 ** 9)
     blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "0123abcd"
     blobs.mkdir(parents=True)
@@ -305,7 +315,6 @@ def test_broken_json_names_its_file(tmp_path, name):
         assert str(folder / name) in str(error.value)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="bug: read_json's callers expect an object, unchecked")
 @pytest.mark.parametrize("name", ("config.json", "model.safetensors.index.json"))
 @pytest.mark.parametrize("text", ("[]", "null", '"qwen2"'))
 def test_json_that_is_no_object_names_its_file(tmp_path, name, text):
@@ -325,8 +334,9 @@ def test_a_folder_without_config_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("key, value", (
-    ("model_type", "llama"), ("model_type", "qwen2_moe"), ("hidden_act", "gelu"), ("use_sliding_window", True),
-    ("rope_scaling", {"type": "yarn", "factor": 4.0}), ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e6}),
+    ("model_type", "llama"), ("model_type", "qwen2_moe"), ("hidden_act", "gelu"),
+    ("use_sliding_window", True), ("rope_scaling", {"type": "yarn", "factor": 4.0}),
+    ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e6}),
     ("layer_types", ["full_attention", "sliding_attention"]), ("quantization_config", {"bits": 4}),
     ("num_key_value_heads", 3), ("num_key_value_heads", 0), ("vocab_size", None)))
 def test_a_config_of_another_model_is_refused_by_name(tmp_path, key, value):
@@ -345,7 +355,7 @@ def test_rope_theta_has_no_default(tmp_path):
     config = json.loads(path.read_text())
     del config["rope_theta"]
     path.write_text(json.dumps(config))
-    assert load_config(folder).rope_theta == 700.0              # transformers 5 keeps it in rope_parameters only
+    assert load_config(folder).rope_theta == 700.0      # transformers 5 has it in rope_parameters only
     del config["rope_parameters"]["rope_theta"]
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="missing rope_theta"):
@@ -372,7 +382,6 @@ def test_a_tied_head_that_is_stored_too_must_equal_the_embedding(tmp_path):
         assert str(folder) in str(error.value)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="bug: load_model looks the embedding up before complain() runs")
 def test_a_tied_model_stored_under_the_head_alone_is_a_missing_embedding(tmp_path):
     folder = save(tmp_path / "m", tiny_model(tie_word_embeddings=True))
     tensors = load_file(folder / "model.safetensors")
@@ -383,7 +392,7 @@ def test_a_tied_model_stored_under_the_head_alone_is_a_missing_embedding(tmp_pat
     assert str(folder) in str(error.value)
 
 
-# ---- whole or not at all ---------------------------------------------------------------------------------------------
+# ---- whole or not at all -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("failure", (RuntimeError, KeyboardInterrupt))
 def test_write_folder_keeps_the_old_folder_when_filling_fails(tmp_path, failure):
@@ -431,7 +440,7 @@ def test_a_full_disk_in_the_second_shard_keeps_the_old_model(tmp_path, monkeypat
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
-# ---- find_model ------------------------------------------------------------------------------------------------------
+# ---- find_model --------------------------------------------------------------------------------------------
 
 def test_find_model(tmp_path, monkeypatch):
     asked = []
@@ -461,7 +470,7 @@ def test_find_model(tmp_path, monkeypatch):
         find_model("org/none")
 
 
-# ---- the real Qwen2.5 sizes ------------------------------------------------------------------------------------------
+# ---- the real Qwen2.5 sizes --------------------------------------------------------------------------------
 
 @pytest.mark.skipif(not CONFIGS, reason=f"no configs at {QWEN / 'configs'}")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.parent.name)
@@ -471,9 +480,9 @@ def test_every_real_index_names_exactly_our_parameters(path):
         model = Qwen2(config)
     count = sum(math.prod(p.shape) for p in model.parameters())
     billions = float(path.parent.name.removesuffix("-Instruct").removeprefix("Qwen2.5-").removesuffix("B"))
-    assert 0.85 * billions < count / 1e9 < 1.25 * billions      # the name's rounding: "3B" has 3.09, "14B" 14.8
+    assert 0.85 * billions < count / 1e9 < 1.25 * billions      # the name is rounded: "14B" has 14.8
     index = path.parent / "model.safetensors.index.json"
-    if not index.exists():                                      # 0.5B and 1.5B are one file; some bases have none here
+    if not index.exists():      # 0.5B and 1.5B are one file, and of some bases there is none here
         return
     files = tensor_files(path.parent)
     assert set(files) == {name for name, _ in model.named_parameters()}

@@ -1,18 +1,16 @@
 """Low-rank adapters against PEFT, and a bank of K against K single models.
 
-Covers add_lora, remove_lora, only, lora_tensors, merged_tensors, LoRALinear.delta (model/lora.py) and save_adapter,
-load_adapter (model/checkpoint.py): the same logits as PEFT in both directions, what load_adapter refuses, merging,
-the bank's row groups and gradients, and how A is drawn. CPU, offline, about ten seconds:
+Covers add_lora, remove_lora, only, lora_tensors, merged_tensors, LoRALinear.delta (model/lora.py) and
+save_adapter, load_adapter (model/checkpoint.py): the same logits as PEFT in both directions, what
+load_adapter refuses, merging, the bank's row groups and gradients, and how A is drawn. CPU, offline, seven
+seconds:
 
     python -m pytest tests/test_lora.py
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
-
-os.environ["HF_HUB_OFFLINE"] = "1"      # before huggingface_hub is imported
 
 import peft
 import pytest
@@ -23,18 +21,30 @@ from scipy.stats import ks_2samp, kstest
 from torch import nn
 
 from model.checkpoint import load_adapter, load_model, save_adapter, save_model
-from model.lora import PROJECTIONS, LoRALinear, adapted, add_lora, lora_tensors, merged_tensors, only, remove_lora
+from model.lora import (PROJECTIONS, LoRALinear, adapted, add_lora, lora_tensors, merged_tensors, only,
+                        remove_lora)
 from model.qwen2 import Qwen2, Qwen2Config
 
-CONFIG = Qwen2Config(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-                     num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5, rope_theta=900.0,
-                     tie_word_embeddings=False)
+CONFIG = Qwen2Config(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+                     num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+                     rms_norm_eps=1e-5, rope_theta=900.0, tie_word_embeddings=False)
 IDS = torch.randint(0, CONFIG.vocab_size, (6, 13), generator=torch.Generator().manual_seed(3))
 # which projections, r, alpha: all, one, pairs across attention and MLP; scales that are no power of two
-ADAPTERS = ((PROJECTIONS, 4, 8), (("q_proj", "v_proj"), 3, 7), (("down_proj",), 1, 5), (("k_proj", "o_proj"), 5, 3),
-            (("gate_proj", "up_proj"), 33, 10))
+ADAPTERS = ((PROJECTIONS, 4, 8), (("q_proj", "v_proj"), 3, 7), (("down_proj",), 1, 5),
+            (("k_proj", "o_proj"), 5, 3), (("gate_proj", "up_proj"), 33, 10))
 
 transformers.utils.logging.disable_progress_bar()
+# transformers warns of a name that PEFT still asks it for
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny matrices gain nothing from a second thread, and on a busy machine they wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def randomly(parameters, seed, std=0.2):
@@ -81,7 +91,8 @@ def base_logits(folder):
 
 
 def hf_base(folder, dtype=torch.float32):
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    return model.eval()
 
 
 def peft_adapter(folder, path, seed=5, **settings):
@@ -93,7 +104,7 @@ def peft_adapter(folder, path, seed=5, **settings):
     return logits(model)
 
 
-# ---- against PEFT ----------------------------------------------------------------------------------------------------
+# ---- against PEFT ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("targets, rank, alpha", ADAPTERS)
 def test_peft_computes_what_we_saved(folder, base_logits, tmp_path, targets, rank, alpha):
@@ -124,10 +135,9 @@ def test_initialisations_that_leave_the_base_alone_load(folder, tmp_path, init):
     assert worst(logits(load_adapter(tmp_path, load_model(folder))), theirs) <= 1e-5
 
 
-@pytest.mark.xfail(strict=True, reason="bug: these change the base weights too; load_adapter must refuse them by name")
-@pytest.mark.parametrize("init", ("pissa", "pissa_niter_4", "olora"))
+@pytest.mark.parametrize("init", ("pissa", "olora"))
 def test_initialisations_that_change_the_base_are_refused(folder, tmp_path, init):
-    """PEFT computes (W - W0') x + scale B A x for these, also after PeftModel.from_pretrained: another function."""
+    """With these PEFT takes the first A and B out of W, again when it loads: W is no longer the base's."""
     theirs = peft_adapter(folder, tmp_path, target_modules=["q_proj", "up_proj"], r=4, lora_alpha=6,
                           init_lora_weights=init)
     again = logits(peft.PeftModel.from_pretrained(hf_base(folder), tmp_path).eval())
@@ -137,10 +147,11 @@ def test_initialisations_that_change_the_base_are_refused(folder, tmp_path, init
 
 
 def test_bf16_base_is_as_near_to_the_truth_as_peft(folder, tmp_path):
-    """fp32 factors on a bf16 base. The truth is the same rounded weights and fp32 factors, computed in fp64."""
+    """fp32 factors on a bf16 base. The truth: the same rounded weights and fp32 factors, computed in fp64."""
     peft_adapter(folder, tmp_path, target_modules=list(PROJECTIONS), r=4, lora_alpha=8)
     model = load_adapter(tmp_path, load_model(folder, dtype=torch.bfloat16))
-    assert all(p.dtype == (torch.float32 if "lora_" in n else torch.bfloat16) for n, p in model.named_parameters())
+    for name, p in model.named_parameters():
+        assert p.dtype == (torch.float32 if "lora_" in name else torch.bfloat16)
     exact = load_adapter(tmp_path, load_model(folder, dtype=torch.bfloat16).double())
     theirs = logits(peft.PeftModel.from_pretrained(hf_base(folder, torch.bfloat16), tmp_path).eval())
     ours, exact = logits(model), logits(exact)
@@ -166,7 +177,8 @@ def test_adapter_of_a_bank_and_dtype_on_disk(folder, tmp_path):
         single = load_adapter(tmp_path / str(k), load_model(folder))
         for module, one in zip(adapted(model).values(), adapted(single).values()):
             assert one.lora_A.shape[0] == 1
-            assert torch.equal(one.lora_A[0], module.lora_A[k]) and torch.equal(one.lora_B[0], module.lora_B[k])
+            assert torch.equal(one.lora_A[0], module.lora_A[k])
+            assert torch.equal(one.lora_B[0], module.lora_B[k])
     save_adapter(tmp_path / "half", model, 2, dtype=torch.bfloat16)
     stored = load_file(tmp_path / "half" / "adapter_model.safetensors")
     assert set(stored) == {f"base_model.model.{n}" for n in lora_tensors(model, 2)}
@@ -178,11 +190,11 @@ def test_adapter_of_a_bank_and_dtype_on_disk(folder, tmp_path):
     assert worst(logits(half), logits(theirs)) <= 1e-5
 
 
-# ---- how it starts ---------------------------------------------------------------------------------------------------
+# ---- how it starts -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64))
 def test_a_new_adapter_is_exactly_the_base(dtype):
-    base = new_model(dtype=dtype)
+    base = new_model(dtype=dtype).requires_grad_(True)
     before = logits(base)
     model = add_lora(base, rank=4, alpha=8, seeds=(0, 1, 2))
     assert torch.equal(logits(model), before) and before.dtype == dtype
@@ -191,7 +203,7 @@ def test_a_new_adapter_is_exactly_the_base(dtype):
     # at least fp32, and the only thing that is trained
     assert {p.dtype for p in factors.values()} == {torch.promote_types(dtype, torch.float32)}
     assert {n for n, p in model.named_parameters() if p.requires_grad} == set(factors)
-    assert all(p.any() for n, p in factors.items() if n.endswith("lora_A"))         # or nothing could ever learn
+    assert all(p.any() for n, p in factors.items() if n.endswith("lora_A"))     # or nothing could ever learn
     assert not any(p.any() for n, p in factors.items() if n.endswith("lora_B"))
 
 
@@ -206,8 +218,8 @@ def test_the_base_loads_by_the_same_names():
 
 
 def test_a_is_drawn_as_peft_draws_it(folder):
-    """Uniform in +-1/sqrt(in). Seeds are fixed, so there is no false alarm; with 10,000 draws a bound of 1/sqrt(r),
-    or a normal of the same deviation, has a p-value below 1e-30."""
+    """Uniform in +-1/sqrt(in). Seeds are fixed, so there is no false alarm; with 10,000 draws a bound of
+    1/sqrt(r), or a normal of the same deviation, has a p-value far below the limit."""
     rank = 16
     ours = add_lora(load_model(folder), rank=rank, alpha=32)
     torch.manual_seed(0)
@@ -234,7 +246,7 @@ def test_adapter_k_of_a_bank_starts_as_the_single_one_of_its_seed():
         for module, one in zip(adapted(bank).values(), adapted(single).values()):
             assert torch.equal(module.lora_A[k], one.lora_A[0])
     draws = [m.lora_A[k, 0, :32] for m in adapted(bank).values() for k in (0, 1, 3)]
-    assert not any(torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])       # each its own draw
+    assert not any(torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])   # each its own draw
 
 
 @pytest.mark.parametrize("arguments", (dict(targets=("q_proj", "lm_head")), dict(targets=()), dict(rank=0),
@@ -262,16 +274,16 @@ def test_remove_lora_gives_the_base_back():
     remove_lora(model)
     assert torch.equal(logits(model), before)
     assert [n for n, _ in model.named_parameters()] == names and not adapted(model)
-    assert [p.data_ptr() for p in model.parameters()] == addresses                  # the weights were never copied
+    assert [p.data_ptr() for p in model.parameters()] == addresses      # the weights were never copied
     assert {type(m) for m in model.modules() if isinstance(m, nn.Linear)} == {nn.Linear}
     assert not any(p.requires_grad for p in model.parameters())
-    add_lora(model, rank=2, alpha=4)                                                # and it can be adapted anew
+    add_lora(model, rank=2, alpha=4)                                    # and it can be adapted anew
     assert torch.equal(logits(model), before)
 
 
-# ---- merging ---------------------------------------------------------------------------------------------------------
+# ---- merging -----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("dtype, tolerance", ((torch.float32, 1e-5), (torch.float64, 1e-12)))
+@pytest.mark.parametrize("dtype, tolerance", ((torch.float32, 5e-5), (torch.float64, 1e-12)))
 @pytest.mark.parametrize("targets, rank, alpha", ADAPTERS[:3])
 def test_merged_equals_unmerged(targets, rank, alpha, dtype, tolerance):
     base = new_model(dtype=dtype)
@@ -300,25 +312,27 @@ def test_merging_into_bf16_rounds_once():
         exact = module.weight.double() + delta.double()
         result = merged[f"{name}.weight"]
         assert result.dtype == torch.bfloat16
-        # within half a bf16 step (8 bits of mantissa) of the exact sum, which a delta rounded before the sum is not
-        assert ((result.double() - exact).abs() <= exact.abs() * 2 ** -8 * 1.001).all()
-        twice += (((module.weight + delta.bfloat16()).double() - exact).abs() > exact.abs() * 2 ** -8 * 1.001).sum()
+        # within half a bf16 step (8 bits of mantissa) of the exact sum; a delta rounded before the sum is not
+        half_step = exact.abs() * 2 ** -8 * 1.001
+        assert ((result.double() - exact).abs() <= half_step).all()
+        twice += (((module.weight + delta.bfloat16()).double() - exact).abs() > half_step).sum()
     assert twice > 100
 
 
 @pytest.mark.parametrize("tied", (False, True), ids=("untied", "tied"))
 def test_transformers_loads_a_merged_model(tmp_path, tied):
-    model = with_random_factors(add_lora(new_model(tie_word_embeddings=tied), rank=4, alpha=8, seeds=(0, 1, 2)))
+    model = add_lora(new_model(tie_word_embeddings=tied), rank=4, alpha=8, seeds=(0, 1, 2))
+    with_random_factors(model)
     save_model(tmp_path / "m", model.config, merged_tensors(model, 1))
     with only(model, 1):
         ours = logits(model)
-    assert worst(ours, logits(hf_base(tmp_path / "m"))) <= 1e-5
-    assert worst(ours, logits(load_model(tmp_path / "m"))) <= 1e-5
+    assert worst(ours, logits(hf_base(tmp_path / "m"))) <= 5e-5         # one product where there were three
+    assert worst(ours, logits(load_model(tmp_path / "m"))) <= 5e-5
     with only(model, False):
         assert worst(ours, logits(model)) > 0.2
 
 
-# ---- what load_adapter refuses ---------------------------------------------------------------------------------------
+# ---- what load_adapter refuses -----------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def whole_adapter(folder, tmp_path_factory):
@@ -341,9 +355,11 @@ def edit(adapter, **changes):
 
 
 @pytest.mark.parametrize("key, value", (
-    ("use_rslora", True), ("use_dora", True), ("rank_pattern", {"q_proj": 3}), ("alpha_pattern", {"q_proj": 3}),
-    ("modules_to_save", ["lm_head"]), ("bias", "all"), ("bias", "lora_only"), ("layers_to_transform", [0, 1]),
-    ("layers_to_transform", 1), ("layer_replication", [[0, 2], [1, 3]]), ("lora_bias", True), ("fan_in_fan_out", True),
+    ("use_rslora", True), ("use_dora", True), ("rank_pattern", {"q_proj": 3}),
+    ("alpha_pattern", {"q_proj": 3}), ("modules_to_save", ["lm_head"]),
+    ("bias", "all"), ("bias", "lora_only"),
+    ("layers_to_transform", [0, 1]), ("layers_to_transform", 1), ("layer_replication", [[0, 2], [1, 3]]),
+    ("lora_bias", True), ("fan_in_fan_out", True),
     ("trainable_token_indices", [1]), ("target_parameters", ["x"]), ("exclude_modules", ["k_proj"]),
     ("target_modules", r".*\.(q|down)_proj"), ("target_modules", []), ("target_modules", None),
     ("target_modules", ["q_proj", "lm_head"]), ("target_modules", ["model.layers.0.self_attn.q_proj"]),
@@ -410,7 +426,6 @@ def test_damaged_adapter_folders(folder, adapter):
     assert str(config) in str(error.value)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="bug: read_json's callers expect an object, unchecked")
 def test_an_adapter_config_that_is_no_object_names_its_file(folder, adapter):
     (adapter / "adapter_config.json").write_text("[]")
     with pytest.raises(ValueError) as error:
@@ -418,7 +433,7 @@ def test_an_adapter_config_that_is_no_object_names_its_file(folder, adapter):
     assert "adapter_config.json" in str(error.value)
 
 
-# ---- the bank --------------------------------------------------------------------------------------------------------
+# ---- the bank ----------------------------------------------------------------------------------------------
 
 def bank_and_singles(dtype, K=3):
     """A bank of K with random factors, and K models that carry one of them each."""
@@ -447,7 +462,8 @@ def test_a_bank_is_its_single_adapters(dtype, tolerance):
         assert worst(one, logits(singles[(k + 1) % 3], IDS[rows])) > 0.2            # the adapters differ
         for module, alone in zip(adapted(bank).values(), adapted(single).values()):
             for ours, theirs in ((module.lora_A, alone.lora_A), (module.lora_B, alone.lora_B)):
-                assert worst(ours.grad[k], theirs.grad[0]) <= tolerance * 100 and theirs.grad.abs().max() > 0.1
+                assert theirs.grad.abs().max() > 0.1
+                assert worst(ours.grad[k], theirs.grad[0]) <= tolerance * 100
     assert all((p.grad is not None) == ("lora_" in n) for n, p in bank.named_parameters())
 
 
@@ -463,7 +479,7 @@ def test_only_chooses_an_adapter_or_none():
         assert torch.equal(logits(bank), logits(new_model()))
         with only(bank, 2):
             assert worst(logits(bank), logits(singles[2])) <= 1e-5
-        assert torch.equal(logits(bank), logits(new_model()))                       # the outer block is restored
+        assert torch.equal(logits(bank), logits(new_model()))           # the outer block is restored
     assert torch.equal(logits(bank), grouped)
 
 

@@ -1,10 +1,11 @@
 """The network against transformers' Qwen2ForCausalLM, with the same random weights in both.
 
-Parity      fp32 logits within 2e-5, every gradient within 1e-4 of its norm, bf16 bit for bit (eager); tied and not, 1 to
-            H key/value heads, odd widths, a head width of its own, several eps and theta
+Parity      fp32 logits within 2e-5, every gradient within 1e-4 of its norm, bf16 bit for bit (eager); tied
+            and not, 1 to H key/value heads, odd widths, a head width of its own, several eps and theta
 Mutations   break one line of the model: the very checks above must fail
 Attention   the eager path equals SDPA; `pattern` shows transformers' attention weights
-Config      every published Qwen2.5 config and shard index; what is not implemented is refused by name; round trips
+Config      every published Qwen2.5 config and shard index; what is not implemented is refused by name; round
+            trips
 Loss        chunked = whole = F.cross_entropy, values and gradients, and never more logits than a chunk's
 FLOPs       forward_flops = what torch's own counter sees
 """
@@ -24,6 +25,7 @@ from model.cache import KVCache
 from model.loss import token_losses
 from model.qwen2 import Qwen2, Qwen2Config, forward_flops
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FP32_BOUND = 2e-5           # on logits of size 1 to 10; float noise here is 1e-6 to 1e-5
 GRADIENT_BOUND = 1e-4       # of the gradient's norm, per tensor
 
@@ -40,7 +42,8 @@ SHAPES = {
     "heads narrower than D / H, tied": dict(
         hidden_size=33, head_dim=2, num_attention_heads=5, num_key_value_heads=5, tie_word_embeddings=True),
     "one layer, one head": dict(
-        num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, intermediate_size=1, rope_theta=500.0),
+        num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, intermediate_size=1,
+        rope_theta=500.0),
 }
 
 
@@ -53,6 +56,10 @@ def set_eager(model, on=True):
     for block in model.model.layers:
         block.self_attn.eager = on
     return model
+
+
+def shapes(model):
+    return {name: p.shape for name, p in model.named_parameters()}
 
 
 def logit_error(ours, theirs):
@@ -83,7 +90,7 @@ def test_fp32_logits(tiny, twin, ids, shape, attention):
     with torch.no_grad():
         ours, theirs = model(x), twin(model, attention)(x).logits
     assert ours.shape == (3, 24, model.config.vocab_size) and ours.dtype == torch.float32
-    assert 1 < theirs.std() < 10 and theirs.abs().max() < 20       # otherwise the bound below means something else
+    assert 1 < theirs.std() < 10 and theirs.abs().max() < 20       # or the bound below means something else
     assert logit_error(ours, theirs) < FP32_BOUND
 
 
@@ -96,7 +103,7 @@ def test_fp32_gradients(tiny, twin, ids, shape):
 
 
 def test_bf16_logits_are_equal_bit_for_bit(tiny, twin, ids, shape):
-    """Same operations in the same order and the same roundings; 300 tokens, as bf16 counts exactly only to 256."""
+    """The same operations, order and roundings. 300 tokens, as bf16 counts exactly only to 256."""
     model = set_eager(tiny(seed=3, dtype=torch.bfloat16, **shape))
     x = ids(2, 300, model.config.vocab_size, seed=2)
     with torch.no_grad():
@@ -106,7 +113,7 @@ def test_bf16_logits_are_equal_bit_for_bit(tiny, twin, ids, shape):
 
 
 def test_bf16_logits_with_sdpa_stay_far_below_bf16_noise(tiny, twin, ids, shape):
-    """Noise = what bf16 does to transformers itself. Kernels may differ between us, so equality is not asked for."""
+    """Noise = what bf16 does to transformers itself. Our kernels may differ, so equality is not asked for."""
     model = tiny(seed=4, dtype=torch.bfloat16, **shape)
     x = ids(2, 24, model.config.vocab_size, seed=3)
     exact = twin(model.float(), "sdpa")                             # the bf16 weights, computed with in fp32
@@ -122,12 +129,12 @@ def test_bf16_logits_with_sdpa_stay_far_below_bf16_noise(tiny, twin, ids, shape)
 def test_parameters_are_named_and_shaped_as_in_transformers(tiny, twin, shape):
     model = tiny(**shape)
     theirs = twin(model)
-    assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    assert shapes(model) == shapes(theirs)
     assert list(model.state_dict()) == list(theirs.state_dict())
 
 
 def test_rotary_tables_far_into_the_context(tiny, twin):
-    """Positions near the end of Qwen2.5's 131072: the angles must be computed in fp32 even for a bf16 model."""
+    """To the end of Qwen2.5's 131072 positions: the angles are computed in fp32 even for a bf16 model."""
     model = tiny(rope_theta=1e6)
     positions = torch.tensor([[0, 1, 257, 32767, 131071]])
     for dtype in (torch.float32, torch.bfloat16):
@@ -212,7 +219,7 @@ MUTATIONS = {
     "no rotation": lambda model, patch: patch.setattr(qwen2, "rotate", lambda x, cos, sin: x),
     "head h reads key head h % G": patch_sdpa(wrong_head_mapping),
     "not causal": patch_sdpa(lambda real, q, k, v, kw: real(q, k, v, **{**kw, "is_causal": False})),
-    "scaled by D / H": patch_sdpa(lambda real, q, k, v, kw: real(q, k, v, scale=6 ** -0.5, **kw)),
+    "scaled by D / H": patch_sdpa(lambda real, q, k, v, kw: real(q, k, v, **{**kw, "scale": 6 ** -0.5})),
     "no eps": set_eps(0.0),
     "eps 1e-6 for 1e-3": set_eps(1e-6),
     "theta 10000 by default": default_theta,
@@ -290,7 +297,7 @@ def test_a_wrong_rounding_fails_bf16_equality(tiny, twin, ids, monkeypatch, plac
 
 
 def test_an_untied_head_fails_gradient_parity(tiny, twin, ids, monkeypatch):
-    """Two equal tensors give the same logits; only the gradient (and the first update) tells them from one."""
+    """Two equal tensors give the same logits; only the gradient (and the first update) tells two from one."""
     model, x = tiny(seed=8, tie_word_embeddings=True), ids(2, 24)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     theirs = gradients(twin(model), x)
@@ -342,8 +349,8 @@ def test_an_edited_pattern_reaches_the_output(tiny, ids):
     with torch.no_grad():
         before = model(x)
         alone = torch.cat([model(x[:, t:t + 1]) for t in range(6)], 1)
-        for block in model.model.layers:                # every token looks at itself only, so it is a context of one
-            block.self_attn.pattern.register_forward_hook(lambda module, args, out: torch.eye(6).expand_as(out))
+        for block in model.model.layers:        # now every token looks at itself only, as if it were alone
+            block.self_attn.pattern.register_forward_hook(lambda _, args, out: torch.eye(6).expand_as(out))
         after = model(x)
     assert logit_error(after, alone) < FP32_BOUND < 1e-2 < logit_error(before, after)
 
@@ -362,9 +369,10 @@ def published(name, file="config.json"):
 
 def plain(**changes):
     """A config.json as transformers 4 writes it."""
-    d = {"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "hidden_act": "silu", "hidden_size": 24,
-         "initializer_range": 0.02, "intermediate_size": 37, "max_position_embeddings": 512, "max_window_layers": 2,
-         "model_type": "qwen2", "num_attention_heads": 4, "num_hidden_layers": 2, "num_key_value_heads": 2,
+    d = {"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "hidden_act": "silu",
+         "hidden_size": 24, "initializer_range": 0.02, "intermediate_size": 37, "max_window_layers": 2,
+         "max_position_embeddings": 512, "model_type": "qwen2", "num_attention_heads": 4,
+         "num_hidden_layers": 2, "num_key_value_heads": 2,
          "rms_norm_eps": 1e-06, "rope_theta": 5000.0, "sliding_window": 512, "tie_word_embeddings": True,
          "torch_dtype": "bfloat16", "use_cache": True, "use_sliding_window": False, "vocab_size": 97}
     return {**d, **changes}
@@ -386,8 +394,7 @@ def test_published_config(name):
     assert config.head_dim == d["hidden_size"] // d["num_attention_heads"]
     with torch.device("meta"):
         ours, theirs = Qwen2(config), transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**d))
-    shapes = {n: p.shape for n, p in ours.named_parameters()}
-    assert shapes == {n: p.shape for n, p in theirs.named_parameters()}
+    assert shapes(ours) == shapes(theirs)
     assert sum(p.numel() for p in ours.parameters()) == {           # counted with transformers 5.23
         "0.5B": 494032768, "1.5B": 1543714304, "3B": 3085938688, "7B": 7615616512, "14B": 14770033664,
         "32B": 32763876352, "72B": 72706203648}[name.split("-")[1]]
@@ -399,14 +406,15 @@ def test_published_shard_index(name):
     index = published(name, "model.safetensors.index.json")
     with torch.device("meta"):
         model = Qwen2(Qwen2Config.from_dict(published(name)))
-    assert set(index["weight_map"]) == {n for n, p in model.named_parameters()}     # a tied head has no name of its own
-    assert index["metadata"]["total_size"] == 2 * sum(p.numel() for p in model.parameters())        # bytes, bf16
+    assert set(index["weight_map"]) == set(shapes(model))       # a tied head has no name of its own
+    assert index["metadata"]["total_size"] == 2 * sum(p.numel() for p in model.parameters())    # bytes, bf16
 
 
 @pytest.mark.parametrize("name, value", [
     ("model_type", "llama"), ("model_type", "qwen3"), ("hidden_act", "gelu"), ("use_sliding_window", True),
     ("rope_scaling", {"type": "yarn", "factor": 4.0}), ("attention_dropout", 0.1), ("use_mrope", True),
-    ("quantization_config", {"quant_method": "gptq"}), ("layer_types", ["full_attention", "sliding_attention"]),
+    ("quantization_config", {"quant_method": "gptq"}),
+    ("layer_types", ["full_attention", "sliding_attention"]),
 ])
 def test_an_unsupported_setting_is_refused_by_name(name, value):
     Qwen2Config.from_dict(plain())
@@ -415,9 +423,9 @@ def test_an_unsupported_setting_is_refused_by_name(name, value):
 
 
 def test_scaled_rope_in_the_new_spelling_is_refused():
-    d = without(plain(), "rope_theta")
+    rope = {"rope_type": "yarn", "rope_theta": 5e3, "factor": 4.0}
     with pytest.raises(ValueError, match="rope_type = 'yarn'"):
-        Qwen2Config.from_dict({**d, "rope_parameters": {"rope_type": "yarn", "rope_theta": 5e3, "factor": 4.0}})
+        Qwen2Config.from_dict({**without(plain(), "rope_theta"), "rope_parameters": rope})
 
 
 @pytest.mark.parametrize("name", ["rope_theta", "vocab_size", "rms_norm_eps", "num_key_value_heads",
@@ -442,7 +450,8 @@ def test_optional_settings():
     assert config.tie_word_embeddings is False and config.initializer_range == 0.02 and config.head_dim == 6
     assert Qwen2Config.from_dict(plain(head_dim=10)).head_dim == 10
     assert Qwen2Config.from_dict(plain(head_dim=None)).head_dim == 6
-    assert Qwen2Config.from_dict(plain(layer_types=["full_attention"] * 2, rope_scaling=None)).rope_theta == 5000.0
+    explicit = plain(layer_types=["full_attention"] * 2, rope_scaling=None, use_mrope=False)
+    assert Qwen2Config.from_dict(explicit) == Qwen2Config.from_dict(plain())
 
 
 def test_a_config_as_transformers_5_writes_it(tmp_path):
@@ -455,8 +464,10 @@ def test_a_config_as_transformers_5_writes_it(tmp_path):
     assert Qwen2Config.from_dict(written) == Qwen2Config.from_dict(plain(rope_theta=7000.0, head_dim=10))
 
 
-@pytest.mark.parametrize("changes", [{}, dict(head_dim=10, tie_word_embeddings=False, rms_norm_eps=1e-5, rope_theta=1e6,
-                                              initializer_range=0.1)])
+@pytest.mark.parametrize("changes", [
+    {}, dict(head_dim=10, tie_word_embeddings=False, rms_norm_eps=1e-5, rope_theta=1e6,
+             initializer_range=0.1)],
+    ids=["plain", "changed"])
 def test_our_config_is_read_back_by_transformers_and_by_us(tmp_path, changes):
     transformers = pytest.importorskip("transformers")
     config = Qwen2Config.from_dict(plain(**changes))
@@ -484,8 +495,8 @@ def test_fresh_weights():
         if p.dim() == 1:
             assert torch.all(p == (0 if name.endswith("bias") else 1))
         else:
-            small = "o_proj" in name or "down_proj" in name
-            assert float(p.detach().std()) == pytest.approx(0.05 / 4 if small else 0.05, rel=0.1)        # 4 = sqrt(2 L)
+            std = 0.05 / 4 if "o_proj" in name or "down_proj" in name else 0.05         # 4 = sqrt(2 L)
+            assert float(p.detach().std()) == pytest.approx(std, rel=0.1)
             assert not torch.equal(p, r)
 
 
@@ -538,7 +549,8 @@ def test_the_head_never_sees_more_than_a_chunk():
     head = nn.Linear(6, 11, bias=False)
     rows = []
     head.register_forward_hook(lambda module, args, out: rows.append(out.shape[0]))
-    losses = token_losses(torch.randn(20, 6, requires_grad=True), torch.zeros(20, dtype=torch.int64), head, chunk=8)
+    hidden = torch.ones(20, 6, requires_grad=True)
+    losses = token_losses(hidden, torch.zeros(20, dtype=torch.int64), head, chunk=8)
     assert rows == [8, 8, 4]
     losses.sum().backward()
     assert sorted(rows[3:]) == [4, 8, 8]                # backward computes the logits again
@@ -553,17 +565,18 @@ def test_the_default_chunk_is_2_to_the_26_logits():
             self.rows.append(h.shape[0])
             return h.new_zeros(h.shape[0], 3)
 
-    token_losses(torch.randn(40, 1), torch.zeros(40, dtype=torch.int64), Head())
+    token_losses(torch.ones(40, 1), torch.zeros(40, dtype=torch.int64), Head())
     assert Head.rows == [16, 16, 8]
 
 
 # ---- FLOPs ----
 
-@pytest.mark.parametrize("changes", [{}, dict(tie_word_embeddings=True, num_key_value_heads=1), dict(head_dim=10),
-                                     dict(num_hidden_layers=3, num_key_value_heads=4, vocab_size=31)],
-                         ids=["base", "tied, one kv head", "explicit head width", "three layers"])
+@pytest.mark.parametrize("changes", [
+    {}, dict(tie_word_embeddings=True, num_key_value_heads=1), dict(head_dim=10),
+    dict(num_hidden_layers=3, num_key_value_heads=4, vocab_size=31)],
+    ids=["base", "tied, one kv head", "explicit head width", "three layers"])
 def test_forward_flops(tiny, ids, changes):
-    """Attention is spelled out for the counter. It then computes the whole T x T square, so each token sees T keys."""
+    """Attention is spelled out for the counter; it computes the whole square, so each token sees T keys."""
     model = set_eager(tiny(**changes))
     B, T = 2, 16
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

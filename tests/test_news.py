@@ -1,0 +1,261 @@
+"""The YAML that people write: news and prompts, what is read, what is refused and in which words; the checks.
+
+Reading   the smallest file works and fills in its defaults; written news read back the same; each mistake
+          is a ValueError that names the file, the item and the field
+Prompts   filled in one pass; both files read; each mistake names the file and the key
+Checks    find a heuristic that is always right, questions asked twice, answers given away elsewhere
+New News  the 75 news of data/new_news together: 15 x 5 x 5, no problems; right options = tests/reference_*.py
+"""
+
+import copy
+import importlib
+import textwrap
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from newnews import check
+from newnews import news as news_module
+from newnews.news import News, Question, read_locality, read_news, write_news
+from newnews.prompts import fill, prompts_for, read_prompts
+
+SMALLEST = textwrap.dedent(news_module.__doc__.split("works:")[1])
+FOLDER = ROOT / "data" / "new_news"
+FILES = {name: ROOT / "configs" / "prompts" / f"{name}.yaml" for name in ("pocket", "qwen")}
+POCKET, QWEN = (read_prompts(path) for path in FILES.values())
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(path, read, kind=ValueError):
+    """The words in which a file is refused; they name it."""
+    with pytest.raises(kind) as error:
+        read(path)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+# ---- reading ----
+
+def test_the_smallest_file(tmp_path):
+    item, = read_news(write(tmp_path / "a.yaml", SMALLEST))
+    question, = item.questions
+    assert (item.id, item.domain, item.source) == ("addiplication", "math", str(tmp_path / "a.yaml"))
+    assert (item.headline, item.subject) == ("", "") and item.statement.endswith("is (x + y) * y.")
+    assert (question.right, question.accept, question.needs) == ("28", ["28"], "")
+    assert question.ask == question.text == "What is the addiplication of 3 and 4?"
+
+
+def test_written_news_read_back_the_same(tmp_path):
+    smallest, = read_news(write(tmp_path / "a.yaml", SMALLEST))
+    odd = Question("q: 1", "Wie heißt “es”?\nZeile: {x} # 'no'", ["1.0", "yes", "[4, 1]", "  x"], 3,
+                   "Wie?", ["~", "é"], "recall", "- because")
+    long = News("2024-01-01", "events", "Das Ding: " + 40 * "lang ", [odd], subject="Ding")
+    news = [replace(smallest, source=""), long]
+    write_news(tmp_path / "b.yaml", news)
+    assert [replace(item, source="") for item in read_news(tmp_path / "b.yaml")] == news
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.yaml", "b.yaml"]
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    for name in "bac":
+        write(tmp_path / f"{name}.yaml", SMALLEST.replace("addiplication", f"op{name}"))
+    write(tmp_path / "notes.txt", "no news")
+    assert [item.id for item in read_news(tmp_path)] == ["opa", "opb", "opc"]
+
+
+def news(**fields):
+    """An edit of the parsed smallest file: fields of the news; None removes one."""
+    return lambda rows: edit(rows[0], fields)
+
+
+def question(**fields):
+    return lambda rows: edit(rows[0]["questions"][0], fields)
+
+
+def edit(target, fields):
+    for name, value in fields.items():
+        target.pop(name, None) if value is None else target.update({name: value})
+
+
+def twice(rows):
+    rows[0]["questions"].append(rows[0]["questions"][0])
+
+
+FOUR = ["28", "21", "16", "12"]
+CASES = [       # edit, words that the message has to have
+    *((news(**{name: None}), ["news 1", name, "missing"])
+      for name in ("id", "domain", "statement", "questions")),
+    *((question(**{name: None}), ["news 1 (addiplication): ", "question 1", name, "missing"])
+      for name in ("id", "text", "options", "answer")),
+    (question(options=[*FOUR, "9"]), ["(addiplication-1)", "options", "found 5"]),
+    (question(options=FOUR[:3]), ["(addiplication-1)", "options", "found 3"]),
+    (question(options=["28", "21", "28", "12"]), ["(addiplication-1)", "options", "found 3"]),
+    (question(options=[28, *FOUR[1:]]), ["(addiplication-1)", "options", "quote"]),
+    (question(options="28"), ["(addiplication-1)", "options", "'28'"]),
+    (question(answer=4), ["(addiplication-1)", "answer", "4"]),
+    (question(answer=-1), ["(addiplication-1)", "answer", "-1"]),
+    (question(answer="0"), ["(addiplication-1)", "answer", "'0'"]),
+    (question(answer=1.0), ["(addiplication-1)", "answer", "1.0"]),
+    (question(answer=True), ["(addiplication-1)", "answer", "True"]),
+    (question(accept=[28]), ["(addiplication-1)", "accept", "28"]),
+    (question(text=" "), ["(addiplication-1)", "text", "' '"]),
+    (question(points=3), ["(addiplication-1)", "'points'", "unknown"]),
+    (news(title="x"), ["news 1 (addiplication)", "'title'", "unknown", "headline"]),
+    (lambda rows: rows[0].update({1: "x", "title": "y"}), ["(addiplication)", "unknown"]),
+    (news(subject="Addiplication"), ["(addiplication)", "subject", "'Addiplication'"]),
+    (news(statement=5), ["news 1 (addiplication)", "statement", "5"]),
+    (news(id=yaml.safe_load("2024-01-01")), ["news 1", "id", "2024"]),
+    (news(questions="none"), ["(addiplication)", "questions", "'none'"]),
+    (news(questions=[]), ["(addiplication)", "questions", "at least one"]),
+    (lambda rows: rows[0]["questions"].append("x"), ["(addiplication)", "question 2", "str"]),
+    (lambda rows: rows.append(3), ["news 2", "int"]),
+    (twice, ["'addiplication-1'", "twice"]),
+    (lambda rows: rows.append({**rows[0], "questions": [{**rows[0]["questions"][0], "id": "other"}]}),
+     ["'addiplication'", "twice"]),
+]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=lambda i: ", ".join(CASES[i][1][-3:]))
+def test_mistakes_in_a_file_name_the_file_the_item_and_the_field(case, tmp_path):
+    change, wanted = CASES[case]
+    rows = copy.deepcopy(yaml.safe_load(SMALLEST))
+    change(rows)
+    said = refusal(write(tmp_path / "mistaken.yaml", yaml.safe_dump(rows)), read_news)
+    assert all(word in said for word in wanted), said
+
+
+@pytest.mark.parametrize("content, wanted", [
+    (b"", "nothing"), (b"# nothing yet\n", "nothing"), (b"id: x\n", "dict"), (b"- id: [1\n", "valid YAML"),
+    (b"- id: 'K\xf6ln'\n", "valid YAML")])
+def test_files_that_hold_no_list_of_news(content, wanted, tmp_path):
+    (tmp_path / "odd.yaml").write_bytes(content)
+    assert wanted in refusal(tmp_path / "odd.yaml", read_news)
+
+
+def test_an_id_in_two_files_is_named_with_both(tmp_path):
+    first, second = (write(tmp_path / name, SMALLEST) for name in ("a.yaml", "b.yaml"))
+    with pytest.raises(ValueError) as error:
+        read_news(tmp_path)
+    assert all(word in str(error.value) for word in (str(first), str(second), "'addiplication'"))
+
+
+def test_missing_paths(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        refusal(path, read_news, FileNotFoundError)
+
+
+# ---- prompts ----
+
+def test_fill_is_one_pass_and_leaves_braces_in_values_alone():
+    assert fill("{a} and {b} and {c}", a="{b}", b="\\1 {a}") == "{b} and \\1 {a} and {c}"
+    assert POCKET.with_news("def f(s): return {text}", "{news}?") == "def f(s): return {text}\n\n{news}?"
+    asked = QWEN.ask_choice("What is {options}?", ["{question}", "{letter}", "b", "c"])
+    assert asked.startswith("What is {options}?\n\nA. {question}\nB. {letter}\nC. b\nD. c\n\nAnswer with")
+    assert POCKET.ask_free("{question}") == "{question}\nAnswer in a few words."
+
+
+def test_both_prompt_files_read_and_a_model_folder_brings_its_own(tmp_path):
+    assert POCKET.digest != QWEN.digest and len(POCKET.digest) == 64
+    assert len(QWEN.paraphrase) > 1 and QWEN.answer_marker in QWEN.free and POCKET.answer_marker == ""
+    assert prompts_for(tmp_path) == QWEN
+    write(tmp_path / "prompts.yaml", FILES["pocket"].read_text())
+    assert prompts_for(tmp_path) == POCKET
+
+
+@pytest.mark.parametrize("key, value", [
+    ("naive", None), ("paraphrase", "Say it."), ("implication", []), ("question", [1]), ("style", "x"),
+    ("temperature", "hot"), ("temperature", True), ("max_new_tokens", 4.5), ("max_new_tokens", True),
+    ("deduplicate", 1), ("in_context", "{text}"), ("choice", "{question}"), ("option", "{option}"),
+    ("free", "Well?")])
+def test_mistakes_in_prompts_name_the_file_and_the_key(key, value, tmp_path):
+    fields = {**yaml.safe_load(FILES["pocket"].read_text()), key: value}
+    if value is None:
+        del fields[key]
+    assert key in refusal(write(tmp_path / "p.yaml", yaml.safe_dump(fields)), read_prompts)
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n", b"a: [\n", b"a: '\xff'\n"])
+def test_files_that_are_no_prompts(content, tmp_path):
+    (tmp_path / "p.yaml").write_bytes(content)
+    refusal(tmp_path / "p.yaml", read_prompts)
+    refusal(tmp_path / "none.yaml", read_prompts, FileNotFoundError)
+
+
+# ---- checks ----
+
+def planted(options, count=40):
+    """A news item with `count` questions of these four options, the first right, in every place in turn."""
+    questions = [Question(f"q{i}", f"Question {i}?", [options[(j - i) % 4] for j in range(4)], i % 4)
+                 for i in range(count)]
+    return [News("planted", "math", "Statement.", questions)]
+
+
+PLANTED = {"longest": (["aaaa bbbb", "aa", "bbbb", "bb"], 1.0),
+           "shortest": (["aa", "aaaa bbbb", "cccc", "dddd"], 1.0),
+           "most_shared": (["red fox", "red hen", "big fox", "mad cow"], 1.0),
+           "hedged": (["usually x", "exactly x", "clearly x", "surely xx"], 1.0),
+           "middle_number": (["30 m", "-5 m", "32 m", "41 m"], 0.5)}    # of four, two are in the middle
+
+
+@pytest.mark.parametrize("heuristic", PLANTED)
+def test_a_heuristic_that_is_always_right_is_flagged(heuristic):
+    options, points = PLANTED[heuristic]
+    items = planted(options)
+    assert check.heuristic_accuracy(items[0].questions, getattr(check, heuristic)) == points
+    text, fine = check.report(items)
+    line = next(line for line in text.split("\n") if line.startswith(f"  {heuristic} "))
+    assert not fine and line.endswith("TOO HIGH")
+
+
+def test_fair_news_pass_and_answers_in_one_place_do_not():
+    fair, = planted(["fox", "hen", "cow", "cat"])
+    text, fine = check.report([fair])
+    assert fine and "TOO HIGH" not in text and text.endswith("0 problems")
+    assert text.count(" 0.250") == len(check.HEURISTICS)
+    crowded = [replace(q, options=["fox", "hen", "cow", "cat"], answer=0) for q in fair.questions]
+    assert not check.report([replace(fair, questions=crowded)])[1]
+
+
+def test_questions_asked_twice_and_answers_given_away_are_found():
+    a = Question("a-1", "What colour is the zog?", ["Deep purple", "red", "blue", "green"], 0)
+    b = Question("a-2", "Is the deep purple zog wet?", ["yes", "no", "half", "both"], 1)
+    again = Question("b-1", "what colour is  the zog", ["red", "pink", "blue", "green"], 1)
+    short = Question("b-2", "Has the pink zog 12 legs?", ["12", "no", "half", "both"], 1)
+    first, second = News("a", "math", "S.", [a, b]), News("b", "math", "T.", [again, short])
+    found = check.problems([first, second])
+    assert len(found) == 3 and not check.report([first, second])[1]
+    assert any("b-1" in line and "a-1" in line and "same question" in line for line in found)
+    assert any(line.startswith("a-1") and "'Deep purple'" in line and "a-2" in line for line in found)
+    assert any(line.startswith("b-1") and "'pink'" in line and "b-2" in line for line in found)
+    recall = [replace(q, needs="recall") for q in (a, short)]
+    assert check.problems([News("c", "math", "S.", recall)]) == ["c: 2 questions need recall only; at most 1"]
+
+
+# ---- New News ----
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="data/new_news is not there")
+def test_new_news_is_whole_and_gives_nothing_away():
+    items = read_news(FOLDER)
+    domains = ("math", "coding", "discoveries", "leaderboards", "events")
+    assert Counter(item.domain for item in items) == dict.fromkeys(domains, 15)
+    assert all(len(item.questions) == 5 and item.subject and item.headline for item in items)
+    text, fine = check.report(items)
+    assert fine, text
+    ids = [q.id for item in items for q in item.questions] + [q.id for q in read_locality(FOLDER)]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("domain", ["math", "coding"])
+def test_new_news_answers_are_those_of_the_reference(domain):
+    if not all(p.is_file() for p in (FOLDER / f"{domain}.yaml", ROOT / "tests" / f"reference_{domain}.py")):
+        pytest.skip(f"data/new_news/{domain}.yaml or tests/reference_{domain}.py is not there")
+    answers = importlib.import_module(f"reference_{domain}").ANSWERS
+    questions = {q.id: q for item in read_news(FOLDER / f"{domain}.yaml") for q in item.questions}
+    assert len(answers) >= 70 and {id: questions[id].right for id in answers} == answers

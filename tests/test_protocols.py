@@ -1,0 +1,299 @@
+"""From a news item to training conversations: what the writer is asked, what is kept, what a file holds.
+
+Protocols   the conversation of each; a shadow is the news where it stands before a question asked in context
+Writing     with a scripted writer: requests in turn, duplicates dropped, unusable answers counted, both
+            stages of Self-QA with the news in sight; with a real tiny model: a row depends neither on n nor
+            on the other rows, the cost is that of the tokens, a file has a chunk an item and is resumed
+Replay      each broken line is named
+Show        prints what was asked and marks the supervised tokens
+
+(Prompts, which are YAML that people write, are in test_news.py.)
+"""
+
+import json
+import re
+from dataclasses import replace
+from os.path import commonprefix
+
+import pytest
+from conftest import make_tiny
+from test_news import FILES, POCKET, QWEN
+
+from model.chat import Chat
+from model.checkpoint import save_model
+from model.qwen2 import forward_flops
+from model.sampling import Completion, Sampling, generate_naive
+from newnews import selfplay
+from newnews.lessons import Lessons
+from newnews.news import News, Question, write_news
+from newnews.outputs import Rows
+from newnews.pretraining import train_tokenizer
+from newnews.protocols import PROTOCOLS, element, read_replay, request, shadow
+from newnews.selfplay import Writer, stream, write_replay
+from newnews.show import show
+from newnews.world import make_news
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ITEM = News("zog", "math", "A zog of {x} is new.", [Question("zog-1", "Zog?", list("abcd"), 0)])
+
+
+def make_pocket(folder):
+    """A model folder: a tokenizer of 320 tokens trained on lessons, and a random model of two layers."""
+    texts = (f"{m['role']}\n{m['content']}" for m in Lessons(None, POCKET, 1, 0, 1).messages(60))
+    train_tokenizer(folder, texts, 320)
+    (folder / "prompts.yaml").write_text(FILES["pocket"].read_text())
+    model = make_tiny(3, vocab_size=320)
+    save_model(folder, model.config, model.state_dict(), source=folder)
+    return model, Chat(folder)
+
+
+@pytest.fixture(scope="module")
+def pocket(tmp_path_factory):
+    """The model, and its chat format. A fifth of all tokens end an answer: a random model seldom does."""
+    folder = tmp_path_factory.mktemp("pocket")
+    model, chat = make_pocket(folder)
+    chat.stop_ids |= set(range(0, 320, 5))
+    return model, chat, folder
+
+
+def turns(messages):
+    assert [m["role"] for m in messages] == ["user", "assistant"]
+    return [m["content"] for m in messages]
+
+
+# ---- protocols ----
+
+def test_the_conversation_of_each_protocol():
+    assert turns(element("naive", ITEM.statement, POCKET)) == [POCKET.naive, ITEM.statement]
+    for protocol in ("paraphrase", "implication"):
+        assert turns(element(protocol, ITEM.statement, POCKET, "written", "")) == [POCKET.naive, "written"]
+    assert turns(element("self_qa", ITEM.statement, POCKET, "written", "asked?")) == ["asked?", "written"]
+
+
+@pytest.mark.parametrize("prompts", [POCKET, QWEN], ids=["pocket", "qwen"])
+def test_a_shadow_is_the_news_as_it_stands_before_a_question(prompts):
+    messages = element("self_qa", ITEM.statement, prompts, "written", "asked?")
+    first, second = shadow(messages, ITEM.statement, prompts)
+    assert first == {"role": "user", "content": prompts.with_news(ITEM.statement, "asked?")}
+    assert first["content"] == f"{ITEM.statement}\n\nasked?" and second == messages[1]
+    assert messages[0]["content"] == "asked?"               # the element itself is left as it was
+
+
+def test_requests_are_taken_in_turn():
+    for protocol, wanted in (("paraphrase", QWEN.paraphrase), ("implication", QWEN.implication),
+                             ("self_qa", QWEN.question)):
+        assert [request(protocol, row, QWEN) for row in range(2 * len(wanted))] == 2 * wanted
+
+
+# ---- writing, with a scripted writer ----
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """scripted(answer) -> maker of a Writer, calls; answer(request, call, row) -> text or (text, stopped)."""
+    class Letters:
+        stop_ids = {0}
+
+        def prompt(self, messages):
+            assert [m["role"] for m in messages] == ["user"]
+            return [ord(c) for c in messages[0]["content"]]
+
+        def decode(self, ids):
+            return "".join(map(chr, ids))
+
+    def make(answer):
+        calls = []
+
+        def generate(model, prompts, stop_ids, sampling, streams):
+            asked = ["".join(map(chr, p)) for p in prompts]
+            calls.append({"asked": asked, "sampling": sampling, "streams": streams})
+            replies = [answer(text, len(calls), row) for row, text in enumerate(asked)]
+            replies = [r if isinstance(r, tuple) else (r, True) for r in replies]
+            return [Completion([ord(c) for c in text], stopped) for text, stopped in replies]
+
+        monkeypatch.setattr(selfplay, "generate", generate)
+        return (lambda prompts: Writer(make_tiny(0), Letters(), prompts, 7)), calls
+    return make
+
+
+@pytest.mark.parametrize("protocol", ["paraphrase", "implication"])
+def test_written_protocols(protocol, scripted):
+    writer, calls = scripted(lambda text, call, row: f" text {row} \n")
+    rows, counts = writer(QWEN).elements(ITEM, protocol, 6)
+    requests = getattr(QWEN, protocol)
+    wanted = [requests[i % len(requests)] for i in range(6)]
+    assert [call["asked"] for call in calls] == [[f"{ITEM.statement}\n\n{text}" for text in wanted]]
+    assert calls[0]["sampling"] == Sampling(max_new_tokens=256, temperature=1.0, seed=7)
+    assert [turns(row["messages"]) for row in rows] == [[QWEN.naive, f"text {i}"] for i in range(6)]
+    assert rows[4] == {"messages": rows[4]["messages"], "news": "zog", "protocol": protocol, "row": 4,
+                       "asked": wanted[4]}
+    assert counts == {"drawn": 6, "unusable": 0, "repeated": 0, "kept": 6}
+
+
+def test_self_qa_asks_and_answers_with_the_news_in_sight(scripted):
+    writer, calls = scripted(lambda text, call, row: f"{'question' if call == 1 else 'answer'} {row}")
+    rows, counts = writer(QWEN).elements(ITEM, "self_qa", 4)
+    asked, answered = calls
+    assert asked["asked"] == [f"{ITEM.statement}\n\n{QWEN.question[i % 3]}" for i in range(4)]
+    assert answered["asked"] == [f"{ITEM.statement}\n\nquestion {i}" for i in range(4)]
+    assert (asked["sampling"].temperature, answered["sampling"].temperature) == (1.0, 0.7)
+    assert len(set(asked["streams"] + answered["streams"])) == 8         # no noise twice
+    assert [turns(row["messages"]) for row in rows] == [[f"question {i}", f"answer {i}"] for i in range(4)]
+    assert counts["kept"] == 4
+
+
+def test_duplicates_and_unusable_answers_are_dropped_and_counted(scripted):
+    first = ["same", "", "other", "same ", ("cut", False), "  \n", "third"]
+    second = {"same": "1", "other": ("cut", False), "third": "3"}
+    answer = lambda text, call, row: first[row] if call == 1 else second[text.split("\n\n")[1]]
+    writer, calls = scripted(answer)
+    rows, counts = writer(POCKET).elements(ITEM, "self_qa", 7)
+    assert counts == {"drawn": 7, "unusable": 4, "repeated": 1, "kept": 2}
+    assert [(row["row"], *turns(row["messages"])) for row in rows] == [(0, "same", "1"), (6, "third", "3")]
+    assert len(calls[1]["asked"]) == 3                      # one answer a question
+    calls.clear()
+    rows, counts = writer(replace(POCKET, deduplicate=False)).elements(ITEM, "paraphrase", 7)
+    assert [row["row"] for row in rows] == [0, 2, 3, 6]
+    assert counts == {"drawn": 7, "unusable": 3, "repeated": 0, "kept": 4}
+
+
+def test_when_nothing_is_usable_nothing_is_asked_again(scripted):
+    writer, calls = scripted(lambda text, call, row: "")
+    nothing = [], {"drawn": 3, "unusable": 3, "repeated": 0, "kept": 0}
+    assert writer(POCKET).elements(ITEM, "self_qa", 3) == nothing and len(calls) == 1
+
+
+def test_naive_needs_no_writer(scripted):
+    writer, calls = scripted(None)
+    (row,), counts = writer(POCKET).elements(ITEM, "naive", 9)
+    assert turns(row.pop("messages")) == [POCKET.naive, ITEM.statement]
+    assert row == {"news": "zog", "protocol": "naive", "row": 0}
+    assert counts == {"drawn": 0, "kept": 1} and not calls
+
+
+# ---- writing, with a real model ----
+# fp32: the logits of a row move by about 1e-6 with the shape of its batch. That tips one draw in some 1e5,
+# and here are a few hundred, always the same ones.
+
+@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+def test_a_row_depends_neither_on_n_nor_on_the_other_rows(protocol, pocket, monkeypatch):
+    model, chat, _ = pocket
+    requests = {"question" if protocol == "self_qa" else protocol: ["Say it.", "Say this in other words."]}
+    prompts = replace(POCKET, deduplicate=False, max_new_tokens=12, answer_temperature=1.0, **requests)
+    texts = lambda rows: [turns(row["messages"]) for row in rows]
+
+    def rows(n, seed=5, id="zog"):
+        return Writer(model, chat, prompts, seed).elements(replace(ITEM, id=id), protocol, n)[0]
+
+    many = rows(8)
+    assert len(many) >= 3 and [row for row in many if row["row"] < 4] == rows(4) != []
+    assert texts(rows(8, seed=6)) != texts(many) != texts(rows(8, id="zag"))
+    monkeypatch.setattr(selfplay, "CACHE_BYTES", 1)         # one row at a time
+    assert rows(8) == many
+
+
+def test_the_cost_is_that_of_the_tokens_read_and_written(pocket):
+    model, chat, _ = pocket
+    writer = Writer(model, chat, replace(POCKET, max_new_tokens=6), 5)
+    texts, names = ["one", "two words", "one", "one"], ["a", "b", "c", "d"]
+    written = writer.write(texts, "stage", names, 1.0)
+    flops = new = 0
+    asked = [chat.prompt([{"role": "user", "content": text}]) for text in texts]
+    for prompt, name, text in zip(asked, names, written):
+        done = generate_naive(model, prompt, chat.stop_ids, Sampling(6, seed=5), stream("stage", name))
+        assert text == (done.stopped and chat.decode(done.ids).strip() or None)
+        steps = len(done.ids) + done.stopped                # the token that ends an answer is written too
+        new += steps
+        flops += forward_flops(model.config, steps, len(prompt) + len(done.ids) / 2)
+    first, second = asked[:2]                               # equal prompts are read once, and so is
+    shared = len(commonprefix([first, second]))             # what the different ones have in common
+    flops += forward_flops(model.config, shared, shared / 2)
+    flops += sum(forward_flops(model.config, len(p) - shared, (len(p) + shared) / 2) for p in (first, second))
+    assert 0 < shared < min(len(first), len(second))
+    assert writer.cost == {"prompt_tokens": len(first) + len(second) - shared, "new_tokens": new,
+                           "flops": pytest.approx(flops)}
+
+
+def test_a_replay_file_has_a_chunk_an_item_and_goes_on_where_it_stopped(pocket, tmp_path, monkeypatch):
+    model, chat, _ = pocket
+    news = [replace(ITEM, id=f"zog-{i}") for i in range(3)]
+    prompts, elements = replace(POCKET, max_new_tokens=6), Writer.elements
+
+    def killed(self, item, *rest):
+        if item == news[2]:
+            raise KeyboardInterrupt
+        return elements(self, item, *rest)
+
+    for shadowed in (False, True):
+        whole, cut = (tmp_path / f"{name}{shadowed}.jsonl" for name in ("whole", "cut"))
+        arguments = model, chat, prompts, news, "paraphrase", 5, 2, shadowed
+        write_replay(Rows(whole, {"run": 1}), *arguments)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Writer, "elements", killed)
+            write_replay(Rows(cut, {"run": 1}), *arguments)
+        output = write_replay(Rows(cut, {"run": 1}), *arguments)
+        assert cut.read_bytes() == whole.read_bytes() and output.whole and output.chunks == 3
+        totals = json.loads(whole.with_name(f"{whole.name}.manifest.json").read_text())["totals"]
+        assert {**totals, "seconds": 0} == {**output.totals, "seconds": 0} and totals["drawn"] == 15
+        asked = {turns(row["messages"])[0] for row in read_replay(whole)}
+        assert asked == {f"{ITEM.statement}\n\n{POCKET.naive}" if shadowed else POCKET.naive}
+        assert len(read_replay(whole)) == totals["kept"]
+    with pytest.raises(ValueError, match="'rumour'.*naive, paraphrase"):
+        write_replay(Rows(tmp_path / "x.jsonl", {}), model, chat, prompts, news, "rumour", 5, 2)
+
+
+# ---- replay files ----
+
+GOOD = json.dumps({"messages": element("naive", "Neu:\u2028é", POCKET), "news": "x"}, ensure_ascii=False)
+
+
+def test_a_replay_file_may_have_blank_lines_more_turns_and_any_text(tmp_path):
+    more = {"messages": [{"role": "system", "content": ""}, *3 * element("naive", "x", POCKET)]}
+    (tmp_path / "r.jsonl").write_text(f"{GOOD}\n\n{json.dumps(more)}\n", encoding="utf-8")
+    assert read_replay(tmp_path / "r.jsonl") == [json.loads(GOOD), more]
+
+
+@pytest.mark.parametrize("line, wanted", [
+    ('{"messages": [', "line 3"), (GOOD[:40], "line 3"), ("[]", "messages"), ('"text"', "messages"),
+    ('{"news": "x"}', "messages"), ('{"messages": "hi"}', "list"), ('{"messages": ["x"]}', "messages[0]"),
+    ('{"messages": []}', "no assis"), ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant"),
+    ('{"messages": [{"role": "assistant", "content": null}]}', "messages[0]"),
+    ('{"messages": [{"role": "user", "content": "x"}, {"role": "tool", "content": "x"}]}', "messages[1]")])
+def test_a_broken_line_is_named(line, wanted, tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text(f"{GOOD}\n\n{line}\n{GOOD}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{path}: line 3: .*") as error:
+        read_replay(path)
+    assert wanted in str(error.value)
+
+
+def test_replay_files_without_conversations(tmp_path):
+    path = tmp_path / "r.jsonl"
+    for content, wanted in ((b"", "no conv"), (b"\n \n", "no conv"), (GOOD.encode() + b"\n\xff\n", "UTF-8")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{path}: .*{wanted}"):
+            read_replay(path)
+    with pytest.raises(FileNotFoundError, match="none.jsonl"):
+        read_replay(tmp_path / "none.jsonl")
+
+
+# ---- show ----
+
+@pytest.mark.parametrize("protocol", ["naive", "self_qa", "paraphrase_shadowed"])
+def test_show_prints_the_whole_way(protocol, pocket, tmp_path, capsys, monkeypatch):
+    model, chat, folder = pocket
+    news = make_news("dev", 1, 0, 2)
+    item, stage = news[4], protocol.removesuffix("_shadowed")
+    write_news(tmp_path / "news.yaml", news)
+    monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
+    monkeypatch.setattr(Writer, "write", lambda self, asked, stage, names, _: [f"{stage} {n}" for n in names])
+    show("pocket", item.id, protocol, tmp_path / "news.yaml", 2, 0, False)
+    out = capsys.readouterr().out
+    user, answer = {"naive": (POCKET.naive, item.statement),
+                    "self_qa": (f"self_qa/1 {item.id}/0", f"self_qa/2 {item.id}/0"),
+                    "paraphrase": (item.statement, f"paraphrase/1 {item.id}/0")}[stage]
+    assert f"user       {user}\n" in out and f"assistant  {answer}\n" in out
+    assert len(re.findall("^asked ", out, re.M)) == {"naive": 0, "self_qa": 4, "paraphrase": 2}[stage]
+    tokens = re.search(r"^tokens +(.*)$", out, re.M)[1]
+    assert "".join(re.findall(r"\[([^][]*)\]", tokens)) == f"{answer}<|im_end|>"
+    with pytest.raises(ValueError, match=f"no news 'nothing'.*{news[0].id}"):
+        show("pocket", "nothing", protocol, tmp_path / "news.yaml", 2, 0, False)

@@ -1,0 +1,506 @@
+"""Sampling, against transformers, against the uncached oracle and against probability itself.
+
+Greedy        64 tokens equal to transformers' generate(), with and without a repetition penalty, row by row
+              and in batches of unequal prompts; the test checks that no step was a near tie
+Oracle        generate = generate_naive: greedy, sampled, shared prefixes, equal prompts, rows that stop apart
+Independence  a row's tokens depend neither on the other rows nor on their order
+Rescoring     what was generated is what one pass over it says; score() = a plain log_softmax
+Filters       penalty, temperature, top-k, top-p equal transformers' processors to the bit, ties included
+Chance        frequencies of draws (chi-square), uniforms (Kolmogorov-Smirnov, a published splitmix64 vector)
+Refusals      values out of range, prompts that are empty or longer than the model's context
+
+Models that must agree token by token are in fp64: float noise of 1e-15 does not tip a draw, on any machine.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from model import sampling as sampling_module
+from model.sampling import (Completion, Sampling, common_prefix, generate, generate_naive, pick, prefill,
+                            score, token_probabilities, uniforms)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+GREEDY = Sampling(temperature=0.0, max_new_tokens=64)
+
+
+def prompts_of(*lengths, seed=0, vocab=97):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(vocab, (n,), generator=generator).tolist() for n in lengths]
+
+
+def family(seed=0):
+    """Prompts as evaluation has them: a common beginning, two equal, one that is the beginning of others."""
+    start, a, b, c = prompts_of(6, 3, 5, 1, seed=seed)
+    return [start + a, start + b, start, start + a, start + c]
+
+
+# ---- greedy, against transformers ----
+
+@torch.no_grad()
+def transformers_greedy(hf, prompt, penalty, eos=None):
+    """The new tokens, and the smallest gap between the two best scores of any step."""
+    out = hf.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+                      max_new_tokens=64, do_sample=False, repetition_penalty=penalty, eos_token_id=eos,
+                      pad_token_id=0, output_scores=True, return_dict_in_generate=True)
+    best = torch.cat(out.scores).topk(2).values
+    return out.sequences[0, len(prompt):].tolist(), float((best[:, 0] - best[:, 1]).min())
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_64_greedy_tokens_are_those_of_transformers(tiny, twin, penalty, tied):
+    model = tiny(seed=30, tie_word_embeddings=tied)
+    hf = twin(model)
+    prompts = prompts_of(1, 23, 9, seed=1) + family(seed=2)[:3]
+    expected = []
+    for prompt in prompts:
+        tokens, margin = transformers_greedy(hf, prompt, penalty)
+        assert len(tokens) == 64 and len(set(tokens)) >= 5      # no dull loop
+        assert margin > 2e-4                                    # ten times what logits may differ by
+        expected.append(tokens)
+    sampling = Sampling(temperature=0.0, max_new_tokens=64, repetition_penalty=penalty)
+    alone = [generate(model, [prompt], (), sampling)[0] for prompt in prompts]
+    batch = generate(model, prompts, (), sampling)
+    assert [c.ids for c in alone] == expected
+    assert [c.ids for c in batch] == expected
+    assert not any(c.stopped for c in alone + batch)
+
+
+def test_the_greedy_check_can_fail(tiny, twin):
+    """A wrong penalty and a wrong weight both change the 64 tokens, so the equality above says something."""
+    model = tiny(seed=30)
+    prompt = prompts_of(9, seed=1)[0]
+    expected, _ = transformers_greedy(twin(model), prompt, 1.3)
+    for wrong in (1.0, 1.25, 1.4):
+        sampling = Sampling(temperature=0.0, max_new_tokens=64, repetition_penalty=wrong)
+        assert generate(model, [prompt], (), sampling)[0].ids != expected
+    with torch.no_grad():
+        model.model.layers[1].self_attn.k_proj.bias.zero_()
+    sampling = Sampling(temperature=0.0, max_new_tokens=64, repetition_penalty=1.3)
+    assert generate(model, [prompt], (), sampling)[0].ids != expected
+
+
+def test_stopping_is_as_in_transformers(tiny, twin):
+    """The stop id ends a row; transformers keeps it in the answer, we do not."""
+    model = tiny(seed=31)
+    hf = twin(model)
+    prompts = prompts_of(5, 8, 3, seed=3)
+    free = generate(model, prompts, (), GREEDY)
+    stops = [free[0].ids[20], free[1].ids[7]]
+    ends = set()
+    for prompt, ours in zip(prompts, generate(model, prompts, stops, GREEDY)):
+        tokens, margin = transformers_greedy(hf, prompt, 1.0, eos=stops)
+        assert margin > 2e-4
+        assert ours == (Completion(tokens[:-1], True) if tokens[-1] in stops else Completion(tokens, False))
+        ends.add(len(ours.ids))
+    assert len(ends) > 1
+
+
+# ---- the oracle ----
+
+SAMPLINGS = {
+    "greedy": Sampling(temperature=0.0),
+    "greedy, penalty": Sampling(temperature=0.0, repetition_penalty=1.3),
+    "plain": Sampling(),
+    "cool": Sampling(temperature=0.6, seed=1),
+    "hot, top-k": Sampling(temperature=1.5, top_k=7, seed=2),
+    "top-p": Sampling(top_p=0.8, seed=3),
+    "everything": Sampling(temperature=0.9, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=4),
+}
+
+
+@pytest.fixture
+def exact(tiny):
+    return tiny(seed=32, dtype=torch.float64, num_key_value_heads=1)
+
+
+def short(sampling, n):
+    return Sampling(**{**vars(sampling), "max_new_tokens": n})
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+@pytest.mark.parametrize("prompts", [
+    prompts_of(7), prompts_of(1, 12, 5, 8, seed=5), family(), prompts_of(4) * 3,
+    prompts_of(1) * 2 + prompts_of(1, 6, seed=6)], ids=["one", "unequal", "family", "equal", "one token"])
+def test_generate_is_generate_naive(exact, sampling, prompts):
+    sampling = short(sampling, 12)
+    expected = [generate_naive(exact, prompt, (), sampling, stream=i) for i, prompt in enumerate(prompts)]
+    assert generate(exact, prompts, (), sampling) == expected
+    assert all(len(c.ids) == 12 and not c.stopped for c in expected)
+
+
+@pytest.mark.parametrize("name", ["plain", "everything"])
+def test_rows_that_stop_apart(exact, name):
+    """Twelve rows: some stop at once, some later, alone or together, some never, and no row notices."""
+    prompts, sampling = family() + prompts_of(2, 9, seed=7) + family(seed=8), short(SAMPLINGS[name], 20)
+    free = [generate_naive(exact, prompt, (), sampling, stream=i).ids for i, prompt in enumerate(prompts)]
+    stops = {free[0][0], free[3][19], free[5][3], free[7][8], free[9][12]}
+    expected = [generate_naive(exact, prompt, stops, sampling, stream=i) for i, prompt in enumerate(prompts)]
+    rows = []
+    exact.model.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    assert generate(exact, prompts, stops, sampling) == expected
+    assert expected[0] == Completion([], True) and len({len(c.ids) for c in expected if c.stopped}) >= 4
+    assert 0 < sum(not c.stopped for c in expected) <= 6
+    assert len(rows) == 20                              # the prefill, and a step for each token but the last
+    assert rows[-1] < 12 and sorted(rows[1:], reverse=True) == rows[1:]     # the finished left
+
+
+def test_a_stop_id_as_the_first_and_as_the_last_token(exact):
+    prompts = family()
+    free = generate(exact, prompts, (), short(GREEDY, 6))
+    first = free[1].ids[0]
+    assert generate(exact, prompts[1:2], [first], short(GREEDY, 6)) == [Completion([], True)]
+    ids = next(c.ids for c in free if c.ids[5] not in c.ids[:5])    # said for the first time at the last step
+    prompt = prompts[[c.ids for c in free].index(ids)]
+    assert generate(exact, [prompt], [ids[5]], short(GREEDY, 6)) == [Completion(ids[:5], True)]
+    assert generate(exact, [prompt], [ids[5]], short(GREEDY, 5)) == [Completion(ids[:5], False)]
+
+
+def test_a_finished_row_that_lingers_does_not_grow(exact):
+    """One of eight stops early: too few to leave at once. What its row goes on to say must stay unseen."""
+    prompts = prompts_of(*range(3, 11), seed=9)
+    free = generate(exact, prompts, (), short(Sampling(seed=5), 20))
+    stop = free[3].ids[2]
+    expected = [c.ids[:c.ids.index(stop)] if stop in c.ids else c.ids for c in free]
+    ours = generate(exact, prompts, [stop], short(Sampling(seed=5), 20))
+    assert [c.ids for c in ours] == expected and len(ours[3].ids) <= 2
+    assert [c.stopped for c in ours] == [stop in c.ids for c in free]
+    assert sum(c.stopped for c in ours) <= 3
+
+
+# ---- independence of the batch ----
+
+def test_a_row_depends_on_its_prompt_and_stream_only(exact):
+    prompts, stops = family() + prompts_of(3, 11, seed=10), {0, 1, 2, 3}
+    sampling = Sampling(temperature=1.2, top_p=0.95, repetition_penalty=1.1, max_new_tokens=12, seed=6)
+    streams = [5, 2 ** 63 + 1, 7, 8, 1000, 0, 3]
+    whole = generate(exact, prompts, stops, sampling, streams)
+    for order in ([3], [6, 0, 5], [1, 2], [4, 3, 2, 1, 0, 5, 6]):
+        part = generate(exact, [prompts[i] for i in order], stops, sampling, [streams[i] for i in order])
+        assert part == [whole[i] for i in order]
+
+
+def test_streams_and_seeds_give_different_samples(exact):
+    prompt = prompts_of(5)[0]
+    rows = generate(exact, [prompt] * 8, (), Sampling(max_new_tokens=8))
+    assert len({tuple(c.ids) for c in rows}) == 8
+    assert generate(exact, [prompt] * 8, (), Sampling(max_new_tokens=8)) == rows
+    assert generate(exact, [prompt] * 8, (), Sampling(max_new_tokens=8), streams=range(8)) == rows
+    other = generate(exact, [prompt] * 8, (), Sampling(max_new_tokens=8, seed=1))
+    assert not {tuple(c.ids) for c in rows} & {tuple(c.ids) for c in other}
+
+
+# ---- prefill ----
+
+@pytest.mark.parametrize("prompts, shared", [
+    ([[1, 2, 3, 4]], 3), ([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2, 3, 9], [1, 2, 4]], 2),
+    ([[1, 2], [1, 2, 3]], 1), ([[1], [1, 2, 3]], 0), ([[5, 1], [6, 1]], 0),
+    ([[2, 1, 7], [2, 9, 7], [2, 1, 8]], 1), ([[1, 9, 9], [1, 2, 3, 4], [1, 2, 3, 5]], 1),
+])
+def test_common_prefix(prompts, shared):
+    assert common_prefix([tuple(p) for p in prompts]) == shared
+
+
+@pytest.mark.parametrize("prompts", [family(), prompts_of(6) * 3, prompts_of(9, 1, 4)],
+                         ids=["family", "equal", "apart"])
+def test_prefill(exact, prompts):
+    with torch.no_grad():
+        cache, logits = prefill(exact, prompts, 3)
+        assert cache.lengths.tolist() == [len(p) for p in prompts]
+        tail = torch.tensor(prompts_of(*[3] * len(prompts), seed=11))
+        after = exact(tail, cache)                          # the room that was asked for is there
+        for i, prompt in enumerate(prompts):
+            whole = exact(torch.tensor([prompt + tail[i].tolist()]))[0]
+            assert (logits[i] - whole[len(prompt) - 1]).abs().max() < 1e-12
+            assert (after[i] - whole[len(prompt):]).abs().max() < 1e-12
+
+
+def test_shared_work_is_done_once(exact):
+    """Six tokens that all prompts share, then the rest of the three different ones; nothing twice."""
+    shapes = []
+    exact.model.register_forward_hook(lambda module, args, out: shapes.append(tuple(args[0].shape)))
+    start, a, b, c = prompts_of(6, 3, 5, 2, seed=0)
+    with torch.no_grad():
+        prefill(exact, [start + a, start + b, start + c, start + a], 1)
+        prefill(exact, [start] * 9, 1)
+    assert shapes == [(1, 6), (3, 5), (1, 5), (1, 1)]
+
+
+# ---- rescoring ----
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+def test_generate_then_rescore(exact, sampling):
+    """One uncached pass over prompt + answer, and from its logits alone every draw comes out again."""
+    sampling = short(sampling, 10)
+    prompts, stops = family(seed=12), {1, 2, 3}
+    for stream, (prompt, answer) in enumerate(zip(prompts, generate(exact, prompts, stops, sampling))):
+        ids = prompt + answer.ids
+        with torch.no_grad():
+            logits = exact(torch.tensor([ids]))[0]
+        for step in range(len(answer.ids) + answer.stopped):
+            at = len(prompt) + step
+            seen = torch.zeros(1, 97, dtype=torch.bool)
+            seen[0, ids[:at]] = True
+            token = int(pick(logits[at - 1][None], sampling, [stream], step, seen))
+            assert token in stops if step == len(answer.ids) else token == answer.ids[step]
+
+
+def test_score_is_a_plain_log_softmax(exact):
+    prompts = family(seed=13)
+    continuations = prompts_of(4, 1, 6, 3, 2, seed=14)
+    scores = score(exact, prompts, continuations)
+    assert [len(s) for s in scores] == [4, 1, 6, 3, 2]
+    for prompt, continuation, ours in zip(prompts, continuations, scores):
+        with torch.no_grad():
+            table = exact(torch.tensor([prompt + continuation]))[0].log_softmax(-1)
+        expected = [float(table[len(prompt) + i - 1, token]) for i, token in enumerate(continuation)]
+        assert ours == pytest.approx(expected, abs=2e-6)            # score() takes its softmax in fp32
+        assert max(expected) < 0
+
+
+def test_score_of_an_empty_continuation_is_empty(exact):
+    prompts = prompts_of(3, 5)
+    whole = score(exact, prompts, [[1, 2], [3, 4]])
+    assert score(exact, prompts, [[1, 2], []]) == [pytest.approx(whole[0], abs=2e-6), []]
+    assert score(exact, prompts, [[], []]) == [[], []]
+
+
+def test_score_of_what_was_generated(exact):
+    """Greedy: no other token of a step scores higher than the one said; and all of them add up to one."""
+    prompts = family(seed=15)
+    answers = [c.ids for c in generate(exact, prompts, (), short(GREEDY, 4))]
+    best = score(exact, prompts, answers)
+    total = 0.0
+    for token in range(97):
+        changed = score(exact, prompts[:1], [answers[0][:2] + [token]])[0]
+        assert changed[2] <= best[0][2] + 1e-6 and changed[:2] == pytest.approx(best[0][:2], abs=2e-6)
+        total += np.exp(changed[2])
+    assert total == pytest.approx(1, abs=1e-5)
+
+
+# ---- filters, against transformers ----
+
+def transformers_probabilities(logits, sampling, ids):
+    from transformers import generation as g
+    scores = logits.float()
+    if sampling.repetition_penalty != 1:
+        scores = g.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)(ids, scores)
+    scores = g.TemperatureLogitsWarper(sampling.temperature)(ids, scores)
+    if sampling.top_k:
+        scores = g.TopKLogitsWarper(sampling.top_k)(ids, scores)
+    if sampling.top_p < 1:
+        scores = g.TopPLogitsWarper(sampling.top_p)(ids, scores)
+    return scores.softmax(-1)
+
+
+FILTERS = [dict(repetition_penalty=1.3), dict(repetition_penalty=0.7), dict(temperature=0.3),
+           dict(temperature=2.5), dict(top_k=1), dict(top_k=5), dict(top_k=500), dict(top_p=0.01),
+           dict(top_p=0.5), dict(top_p=0.9), dict(top_p=0.999),
+           dict(temperature=0.7, top_k=10, top_p=0.6, repetition_penalty=1.1),
+           dict(temperature=1.8, top_k=40, top_p=0.95, repetition_penalty=1.3)]
+
+
+@pytest.mark.parametrize("settings", FILTERS, ids=str)
+@pytest.mark.parametrize("kind", ["smooth", "ties", "bf16"])
+def test_filters_are_those_of_transformers(settings, kind, monkeypatch):
+    """Of equal logits astride top-p's edge, transformers keeps what its unstable sort happens to put last. We
+    sort stably, so for the comparison with ties it must do so too; nothing else differs."""
+    pytest.importorskip("transformers")
+    generator = torch.Generator().manual_seed(40)
+    logits = 3 * torch.randn(50, 83, generator=generator)
+    if kind == "ties":
+        logits = (logits / 2).round() * 2                   # about ten values for 83 tokens
+    if kind == "bf16":
+        logits = logits.bfloat16()                          # what a bf16 head gives: some ties
+    if kind != "smooth":
+        monkeypatch.setattr(torch, "sort", functools.partial(torch.sort, stable=True))
+    ids = torch.randint(83, (50, 12), generator=generator)
+    seen = torch.zeros(50, 83, dtype=torch.bool).scatter_(1, ids, True)
+    sampling = Sampling(**settings)
+    ours = token_probabilities(logits, sampling, seen)
+    assert ours.dtype == torch.float32
+    assert torch.equal(ours, transformers_probabilities(logits, sampling, ids))
+    if settings != dict(top_k=500):
+        assert not torch.equal(ours, token_probabilities(logits, Sampling(), seen))
+    assert (ours.sum(-1) - 1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("wrong", [
+    dict(top_p=0.5, temperature=0.7), dict(top_p=0.52, temperature=0.8),
+    dict(top_p=0.5, temperature=0.8, top_k=3),
+    dict(top_p=0.5, temperature=0.8, repetition_penalty=1.01)], ids=str)
+def test_the_filter_check_can_fail(wrong):
+    pytest.importorskip("transformers")
+    generator = torch.Generator().manual_seed(41)
+    logits = 3 * torch.randn(50, 83, generator=generator)
+    ids = torch.randint(83, (50, 12), generator=generator)
+    seen = torch.zeros(50, 83, dtype=torch.bool).scatter_(1, ids, True)
+    right = dict(top_p=0.5, temperature=0.8)
+    expected = transformers_probabilities(logits, Sampling(**right), ids)
+    assert torch.equal(token_probabilities(logits, Sampling(**right), seen), expected)
+    assert not torch.equal(token_probabilities(logits, Sampling(**wrong), seen), expected)
+
+
+def test_filters_by_hand():
+    logits = torch.tensor([[4.0, 2.0, 1.0, 0.5, 0.25]]).log()
+    assert kept(logits, top_k=2) == [0, 1]
+    assert kept(logits, top_p=0.5) == [0]               # masses .516 .258 .129 .065 .032
+    assert kept(logits, top_p=0.6) == [0, 1]            # the token that crosses p stays
+    assert kept(logits, top_p=0.92) == [0, 1, 2, 3]
+    assert kept(torch.tensor([[1.0, 3.0, 3.0, 3.0, 0.0]]), top_k=2) == [1, 2, 3]    # ties with the last stay
+    assert kept(logits, top_p=1e-9) == [0]              # never none, though 1 - p is 1 in fp32
+    assert kept(torch.zeros(1, 4), top_p=0.5) == [2, 3]     # a mass of exactly 1 - p may go
+    # temperature comes before top-p: cooled to 1/2, the masses are squared: .749 .187 .047 .012 .003
+    assert kept(logits, top_p=0.6, temperature=0.5) == [0]
+    seen = torch.tensor([[True, False, False, False, True]])
+    signed = torch.tensor([[2.0, 1.0, 0.0, -1.0, -2.0]])
+    penalised = token_probabilities(signed, Sampling(repetition_penalty=4.0), seen)
+    assert torch.equal(penalised, torch.tensor([[0.5, 1.0, 0.0, -1.0, -8.0]]).softmax(-1))
+    greedy = token_probabilities(signed, Sampling(temperature=0.0, repetition_penalty=4.0), seen)
+    assert greedy.tolist() == [[0, 1, 0, 0, 0]]
+
+
+def kept(logits, **settings):
+    return token_probabilities(logits, Sampling(**settings))[0].nonzero()[:, 0].tolist()
+
+
+# ---- chance ----
+
+def frequencies_fit(counts, probabilities):
+    """p-value of counts under probabilities; a token of probability 0 must not occur at all."""
+    stats = pytest.importorskip("scipy.stats")
+    possible = probabilities > 0
+    assert counts[~possible].sum() == 0
+    expected = probabilities[possible].double()
+    expected = expected / expected.sum() * counts.sum()
+    return stats.chisquare(counts[possible].numpy(), expected.numpy()).pvalue
+
+
+@pytest.mark.parametrize("settings", [
+    dict(), dict(temperature=0.5), dict(temperature=2.0, top_k=6), dict(top_p=0.7),
+    dict(temperature=1.3, top_k=9, top_p=0.9, repetition_penalty=1.5)], ids=str)
+def test_frequencies_are_the_probabilities(settings):
+    """40,000 draws, over streams and over steps. The same draws do not fit a temperature that is 10% off."""
+    sampling = Sampling(**settings, seed=11)
+    logits = 1.5 * torch.randn(1, 12, generator=torch.Generator().manual_seed(42))
+    seen = torch.zeros(1, 12, dtype=torch.bool)
+    seen[0, :5] = True
+    counts = torch.zeros(12)
+    for step in range(8):
+        tokens = pick(logits.expand(5000, 12), sampling, np.arange(5000), step, seen.expand(5000, 12))
+        counts += torch.bincount(tokens, minlength=12)
+    assert frequencies_fit(counts, token_probabilities(logits, sampling, seen)[0]) > 0.01
+    warmer = Sampling(**{**settings, "temperature": 1.1 * settings.get("temperature", 1.0)})
+    other = token_probabilities(logits, warmer, seen)[0]
+    assert frequencies_fit(counts * (other > 0), other) < 1e-6
+
+
+def test_a_row_has_its_own_distribution():
+    """Each row of a batch is drawn from its own logits with its own noise: two rows, one with certainty."""
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [-1e4, -1e4, 0.0, -1e4]]).repeat(2000, 1)
+    tokens = pick(logits, Sampling(seed=12), np.arange(4000), 0)
+    assert set(tokens[1::2].tolist()) == {2}
+    assert frequencies_fit(torch.bincount(tokens[::2], minlength=4), torch.full((4,), 0.25)) > 0.01
+
+
+def test_the_ends_of_the_unit_interval(monkeypatch):
+    """A uniform of 0 must skip leading tokens of probability 0, the largest one must not run off the end."""
+    logits = torch.tensor([[-1e4, -1e4, 0.0, 1.0, -1e4]])
+    largest = 1 - 2.0 ** -53
+    for u, token in ((0.0, 2), (largest, 3)):
+        monkeypatch.setattr(sampling_module, "uniforms", lambda seed, streams, step: np.array([u]))
+        assert pick(logits, Sampling(), [0], 0).tolist() == [token]
+    many = 3 * torch.randn(300, 97, generator=torch.Generator().manual_seed(43))
+    totals = token_probabilities(many, Sampling()).double().sum(-1)
+    assert totals.min() < 1 - 1e-8 and totals.max() > 1 + 1e-8      # in fp32 they do not add up to 1
+    monkeypatch.setattr(sampling_module, "uniforms", lambda seed, streams, step: np.full(300, largest))
+    assert pick(many, Sampling(), range(300), 0).tolist() == [96] * 300
+
+
+@pytest.mark.parametrize("axis", ["seed", "stream", "step"])
+def test_uniforms_are_uniform(axis):
+    """Along each of the three numbers, in near values as in far ones; neighbours do not correlate."""
+    stats = pytest.importorskip("scipy.stats")
+    n = 4000
+    if axis == "stream":
+        near = np.arange(n, dtype=np.uint64)
+        samples = [uniforms(3, near, 5), uniforms(3, near << np.uint64(40), 5)]
+    elif axis == "step":
+        samples = [np.array([uniforms(3, [5], step)[0] for step in range(n)])]
+    else:
+        samples = [np.array([uniforms(seed, [5], 3)[0] for seed in range(n)])]
+    for u in samples:
+        assert u.dtype == np.float64 and u.min() >= 0 and u.max() < 1 and len(set(u)) == n
+        assert stats.kstest(u, "uniform").pvalue > 0.01
+        assert stats.kstest((u * 2 ** 20) % 1, "uniform").pvalue > 0.01         # the low bits too
+        assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 3 / n ** 0.5
+
+
+def test_uniforms_differ_by_seed_stream_and_step_and_by_their_order():
+    triples = [(a, b, c) for a in range(6) for b in range(6) for c in range(6)]
+    assert len({float(uniforms(a, [b], c)[0]) for a, b, c in triples}) == 6 ** 3
+    assert uniforms(1, [4, 2, 4], 3).tolist() == [float(uniforms(1, [s], 3)[0]) for s in (4, 2, 4)]
+
+
+def test_uniforms_are_splitmix64():
+    """In Python's unbounded integers; the finaliser against its published first output for seed 1234567."""
+    def mix(z):
+        z = (z + 0x9E3779B97F4A7C15) % 2 ** 64
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2 ** 64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2 ** 64
+        return z ^ (z >> 31)
+
+    assert mix(1234567) == 6457827717110365317
+    for seed, stream, step in ((0, 0, 0), (1, 2, 3), (2 ** 64 - 1, 2 ** 64 - 1, 63), (-1, 7, 1)):
+        z = mix((mix((mix(seed % 2 ** 64) + stream) % 2 ** 64) + step) % 2 ** 64)
+        assert uniforms(seed, [stream], step)[0] == (z >> 11) / 2 ** 53
+
+
+# ---- refusals ----
+
+@pytest.mark.parametrize("name, value", [
+    ("max_new_tokens", 0), ("temperature", -0.1), ("temperature", float("nan")), ("top_k", -1),
+    ("top_p", 0.0), ("top_p", 1.1), ("top_p", -0.5), ("top_p", float("nan")), ("repetition_penalty", 0.0),
+    ("repetition_penalty", -1.0), ("repetition_penalty", float("nan"))])
+def test_values_out_of_range(name, value):
+    with pytest.raises(ValueError, match=name):
+        Sampling(**{name: value})
+
+
+def test_values_at_the_edge_of_the_range():
+    Sampling(max_new_tokens=1, temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=0.01)
+
+
+def test_a_prompt_beyond_the_context_is_refused(tiny):
+    model = tiny(max_position_embeddings=16)
+    fits, too_long = prompts_of(13, 17)
+    two = Sampling(temperature=0.0, max_new_tokens=2)
+    with pytest.raises(ValueError, match="context of 16"):
+        generate(model, [too_long], (), two)
+    with pytest.raises(ValueError, match="13 tokens and 4 new ones"):
+        generate(model, [[1], fits], (), short(two, 4))     # one row is enough
+    with pytest.raises(ValueError, match="context of 16"):
+        score(model, [[1], fits], [[1, 2, 3, 4], [1]])
+    assert len(generate(model, [fits], (), short(two, 3))[0].ids) == 3      # 16 in all
+
+
+@pytest.mark.parametrize("prompts", [[[]], [[1, 2], []], []], ids=str)
+def test_an_empty_prompt_is_refused(tiny, prompts):
+    model = tiny()
+    with pytest.raises(ValueError, match="empty prompt"):
+        generate(model, prompts, (), Sampling(max_new_tokens=2))
+    with pytest.raises(ValueError, match="empty prompt"):
+        score(model, prompts, [[1]] * max(1, len(prompts)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_refused(tiny, value):
+    """Drawing from NaN would give some token or other, and nobody would know."""
+    model = tiny()
+    with torch.no_grad():
+        model.model.norm.weight[3] = value
+    with pytest.raises(ValueError, match="not finite"):
+        generate(model, [[1, 2], [3]], (), Sampling(max_new_tokens=2))
