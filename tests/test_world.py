@@ -78,8 +78,7 @@ def test_every_seed_makes_news_that_read_back_the_same(tmp_path):
 
 
 def test_questions_of_a_news_item_are_different_ones(news):
-    for item in news:
-        assert len({q.text for q in item.questions}) == len(item.questions)
+    assert all(len({q.text for q in item.questions}) == len(item.questions) > 5 for item in news)
 
 
 # ---- held out ----
