@@ -65,9 +65,9 @@ def main(args):
         return 0 if compare(args.model, args.dtype) else 1
     elif args.tool == "check":
         from newnews.check import report
-        from newnews.news import read_news
+        from newnews.news import read_locality, read_news
         text, fine = report(read_news(args.news))
-        print(text)
+        print(f"{text}\n{len(read_locality(args.news))} locality questions")
         return 0 if fine else 1
     else:
         from newnews.news import write_news
