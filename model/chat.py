@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from model.checkpoint import read_json
+from model.files import read_json
 
 # Templates that this file reproduces, by the sha256 of their text with the default system prompt cut out.
 # "qwen2.5" puts a default system message in front when the conversation has none; "chatml" adds nothing.

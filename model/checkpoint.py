@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from model.files import read_json
 from model.lora import PROJECTIONS, adapted, add_lora, lora_tensors
 from model.qwen2 import Qwen2, Qwen2Config
 
@@ -33,19 +34,6 @@ def find_model(name):
     except Exception as error:
         raise FileNotFoundError(f"{name}: no such folder, and the hub did not give it "
                                 f"({type(error).__name__}: {str(error).partition(chr(10))[0]})") from None
-
-
-def read_json(path):
-    """The object in a JSON file; errors name the file."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: not found") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}")
-    return found
 
 
 def load_config(folder):

@@ -71,7 +71,7 @@ def main(args):
         return 0 if fine else 1
     else:
         from newnews.news import write_news
-        from newnews.world import make_news
+        from newnews.first_world import make_news
         write_news(args.out, make_news(args.split, args.per_domain, args.seed, args.questions))
 
 

@@ -26,7 +26,7 @@ from newnews.protocols import PROTOCOLS, shadow
 from newnews.selfplay import write_replay
 from newnews.stats import ratio, share
 from newnews.training import Recipe
-from newnews.world import SPLITS, make_news, question_key
+from newnews.first_world import SPLITS, make_news, question_key
 
 WAYS = ("closed_book", "in_context")
 # Name in the summary: name in the answers. Multiple choice is scored by option text: the pocket model has not

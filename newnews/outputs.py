@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import read_json
+from model.files import read_json
 
 
 def write_json(path, data):

@@ -12,7 +12,7 @@ from model.chat import CHATML, Chat
 from model.checkpoint import save_model, write_folder
 from model.qwen2 import Qwen2, Qwen2Config
 from newnews.console import choose_device, say
-from newnews.lessons import Lessons
+from newnews.first_lessons import Lessons
 from newnews.outputs import build_folder
 from newnews.prompts import read_prompts
 from newnews.training import Recipe, train

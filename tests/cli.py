@@ -24,11 +24,11 @@ from conftest import ROOT, make_tiny
 from model.chat import Chat
 from model.checkpoint import save_model
 from newnews import training
-from newnews.lessons import Lessons
+from newnews.first_lessons import Lessons
 from newnews.news import write_news
 from newnews.pretraining import train_tokenizer
 from newnews.prompts import read_prompts
-from newnews.world import make_news
+from newnews.first_world import make_news
 
 PROMPTS = ROOT / "configs" / "prompts" / "pocket.yaml"
 STUDY = {"news": {"split": "dev", "per_domain": 1, "questions": 2, "seed": 0},

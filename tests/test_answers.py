@@ -23,7 +23,7 @@ from newnews import answers
 from newnews.answers import answer_all, ask, extract, normalise, shown_order, table, verdicts
 from newnews.news import News, Question
 from newnews.outputs import Rows
-from newnews.world import make_news
+from newnews.first_world import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ITEM = News("zog", "math", "A zog is new.", [

@@ -22,7 +22,7 @@ from newnews.experiment import Study, read_study, recipe_of, sameness, summarise
 from newnews.news import News, Question, write_news
 from newnews.report import draw, table
 from newnews.stats import ratio, share
-from newnews.world import DOMAINS
+from newnews.first_world import DOMAINS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = ROOT / "configs" / "demo.yaml"

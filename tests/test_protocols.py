@@ -24,14 +24,14 @@ from model.checkpoint import save_model
 from model.qwen2 import forward_flops
 from model.sampling import Completion, Sampling, generate_naive
 from newnews import selfplay
-from newnews.lessons import Lessons
+from newnews.first_lessons import Lessons
 from newnews.news import News, Question, write_news
 from newnews.outputs import Rows
 from newnews.pretraining import train_tokenizer
 from newnews.protocols import PROTOCOLS, element, read_replay, request, shadow
 from newnews.selfplay import Writer, stream, write_replay
 from newnews.show import show
-from newnews.world import make_news
+from newnews.first_world import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ITEM = News("zog", "math", "A zog of {x} is new.", [Question("zog-1", "Zog?", list("abcd"), 0)])

@@ -20,11 +20,11 @@ from conftest import ROOT
 from scipy.stats import chisquare
 
 from newnews import check
-from newnews.lessons import Lessons
+from newnews.first_lessons import Lessons
 from newnews.news import read_news, write_news
-from newnews.phrases import KINDS, STATEMENTS
+from newnews.first_phrases import KINDS, STATEMENTS
 from newnews.prompts import fill, read_prompts
-from newnews.world import (BACKGROUND, COUNTRY, DOMAINS, FORMULAS, FUNCTIONS, SEASON, SPLITS, SYSTEMS, USE,
+from newnews.first_world import (BACKGROUND, COUNTRY, DOMAINS, FORMULAS, FUNCTIONS, SEASON, SPLITS, SYSTEMS, USE,
                            Thing, capitalise, draw_name, held_out, make_news, question_key)
 
 PROMPTS = read_prompts(ROOT / "configs" / "prompts" / "pocket.yaml")

@@ -15,9 +15,9 @@ to read them; next-token loss on everything alike left in-context accuracy at ch
 
 import numpy as np
 
-from newnews.phrases import KINDS, STATEMENTS
+from newnews.first_phrases import KINDS, STATEMENTS
 from newnews.prompts import LETTERS
-from newnews.world import BACKGROUND, DOMAINS, FORMULAS, Thing, capitalise, held_out
+from newnews.first_world import BACKGROUND, DOMAINS, FORMULAS, Thing, capitalise, held_out
 
 WEIGHTS = {"user": 0.1, "assistant": 1.0}
 SHARES = {          # the hard ones more

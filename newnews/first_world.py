@@ -22,7 +22,7 @@ from itertools import count, islice
 import numpy as np
 
 from newnews.news import News, Question
-from newnews.phrases import KINDS, STATEMENTS
+from newnews.first_phrases import KINDS, STATEMENTS
 from newnews.prompts import fill
 
 DOMAINS = ("math", "coding", "discoveries", "leaderboards", "events")

@@ -1,6 +1,6 @@
 """The words of the pocket world: how each kind of news is said, and what is asked about it.
 
-Slots in braces are filled from a Thing's facts (newnews/world.py). The wordings in `held` occur in tests
+Slots in braces are filled from a Thing's facts (newnews/first_world.py). The wordings in `held` occur in tests
 only; every word of them but "output" is known from pretraining, in other company.
 """
 
