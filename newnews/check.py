@@ -1,5 +1,5 @@
 """Check a folder of news: does anything but the news give the answers away?
-`python -m newnews check data/new_news`.
+`python -m newnews check data/new_news_hard`.
 
 Reading the files checks their schema (newnews/news.py). Here come the counts, and heuristics that see nothing
 but the four options; a dataset on which one of them does well can be answered without reading.

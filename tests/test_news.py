@@ -4,7 +4,7 @@ Reading   the smallest file works and fills in its defaults; written news read b
           is a ValueError that names the file, the item and the field
 Prompts   filled in one pass; both files read; each mistake names the file and the key
 Checks    find a heuristic that is always right, questions asked twice, answers given away elsewhere
-New News  the 75 news of data/new_news together: 15 x 5 x 5, no problems; right options = tests/reference_*.py
+New News  the 75 news of data/new_news_hard together: 15 x 5 x 5, no problems; right options = tests/reference_hard_*.py
 """
 
 import copy
@@ -23,7 +23,7 @@ from newnews.news import News, Question, read_locality, read_news, write_news
 from newnews.prompts import fill, prompts_for, read_prompts
 
 SMALLEST = textwrap.dedent(news_module.__doc__.split("works:")[1])
-FOLDER = ROOT / "data" / "new_news"
+FOLDER = ROOT / "data" / "new_news_hard"
 FILES = {name: ROOT / "configs" / "prompts" / f"{name}.yaml" for name in ("pocket", "qwen")}
 POCKET, QWEN = (read_prompts(path) for path in FILES.values())
 
@@ -240,7 +240,7 @@ def test_questions_asked_twice_and_answers_given_away_are_found():
 
 # ---- New News ----
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="data/new_news is not there")
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="data/new_news_hard is not there")
 def test_new_news_is_whole_and_gives_nothing_away():
     items = read_news(FOLDER)
     domains = ("math", "coding", "discoveries", "leaderboards", "events")
@@ -254,8 +254,8 @@ def test_new_news_is_whole_and_gives_nothing_away():
 
 @pytest.mark.parametrize("domain", ["math", "coding"])
 def test_new_news_answers_are_those_of_the_reference(domain):
-    if not all(p.is_file() for p in (FOLDER / f"{domain}.yaml", ROOT / "tests" / f"reference_{domain}.py")):
-        pytest.skip(f"data/new_news/{domain}.yaml or tests/reference_{domain}.py is not there")
-    answers = importlib.import_module(f"reference_{domain}").ANSWERS
+    if not all(p.is_file() for p in (FOLDER / f"{domain}.yaml", ROOT / "tests" / f"reference_hard_{domain}.py")):
+        pytest.skip(f"data/new_news_hard/{domain}.yaml or tests/reference_hard_{domain}.py is not there")
+    answers = importlib.import_module(f"reference_hard_{domain}").ANSWERS
     questions = {q.id: q for item in read_news(FOLDER / f"{domain}.yaml") for q in item.questions}
     assert len(answers) >= 70 and {id: questions[id].right for id in answers} == answers
