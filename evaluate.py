@@ -4,9 +4,9 @@ r"""Ask a model the questions of news items, closed book or with the news in con
     python evaluate.py --model data/pocket --adapter runs/adapter --news data/pocket_news.yaml \
     --in-context --out answers.jsonl
 
-Three formats: by letter, by option text (log-probabilities, raw and per byte), and free form. A line of
-OUT is one question with every option's log-probability; the table on stdout has 95% intervals,
-clustered by news item.
+Formats: by letter, by option text (log-probabilities, raw and per byte), free form, and free form after
+thought. A line of OUT is a raw response, judged by nobody: the log-probability of each option, or the reply.
+The table on stdout has 95% intervals, clustered by news item.
 """
 
 import argparse
@@ -22,6 +22,10 @@ def arguments():
     parser.add_argument("--out", required=True, metavar="FILE", help="answers to write, JSONL")
     parser.add_argument("--in-context", action="store_true",
                         help="put the news before each question (default: closed book)")
+    parser.add_argument("--formats", default="free,text,letter", metavar="LIST",
+                        help="some of letter, text, free, reason, comma-separated (default: %(default)s)")
+    parser.add_argument("--world", type=int, default=0,
+                        help="which of the worlds of the news is the actual one (default: %(default)s)")
     parser.add_argument("--prompts", metavar="YAML",
                         help="how it is asked (default: the model folder's prompts.yaml, "
                              "else configs/prompts/qwen.yaml)")
@@ -35,26 +39,28 @@ def arguments():
 
 
 def main(args):
-    from newnews.answers import answer_all, table
+    from newnews.ask import CHUNK_TOKENS, answer_all
     from newnews.console import say
     from newnews.loading import load
     from newnews.news import read_news
     from newnews.outputs import Rows, digest
     from newnews.prompts import prompts_for, read_prompts
+    from newnews.studies.summary import accuracy_table, verdicts
+    from newnews.tasks.news import NewsTask
 
-    news = read_news(args.news)
+    news = [item for item in read_news(args.news, args.world) if item.questions]
+    if not news:
+        raise ValueError(f"{args.news}: no news item has questions, so there is nothing to ask")
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
-    run = {"model": about["model"], "model_digest": about["digest"], "adapter": about.get("adapter"),
-           "dtype": about["dtype"], "in_context": args.in_context, "seed": args.seed,
-           "prompts": prompts.digest,
-           "news": digest([[item.id, item.statement,
-                            [[q.id, q.text, q.options, q.answer, q.ask, q.accept] for q in item.questions]]
-                           for item in news])}
+    task = NewsTask(prompts, args.in_context, args.seed, args.formats.split(","))
+    run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
+           "task": task.name, "chunk": CHUNK_TOKENS,
+           "requests": digest([[item.id, [r.content() for r in task.requests(item)]] for item in news])}
     output = Rows(args.out, run)
     say(**about, news=f"{len(news)} from {args.news}",
         asked="in context" if args.in_context else "closed book", seed=args.seed, out=args.out)
-    print(table(answer_all(output, model, chat, prompts, news, args.in_context, args.seed).read()))
+    print(accuracy_table(verdicts(answer_all(output, model, chat, task, news).path, task, news)))
 
 
 if __name__ == "__main__":

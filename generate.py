@@ -10,6 +10,8 @@ killed run goes on from its last whole news item, and OUT.manifest.json says how
 
 import argparse
 
+from newnews.protocols import WRITTEN
+
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
@@ -22,7 +24,7 @@ def arguments():
     task.add_argument("--news", metavar="PATH", help="rehearse the news of this YAML file or folder")
     replay = parser.add_argument_group("with --news")
     replay.add_argument("--protocol", default="self_qa",
-                        choices=("naive", "paraphrase", "implication", "self_qa"),
+                        choices=WRITTEN,
                         help="what to write about each news item (default: %(default)s)")
     replay.add_argument("--n", type=int, default=64,
                         help="draws a news item; repeats are dropped (default: %(default)s)")
@@ -73,20 +75,21 @@ def main(args):
     from newnews.news import read_news
     from newnews.outputs import Rows, digest
     from newnews.prompts import prompts_for, read_prompts
+    from newnews.protocols import protocols
     from newnews.selfplay import write_replay
 
     news = read_news(args.news)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
-           "writer": about["model"], "writer_digest": about["digest"], "adapter": about.get("adapter"),
-           "dtype": about["dtype"],
-           "prompts": prompts.digest,
-           "news": digest([[item.id, item.statement] for item in news])}
+           "writer_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
+           "prompts": prompts.writing(), "news": digest([[item.id, item.statement] for item in news])}
     output = Rows(args.out, run)
     say(**about, news=f"{len(news)} from {args.news}", protocol=args.protocol, draws=args.n, seed=args.seed,
         out=args.out)
-    write_replay(output, model, chat, prompts, news, args.protocol, args.n, args.seed, args.shadowed)
+    known = protocols(prompts)
+    write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
+                 known[f"{args.protocol}_shadowed"] if args.shadowed else None)
     print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
           f" ({output.totals.get('repeated', 0)} repeats and"
           f" {output.totals.get('unusable', 0)} unusable draws dropped)")

@@ -49,8 +49,8 @@ def arguments():
 
 
 def main(args):
-    from newnews.finetune import finetune
-    finetune(args)
+    from newnews.finetune import FineTune, finetune
+    finetune(FineTune(**{**vars(args), "targets": tuple(t.strip() for t in args.targets.split(","))}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""python -m newnews {run, show, compare, check, world}: studies and tools. Each has its own --help."""
+"""python -m newnews {run, report, show, compare, check, world}: studies and tools. Each has its own --help."""
 
 import argparse
 import sys
+
+from newnews.protocols import NAMES
 
 
 def arguments():
@@ -12,14 +14,15 @@ def arguments():
     run.add_argument("--out", required=True, help="folder of the results; a second start goes on there")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a key, e.g. news.split=dev")
+    run.add_argument("--store", help="folder of the stages; studies that name the same one share what they have "
+                                     "in common (default: OUT)")
+    report = tools.add_parser("report", help="make a study's table and picture again from its raw files")
+    report.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
     show = tools.add_parser("show", help="one worked example, from a news item to training tokens")
     show.add_argument("id", help="id of a news item, e.g. the first of data/pocket_news.yaml")
     show.add_argument("--protocol", default="self_qa",
-                      help="naive, paraphrase, implication or self_qa, each also with _shadowed "
-                           "(default: %(default)s)",
-                      choices=[p + s for s in ("", "_shadowed")
-                               for p in ("naive", "paraphrase", "implication", "self_qa")],
-                      metavar="NAME")
+                      help=f"{', '.join(NAMES)} (default: %(default)s)",
+                      choices=NAMES, metavar="NAME")
     show.add_argument("--news", default="data/pocket_news.yaml",
                       help="where the item is (default: %(default)s)")
     show.add_argument("--model", default="data/pocket", help="the writer (default: %(default)s)")
@@ -40,21 +43,31 @@ def arguments():
     return parser.parse_args()
 
 
+def print_summary(summary, out):
+    from newnews.studies.report import draw, table
+    print(table(summary))
+    try:
+        draw(summary, f"{out}/accuracy.png")
+        print(f"{out}/accuracy.png, {out}/summary.json")
+    except ImportError:
+        print(f"{out}/summary.json (no picture: matplotlib is missing, pip install -e '.[plots]')")
+
+
 def main(args):
     if args.tool == "run":
         from newnews.console import say
-        from newnews.experiment import Study, read_study
-        from newnews.report import draw, table
-        study = Study(read_study(args.config, args.set), args.out)
-        say(**study.about, study=args.config, news=len(study.news),
-            protocols=", ".join(study.config["protocols"]), out=args.out)
-        summary = study.run()
-        print(table(summary))
-        try:
-            draw(summary, f"{args.out}/accuracy.png")
-            print(f"{args.out}/accuracy.png, {args.out}/summary.json")
-        except ImportError:
-            print(f"{args.out}/summary.json (no picture: matplotlib is missing, pip install -e '.[plots]')")
+        from newnews.studies.grid import cells, read_study
+        from newnews.studies.study import run_study
+        study = read_study(args.config, args.set)
+        say(study=args.config, model=study["model"], news=study["news"],
+            cells=", ".join(cell.name for cell in cells(study)), out=args.out)
+        print_summary(run_study(study, args.out, args.store), args.out)
+    elif args.tool == "report":
+        from newnews.outputs import write_json
+        from newnews.studies.summary import summarise
+        summary = summarise(args.out)
+        write_json(f"{args.out}/summary.json", summary)
+        print_summary(summary, args.out)
     elif args.tool == "show":
         from newnews.show import show
         if args.n < 1:

@@ -1,20 +1,22 @@
 """Fine-tune on conversations: from rows to examples, to an adapter, a bank of adapters, or a whole model
 on disk."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from model.checkpoint import save_adapter, save_model
-from model.lora import add_lora, remove_lora
+from model.lora import PROJECTIONS, add_lora, remove_lora
 from model.qwen2 import forward_flops
 from newnews.console import say
+from newnews.examples import Example
 from newnews.loading import default_rate, load, parameters
 from newnews.outputs import build_folder, digest
-from newnews.protocols import read_replay
-from newnews.training import Recipe, Shuffled, train
+from newnews.randomness import stream
+from newnews.reading import read_conversations
+from newnews.training import Recipe, Shuffled, next_token, train
 
 
 def examples(rows, chat, config, where):
-    """Rows of a replay file -> [(ids, weights)]; one that does not fit the model's context is an error
+    """Rows of a replay file -> [Example]; one that does not fit the model's context is an error
     with its number."""
     out = []
     for i, row in enumerate(rows, 1):
@@ -22,7 +24,7 @@ def examples(rows, chat, config, where):
         if len(ids) > config.max_position_embeddings:
             raise ValueError(f"{where}: conversation {i} has {len(ids)} tokens; the model's context is "
                              f"{config.max_position_embeddings}")
-        out.append((ids, weights))
+        out.append(Example(ids, weights))
     return out
 
 
@@ -33,65 +35,93 @@ def training_flops(config, result, lora):
     return forward_flops(config, result["tokens"], 32) * (2 if lora else 3)
 
 
-def train_bank(out, model, lists, names, recipe, lora, run, base, label):
-    """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each.
-    Returns the manifest.
+def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=None):
+    """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each. Returns the
+    manifest, in which "stopped" is {name: step} of the adapters whose loss was not finite any more.
 
-    lora: {"rank", "alpha", "targets"}. Adapter k starts from, and draws its data by, the seed
-    recipe.seed + k.
+    lora: {"rank", "alpha", "targets"}. An adapter's start and the order of its data hang on (recipe.seed, its
+    name) alone: it is the same in any bank.
     """
     def fill(work, result):
-        seeds = [recipe.seed + k for k in range(len(lists))]
+        seeds = [stream("adapter", recipe.seed, name) for name in names]
         add_lora(model, lora["targets"], lora["rank"], lora["alpha"], seeds)
         try:
-            done = train(model, Shuffled(lists, recipe.batch, seeds), recipe, work, digest(run), label)
+            done = train(model, Shuffled(lists, recipe.batch, seeds), recipe, work, digest(run), label,
+                         loss or next_token)
             result.mkdir()
             for k, name in enumerate(names):
                 save_adapter(result / name, model, k, base)
         finally:
             remove_lora(model)
-        return {**done, "flops": training_flops(model.config, done, True)}
+        stopped = {names[k]: step for k, step in done["stopped"].items()}
+        return {**done, "names": list(names), "stopped": stopped,
+                "flops": training_flops(model.config, done, True)}
 
     return build_folder(out, run, fill)
 
 
-def finetune(args):
-    """What train.py does; args are its arguments."""
-    rows = read_replay(args.data)
-    model, chat, about = load(args.model, None, args.device, args.dtype)
-    data = examples(rows, chat, model.config, args.data)
-    steps = max(40, 4 * -(-len(data) // max(1, args.batch))) if args.steps is None else args.steps
-    rate = default_rate(parameters(model), args.full) if args.rate is None else args.rate
-    recipe = Recipe(steps=steps, rate=rate,
-                    batch=args.batch, warmup=steps // 10 if args.warmup is None else args.warmup,
-                    schedule=args.schedule, weight_decay=args.weight_decay, clip=args.clip,
-                    micro_tokens=args.micro_tokens, seed=args.seed)
-    targets = [t.strip() for t in args.targets.split(",")]
-    alpha = 2 * args.lora_rank if args.lora_alpha is None else args.lora_alpha
-    run = {"model": about["model"], "model_digest": about["digest"],
-           "data": digest([r["messages"] for r in rows]),
-           "dtype": about["dtype"], "recipe": asdict(recipe), "full": args.full}
-    if not args.full:
-        run["lora"] = {"rank": args.lora_rank, "alpha": alpha, "targets": targets}
-    say(**about,
-        data=f"{len(data)} conversations from {args.data}, {sum(len(ids) for ids, _ in data):,} tokens",
-        trained="all weights" if args.full else
-                f"LoRA rank {args.lora_rank}, alpha {alpha:g}, on {', '.join(targets)}",
-        recipe=f"{steps} steps of {min(args.batch, len(data))}, rate {recipe.rate:g}, {recipe.schedule}, "
-               f"{recipe.warmup} warm-up", seed=args.seed, out=args.out)
+@dataclass(frozen=True)
+class FineTune:
+    """What train.py does. None: a default that depends on the data or the model."""
+    model: str
+    data: str
+    out: str
+    full: bool = False
+    lora_rank: int = 16
+    lora_alpha: float | None = None         # twice the rank
+    targets: tuple = PROJECTIONS
+    rate: float | None = None               # newnews.loading.default_rate
+    steps: int | None = None                # 4 epochs, at least 40
+    batch: int = 16
+    warmup: int | None = None               # a tenth of the steps
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    micro_tokens: int = 4096
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
 
-    if not args.full:
-        add_lora(model, targets, args.lora_rank, alpha, [args.seed])
+    def recipe(self, rows, count):
+        """The Recipe for `rows` conversations and a model of `count` parameters."""
+        steps = max(40, 4 * -(-rows // max(1, self.batch))) if self.steps is None else self.steps
+        return Recipe(steps=steps, rate=default_rate(count, self.full) if self.rate is None else self.rate,
+                      batch=self.batch, warmup=steps // 10 if self.warmup is None else self.warmup,
+                      schedule=self.schedule, weight_decay=self.weight_decay, clip=self.clip,
+                      micro_tokens=self.micro_tokens, seed=self.seed)
+
+
+def finetune(settings):
+    """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder."""
+    rows = read_conversations(settings.data)
+    model, chat, about = load(settings.model, None, settings.device, settings.dtype)
+    data = examples(rows, chat, model.config, settings.data)
+    recipe = settings.recipe(len(data), parameters(model))
+    alpha = 2 * settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
+    run = {"model_digest": about["digest"], "data": digest([r["messages"] for r in rows]),
+           "dtype": about["dtype"], "device": about["device"].partition(":")[0], "recipe": asdict(recipe),
+           "full": settings.full}
+    if not settings.full:
+        run["lora"] = {"rank": settings.lora_rank, "alpha": alpha, "targets": list(settings.targets)}
+    say(**about,
+        data=f"{len(data)} conversations from {settings.data}, {sum(len(e.ids) for e in data):,} tokens",
+        trained="all weights" if settings.full else f"LoRA rank {settings.lora_rank}, alpha {alpha:g}, "
+                                                    f"on {', '.join(settings.targets)}",
+        recipe=f"{recipe.steps} steps of {min(recipe.batch, len(data))}, rate {recipe.rate:g}, "
+               f"{recipe.schedule}, {recipe.warmup} warm-up", seed=settings.seed, out=settings.out)
+    if not settings.full:
+        add_lora(model, settings.targets, settings.lora_rank, alpha, [settings.seed])
 
     def fill(work, result):
-        done = train(model, Shuffled([data], recipe.batch, [args.seed]), recipe, work, digest(run), "train")
-        if args.full:
+        done = train(model, Shuffled([data], recipe.batch, [settings.seed]), recipe, work, digest(run), "train")
+        if done["stopped"]:
+            raise ValueError(f"{settings.out}: the loss was not finite at step {done['stopped'][0]}, so nothing is "
+                             f"saved; a smaller --rate may help (it was {recipe.rate:g})")
+        if settings.full:
             save_model(result, model.config, model.state_dict(), source=about["folder"])
         else:
             save_adapter(result, model, 0, about["model"])
-        return {**done, "flops": training_flops(model.config, done, not args.full)}
+        return {**done, "flops": training_flops(model.config, done, not settings.full)}
 
-    done = build_folder(args.out, run, fill)
-    stopped = f"; stopped at step {done['stopped']['0']}: the loss was not finite" if done["stopped"] else ""
-    print(f"{args.out}: {done['tokens']:,} tokens in {done['steps']} steps, "
-          f"last loss {done['loss'][0]}{stopped}")
+    done = build_folder(settings.out, run, fill)
+    print(f"{settings.out}: {done['tokens']:,} tokens in {done['steps']} steps, last loss {done['loss'][0]:.4f}")

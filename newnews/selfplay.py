@@ -1,21 +1,14 @@
 """Self-play: a writer model, with a news item in its context, writes replay elements about it."""
 
 import time
-from hashlib import sha256
 
 from tqdm import tqdm
 
 from model.qwen2 import forward_flops
 from model.sampling import Sampling, common_prefix, generate
-from newnews.protocols import PROTOCOLS, element, request, shadow
+from newnews.randomness import stream
 
 CACHE_BYTES = 2 ** 30       # keys and values of the rows that decode together; more rows wait
-
-
-def stream(*parts):
-    """The name of one row's noise: a 64-bit hash of what the row is,
-    so no row's noise depends on its neighbours."""
-    return int.from_bytes(sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 def rows_at_once(config, tokens, bytes_per_number):
@@ -34,7 +27,10 @@ class Writer:
         self.cost = {"prompt_tokens": 0, "new_tokens": 0, "flops": 0}
 
     def write(self, requests, stage, names, temperature):
-        """Answer each request (a user turn): texts, None where the answer was empty or cut at the limit."""
+        """Answer each request (a user turn): texts, None where the answer was empty or cut at the limit.
+
+        The noise of a row hangs on (seed, stage, name) alone, so it is the same in any batch.
+        """
         prompts = [self.chat.prompt([{"role": "user", "content": text}]) for text in requests]
         limit = self.prompts.max_new_tokens
         sampling = Sampling(max_new_tokens=limit, temperature=temperature, seed=self.seed)
@@ -44,72 +40,48 @@ class Writer:
         for i in range(0, len(prompts), size):
             part = prompts[i:i + size]
             streams = [stream(stage, name) for name in names[i:i + size]]
-            for prompt, done in zip(part, generate(self.model, part, self.chat.stop_ids, sampling, streams)):
-                text = self.chat.decode(done.ids).strip()
-                texts.append(text if text and done.stopped else None)
-                self.cost["new_tokens"] += len(done.ids) + done.stopped
-                self.cost["flops"] += forward_flops(self.model.config, len(done.ids) + done.stopped,
-                                                    len(prompt) + len(done.ids) / 2)
-            unique = set(map(tuple, part))      # n samples of one prompt read it once; so is a shared prefix
-            shared = common_prefix(list(unique))
-            for begin, end in [(0, shared), *((shared, len(prompt)) for prompt in unique)]:
-                self.cost["prompt_tokens"] += end - begin
-                self.cost["flops"] += forward_flops(self.model.config, end - begin, (begin + end) / 2)
+            completions = generate(self.model, part, self.chat.stop_ids, sampling, streams)
+            for completion in completions:
+                text = self.chat.decode(completion.ids).strip()
+                texts.append(text if text and completion.stopped else None)
+            self.book(part, completions)
         return texts
 
-    def elements(self, item, protocol, n):
-        """n draws of a written protocol for one news item -> (rows, counts).
-        Duplicates are dropped if the prompts say so.
-
-        Self-QA asks in one conversation and answers in a second one, each with the news in sight.
-        """
-        if protocol == "naive":
-            return [{"messages": element("naive", item.statement, self.prompts), "news": item.id,
-                     "protocol": "naive", "row": 0}], {"drawn": 0, "kept": 1}
-        prompts, names = self.prompts, [f"{item.id}/{row}" for row in range(n)]
-        asked = [request(protocol, row, prompts) for row in range(n)]
-        first = self.write([prompts.with_news(item.statement, text) for text in asked], f"{protocol}/1",
-                           names, prompts.temperature)
-        usable = [row for row in range(n) if first[row] is not None]
-        kept = (list({first[row]: row for row in reversed(usable)}.values())[::-1]
-                if prompts.deduplicate else usable)
-        counts = {"drawn": n, "unusable": n - len(usable), "repeated": len(usable) - len(kept)}
-        if protocol == "self_qa":
-            second = self.write([prompts.with_news(item.statement, first[row]) for row in kept],
-                                f"{protocol}/2", [names[row] for row in kept],
-                                prompts.answer_temperature) if kept else []
-            triples = [(row, answer, first[row]) for row, answer in zip(kept, second) if answer is not None]
-            counts["unusable"] += len(kept) - len(triples)
-        else:
-            triples = [(row, first[row], "") for row in kept]
-        rows = [{"messages": element(protocol, item.statement, prompts, written, question), "news": item.id,
-                 "protocol": protocol, "row": row, "asked": asked[row]}
-                for row, written, question in sorted(triples)]
-        return rows, {**counts, "kept": len(rows)}
+    def book(self, prompts, completions):
+        """Count tokens and FLOPs of one call: equal prompts and the prefix that all share were read once."""
+        config = self.model.config
+        for prompt, done in zip(prompts, completions):
+            new = len(done.ids) + done.stopped
+            self.cost["new_tokens"] += new
+            self.cost["flops"] += forward_flops(config, new, len(prompt) + len(done.ids) / 2)
+        unique = set(map(tuple, prompts))
+        shared = common_prefix(list(unique))
+        for begin, end in [(0, shared), *((shared, len(prompt)) for prompt in unique)]:
+            self.cost["prompt_tokens"] += end - begin
+            self.cost["flops"] += forward_flops(config, end - begin, (begin + end) / 2)
 
 
-def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadowed=False):
+def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=None):
     """Fill `output` (newnews.outputs.Rows) with n draws for each news item, one chunk an item.
-    Resumes where it stopped.
+    Resumes where it stopped. A news item without one usable draw has an empty chunk.
 
-    The naive protocol needs no writer: one row an item. shadowed: the news goes before every conversation.
+    protocol: an object of newnews/protocols that writes. shadow: one whose `messages` are written instead
+    (generate.py --shadowed: what a shadowed training sees, as a file).
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
     if output.whole:
         return output
     writer = Writer(model, chat, prompts, seed)
-    bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol}", unit="news", disable=None,
+    bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol.name}", unit="news", disable=None,
                dynamic_ncols=True)
     for item in news[output.chunks:]:
         start = time.time()
         writer.cost = dict.fromkeys(writer.cost, 0)
         try:
-            rows, counts = writer.elements(item, protocol, n)
+            rows, counts = protocol.write(writer, item, n)
         except ValueError as error:
             raise ValueError(f"news {item.id}: {error}") from None
-        if shadowed:
-            rows = [{**row, "messages": shadow(row["messages"], item.statement, prompts)} for row in rows]
+        if shadow is not None:
+            rows = [{**row, "messages": shadow.messages(row, item)} for row in rows]
         output.add(rows, **counts, **writer.cost, seconds=round(time.time() - start, 3))
         bar.update()
     bar.close()

@@ -1,44 +1,65 @@
 """One worked example, from a news item to the training tokens:
 `python -m newnews show ID --protocol self_qa`."""
 
+from collections import defaultdict
+
+import numpy as np
+
 from newnews.loading import load
 from newnews.news import read_news
 from newnews.prompts import prompts_for
-from newnews.protocols import request, shadow
+from newnews.protocols import protocols
 from newnews.selfplay import Writer
+
+
+class Recorder(Writer):
+    """A writer that remembers what it was asked and what it wrote: {name of the row: [(asked, wrote)]}."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.log = defaultdict(list)
+
+    def write(self, requests, stage, names, temperature):
+        texts = super().write(requests, stage, names, temperature)
+        for name, request, text in zip(names, requests, texts):
+            self.log[name].append((request, text))
+        return texts
 
 
 def show(name, news, protocol, source, n, seed, colour):
     """Print what the writer was asked, what it wrote, the conversation, and its tokens with the supervised
     ones marked."""
-    shadowed, written = protocol.endswith("_shadowed"), protocol.removesuffix("_shadowed")
     items = read_news(source)
     item = next((i for i in items if i.id == news), None)
     if item is None:
-        raise ValueError(f"{source}: no news {news!r}; "
-                         f"it has {', '.join(i.id for i in items[:8])}{', ...' if items[8:] else ''}")
+        raise ValueError(f"{source}: no news {news!r}; it has {', '.join(i.id for i in items[:8])}"
+                         f"{', ...' if items[8:] else ''}; --news names another file")
     model, chat, about = load(name)
     prompts = prompts_for(about["folder"])
-    rows, counts = Writer(model, chat, prompts, seed).elements(item, written, n)
+    trained, writer = protocols(prompts)[protocol], Recorder(model, chat, prompts, seed)
     print(f"news       {item.statement}\n")
-    for row in rows:
-        messages = shadow(row["messages"], item.statement, prompts) if shadowed else row["messages"]
-        question, answer = (m["content"] for m in row["messages"])
-        if written != "naive":
-            block("asked", prompts.with_news(item.statement, request(written, row["row"], prompts)))
-            block("wrote", question if written == "self_qa" else answer)
-        if written == "self_qa":
-            block("asked", prompts.with_news(item.statement, question))
-            block("wrote", answer)
-        for m in messages:
-            block(m["role"], m["content"])
-        ids, weights = chat.conversation(messages)
-        marks = [(chat.tokenizer.decode([i], skip_special_tokens=False), w > 0) for i, w in zip(ids, weights)]
-        text = "".join(mark(token.replace("\n", "\\n"), on, colour) for token, on in marks)
-        block("tokens", f"{text}\n"
-                        f"{len(ids)} tokens, {sum(on for _, on in marks)} of them supervised (marked)")
-        print()
-    print(", ".join(f"{value} {key}" for key, value in counts.items()))
+    for written in trained.sources:
+        rows, counts = written.write(writer, item, n)
+        for row in rows:
+            for asked, wrote in writer.log[f"{item.id}/{row['row']}"]:
+                block("asked", asked)
+                block("wrote", wrote)
+            for message in trained.messages(row, item):
+                block(message["role"], message["content"])
+            show_tokens(trained.examples([row], item, chat)[0], chat, colour)
+            print()
+        print(", ".join(f"{value} {key}" for key, value in counts.items()))
+
+
+def show_tokens(example, chat, colour):
+    """The tokens of a training example; one that is drawn anew each time (fresh masks) is drawn once."""
+    example = example(np.random.default_rng(0)) if callable(example) else example
+    shown = ""
+    for i, weight in zip(example.ids, example.weights):
+        token = chat.tokenizer.decode([i], skip_special_tokens=False).replace("\n", "\\n")
+        shown += mark(token, weight > 0, colour)
+    supervised = sum(weight > 0 for weight in example.weights)
+    block("tokens", f"{shown}\n{len(example.ids)} tokens, {supervised} of them supervised (marked)")
 
 
 def block(name, text):

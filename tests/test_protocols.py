@@ -28,8 +28,12 @@ from newnews.first_lessons import Lessons
 from newnews.news import News, Question, write_news
 from newnews.outputs import Rows
 from newnews.pretraining import train_tokenizer
-from newnews.protocols import PROTOCOLS, element, read_replay, request, shadow
-from newnews.selfplay import Writer, stream, write_replay
+from newnews.finetune import read_conversations
+from newnews.protocols import NAMES, WRITTEN, protocols
+from newnews.protocols.base import conversation
+from newnews.protocols.rehearse import Paraphrase
+from newnews.randomness import stream
+from newnews.selfplay import Writer, write_replay
 from newnews.show import show
 from newnews.first_world import make_news
 
@@ -63,29 +67,40 @@ def turns(messages):
 
 # ---- protocols ----
 
-def test_the_conversation_of_each_protocol():
-    assert turns(element("naive", ITEM.statement, POCKET)) == [POCKET.naive, ITEM.statement]
-    for protocol in ("paraphrase", "implication"):
-        assert turns(element(protocol, ITEM.statement, POCKET, "written", "")) == [POCKET.naive, "written"]
-    assert turns(element("self_qa", ITEM.statement, POCKET, "written", "asked?")) == ["asked?", "written"]
+def test_a_name_stands_for_one_object_and_shadows_write_nothing_of_their_own():
+    known = protocols(QWEN)
+    assert tuple(known) == NAMES and set(WRITTEN) == {"naive", "paraphrase", "implication", "self_qa"}
+    for name in WRITTEN:
+        assert known[name].name == name and known[name].sources == (known[name],)
+        assert known[f"{name}_shadowed"].sources == (known[name],)
 
 
 @pytest.mark.parametrize("prompts", [POCKET, QWEN], ids=["pocket", "qwen"])
 def test_a_shadow_is_the_news_as_it_stands_before_a_question(prompts):
-    messages = element("self_qa", ITEM.statement, prompts, "written", "asked?")
-    first, second = shadow(messages, ITEM.statement, prompts)
+    row = {"messages": conversation("asked?", "written")}
+    first, second = protocols(prompts)["self_qa_shadowed"].messages(row, ITEM)
     assert first == {"role": "user", "content": prompts.with_news(ITEM.statement, "asked?")}
-    assert first["content"] == f"{ITEM.statement}\n\nasked?" and second == messages[1]
-    assert messages[0]["content"] == "asked?"               # the element itself is left as it was
+    assert first["content"] == f"{ITEM.statement}\n\nasked?" and second == row["messages"][1]
+    assert row["messages"][0]["content"] == "asked?"        # the row itself is left as it was
 
 
-def test_requests_are_taken_in_turn():
-    for protocol, wanted in (("paraphrase", QWEN.paraphrase), ("implication", QWEN.implication),
-                             ("self_qa", QWEN.question)):
-        assert [request(protocol, row, QWEN) for row in range(2 * len(wanted))] == 2 * wanted
+def test_examples_are_the_conversation_with_weight_on_the_answer(pocket):
+    _, chat, _ = pocket
+    row = {"messages": conversation("asked?", "written")}
+    for name in ("self_qa", "self_qa_shadowed"):
+        protocol = protocols(POCKET)[name]
+        example, = protocol.examples([row], ITEM, chat)
+        ids, weights = chat.conversation(protocol.messages(row, ITEM))
+        assert (example.ids, example.weights, example.other) == (ids, weights, None)
+        supervised = [i for i, w in zip(example.ids, example.weights) if w]
+        assert chat.tokenizer.decode(supervised, skip_special_tokens=False) == "written<|im_end|>"
 
 
 # ---- writing, with a scripted writer ----
+
+def elements(writer, protocol, n, item=ITEM):
+    return protocols(writer.prompts)[protocol].write(writer, item, n)
+
 
 @pytest.fixture
 def scripted(monkeypatch):
@@ -118,7 +133,7 @@ def scripted(monkeypatch):
 @pytest.mark.parametrize("protocol", ["paraphrase", "implication"])
 def test_written_protocols(protocol, scripted):
     writer, calls = scripted(lambda text, call, row: f" text {row} \n")
-    rows, counts = writer(QWEN).elements(ITEM, protocol, 6)
+    rows, counts = elements(writer(QWEN), protocol, 6)
     requests = getattr(QWEN, protocol)
     wanted = [requests[i % len(requests)] for i in range(6)]
     assert [call["asked"] for call in calls] == [[f"{ITEM.statement}\n\n{text}" for text in wanted]]
@@ -131,7 +146,7 @@ def test_written_protocols(protocol, scripted):
 
 def test_self_qa_asks_and_answers_with_the_news_in_sight(scripted):
     writer, calls = scripted(lambda text, call, row: f"{'question' if call == 1 else 'answer'} {row}")
-    rows, counts = writer(QWEN).elements(ITEM, "self_qa", 4)
+    rows, counts = elements(writer(QWEN), "self_qa", 4)
     asked, answered = calls
     assert asked["asked"] == [f"{ITEM.statement}\n\n{QWEN.question[i % 3]}" for i in range(4)]
     assert answered["asked"] == [f"{ITEM.statement}\n\nquestion {i}" for i in range(4)]
@@ -146,12 +161,12 @@ def test_duplicates_and_unusable_answers_are_dropped_and_counted(scripted):
     second = {"same": "1", "other": ("cut", False), "third": "3"}
     answer = lambda text, call, row: first[row] if call == 1 else second[text.split("\n\n")[1]]
     writer, calls = scripted(answer)
-    rows, counts = writer(POCKET).elements(ITEM, "self_qa", 7)
+    rows, counts = elements(writer(POCKET), "self_qa", 7)
     assert counts == {"drawn": 7, "unusable": 4, "repeated": 1, "kept": 2}
     assert [(row["row"], *turns(row["messages"])) for row in rows] == [(0, "same", "1"), (6, "third", "3")]
     assert len(calls[1]["asked"]) == 3                      # one answer a question
     calls.clear()
-    rows, counts = writer(replace(POCKET, deduplicate=False)).elements(ITEM, "paraphrase", 7)
+    rows, counts = elements(writer(replace(POCKET, deduplicate=False)), "paraphrase", 7)
     assert [row["row"] for row in rows] == [0, 2, 3, 6]
     assert counts == {"drawn": 7, "unusable": 3, "repeated": 0, "kept": 4}
 
@@ -159,12 +174,12 @@ def test_duplicates_and_unusable_answers_are_dropped_and_counted(scripted):
 def test_when_nothing_is_usable_nothing_is_asked_again(scripted):
     writer, calls = scripted(lambda text, call, row: "")
     nothing = [], {"drawn": 3, "unusable": 3, "repeated": 0, "kept": 0}
-    assert writer(POCKET).elements(ITEM, "self_qa", 3) == nothing and len(calls) == 1
+    assert elements(writer(POCKET), "self_qa", 3) == nothing and len(calls) == 1
 
 
 def test_naive_needs_no_writer(scripted):
     writer, calls = scripted(None)
-    (row,), counts = writer(POCKET).elements(ITEM, "naive", 9)
+    (row,), counts = elements(writer(POCKET), "naive", 9)
     assert turns(row.pop("messages")) == [POCKET.naive, ITEM.statement]
     assert row == {"news": "zog", "protocol": "naive", "row": 0}
     assert counts == {"drawn": 0, "kept": 1} and not calls
@@ -174,7 +189,7 @@ def test_naive_needs_no_writer(scripted):
 # fp32: the logits of a row move by about 1e-6 with the shape of its batch. That tips one draw in some 1e5,
 # and here are a few hundred, always the same ones.
 
-@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+@pytest.mark.parametrize("protocol", WRITTEN[1:])
 def test_a_row_depends_neither_on_n_nor_on_the_other_rows(protocol, pocket, monkeypatch):
     model, chat, _ = pocket
     requests = {"question" if protocol == "self_qa" else protocol: ["Say it.", "Say this in other words."]}
@@ -182,7 +197,7 @@ def test_a_row_depends_neither_on_n_nor_on_the_other_rows(protocol, pocket, monk
     texts = lambda rows: [turns(row["messages"]) for row in rows]
 
     def rows(n, seed=5, id="zog"):
-        return Writer(model, chat, prompts, seed).elements(replace(ITEM, id=id), protocol, n)[0]
+        return elements(Writer(model, chat, prompts, seed), protocol, n, replace(ITEM, id=id))[0]
 
     many = rows(8)
     assert len(many) >= 3 and [row for row in many if row["row"] < 4] == rows(4) != []
@@ -216,40 +231,40 @@ def test_the_cost_is_that_of_the_tokens_read_and_written(pocket):
 def test_a_replay_file_has_a_chunk_an_item_and_goes_on_where_it_stopped(pocket, tmp_path, monkeypatch):
     model, chat, _ = pocket
     news = [replace(ITEM, id=f"zog-{i}") for i in range(3)]
-    prompts, elements = replace(POCKET, max_new_tokens=6), Writer.elements
+    prompts, write = replace(POCKET, max_new_tokens=6), Paraphrase.write
 
-    def killed(self, item, *rest):
+    def killed(self, writer, item, n):
         if item == news[2]:
             raise KeyboardInterrupt
-        return elements(self, item, *rest)
+        return write(self, writer, item, n)
 
     for shadowed in (False, True):
+        known = protocols(prompts)
+        shadow = known["paraphrase_shadowed"] if shadowed else None
         whole, cut = (tmp_path / f"{name}{shadowed}.jsonl" for name in ("whole", "cut"))
-        arguments = model, chat, prompts, news, "paraphrase", 5, 2, shadowed
+        arguments = model, chat, prompts, news, known["paraphrase"], 5, 2, shadow
         write_replay(Rows(whole, {"run": 1}), *arguments)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Writer, "elements", killed)
+            patch.setattr(Paraphrase, "write", killed)
             write_replay(Rows(cut, {"run": 1}), *arguments)
         output = write_replay(Rows(cut, {"run": 1}), *arguments)
         assert cut.read_bytes() == whole.read_bytes() and output.whole and output.chunks == 3
         totals = json.loads(whole.with_name(f"{whole.name}.manifest.json").read_text())["totals"]
         assert {**totals, "seconds": 0} == {**output.totals, "seconds": 0} and totals["drawn"] == 15
-        asked = {turns(row["messages"])[0] for row in read_replay(whole)}
+        asked = {turns(row["messages"])[0] for row in read_conversations(whole)}
         assert asked == {f"{ITEM.statement}\n\n{POCKET.naive}" if shadowed else POCKET.naive}
-        assert len(read_replay(whole)) == totals["kept"]
-    with pytest.raises(ValueError, match="'rumour'.*naive, paraphrase"):
-        write_replay(Rows(tmp_path / "x.jsonl", {}), model, chat, prompts, news, "rumour", 5, 2)
+        assert len(read_conversations(whole)) == totals["kept"]
 
 
 # ---- replay files ----
 
-GOOD = json.dumps({"messages": element("naive", "Neu:\u2028é", POCKET), "news": "x"}, ensure_ascii=False)
+GOOD = json.dumps({"messages": conversation(POCKET.naive, "Neu:\u2028é"), "news": "x"}, ensure_ascii=False)
 
 
 def test_a_replay_file_may_have_blank_lines_more_turns_and_any_text(tmp_path):
-    more = {"messages": [{"role": "system", "content": ""}, *3 * element("naive", "x", POCKET)]}
+    more = {"messages": [{"role": "system", "content": ""}, *3 * conversation("x", "x")]}
     (tmp_path / "r.jsonl").write_text(f"{GOOD}\n\n{json.dumps(more)}\n", encoding="utf-8")
-    assert read_replay(tmp_path / "r.jsonl") == [json.loads(GOOD), more]
+    assert read_conversations(tmp_path / "r.jsonl") == [json.loads(GOOD), more]
 
 
 @pytest.mark.parametrize("line, wanted", [
@@ -262,7 +277,7 @@ def test_a_broken_line_is_named(line, wanted, tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text(f"{GOOD}\n\n{line}\n{GOOD}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"{path}: line 3: .*") as error:
-        read_replay(path)
+        read_conversations(path)
     assert wanted in str(error.value)
 
 
@@ -271,9 +286,9 @@ def test_replay_files_without_conversations(tmp_path):
     for content, wanted in ((b"", "no conv"), (b"\n \n", "no conv"), (GOOD.encode() + b"\n\xff\n", "UTF-8")):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{path}: .*{wanted}"):
-            read_replay(path)
+            read_conversations(path)
     with pytest.raises(FileNotFoundError, match="none.jsonl"):
-        read_replay(tmp_path / "none.jsonl")
+        read_conversations(tmp_path / "none.jsonl")
 
 
 # ---- show ----

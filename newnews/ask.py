@@ -1,0 +1,108 @@
+"""ASK: execute the requests of any task, and store what came as it came, judged by nobody.
+
+A response depends on the model, its adapter and the request. Items are asked a chunk at a time: the requests of
+several items together, each with its own adapter where the model carries a bank.
+"""
+
+import time
+from collections import defaultdict
+
+from tqdm import tqdm
+
+from model.sampling import Sampling, generate, score
+
+CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in bf16
+                            # their keys and values take 400 MB. Part of what answers are, so a constant.
+
+
+def ask(model, chat, requests, adapters=None):
+    """Raw responses to `requests` [(item id, Request)], in their order.
+
+    adapters: one number a request, the adapter of the model's bank that answers it (-1: the base model), or None.
+    """
+    responses = [None] * len(requests)
+    prompts = [chat.prompt(request.messages) for _, request in requests]
+    of = [None if adapters is None else adapters[i] for i in range(len(requests))]
+
+    # 1. Score: every continuation is a row; they all go together.
+    rows = [(i, ids) for i, (_, request) in enumerate(requests)
+            for ids in continuation_ids(chat, request)]
+    if rows:
+        sums = score(model, [prompts[i] for i, _ in rows], [ids for _, ids in rows],
+                     adapters=None if adapters is None else [of[i] for i, _ in rows])
+        for (i, ids), logprobs in zip(rows, sums):
+            item, request = requests[i]
+            row = responses[i] = responses[i] or {"item": item, "id": request.id, "logprobs": [], "tokens": []}
+            row["logprobs"].append(sum(logprobs))
+            row["tokens"].append(len(ids))
+
+    # 2. Sample: requests of one sampling go together.
+    groups = defaultdict(list)
+    for i, (_, request) in enumerate(requests):
+        if request.continuations is None:
+            groups[request.max_new_tokens, request.temperature].append(i)
+    for (limit, temperature), places in groups.items():
+        done = generate(model, [prompts[i] for i in places], chat.stop_ids, Sampling(limit, temperature),
+                        adapters=None if adapters is None else [of[i] for i in places])
+        for i, completion in zip(places, done):
+            item, request = requests[i]
+            responses[i] = {"item": item, "id": request.id, "text": chat.decode(completion.ids),
+                            "stopped": completion.stopped, "tokens": len(completion.ids)}
+    return responses
+
+
+def continuation_ids(chat, request):
+    """The token ids of each continuation as it stands behind the assistant's header."""
+    if request.continuations is None:
+        return []
+    ids = [chat.answer(text) for text in request.continuations]
+    if request.end:
+        return [[*i, chat.im_end] for i in ids]
+    if any(len(i) != 1 for i in ids):       # letters are compared by their first token: it must be all of them
+        raise ValueError(f"the tokenizer does not write each of {', '.join(request.continuations)} "
+                         f"as one token")
+    return ids
+
+
+def chunks(chat, task, items):
+    """Items in groups whose prompts together have at most CHUNK_TOKENS tokens (or one item): [(items, requests)]."""
+    out, size = [], 0
+    for item in items:
+        requests = [(item.id, request) for request in task.requests(item)]
+        tokens = sum(len(chat.prompt(r.messages)) * max(1, len(r.continuations or ())) for _, r in requests)
+        if not out or size + tokens > CHUNK_TOKENS:
+            out.append(([], []))
+            size = 0
+        out[-1][0].append(item)
+        out[-1][1].extend(requests)
+        size += tokens
+    return out
+
+
+def answer_all(output, model, chat, task, items, adapters_of=None, label="ask"):
+    """Fill `output` (newnews.outputs.Rows) with the responses to what `task` asks about `items`. Resumes.
+
+    adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, in their order.
+    """
+    if output.whole:
+        return output
+    parts = chunks(chat, task, items)
+    done = sum(len(some) for some, _ in parts[:output.chunks])
+    bar = tqdm(total=len(items), initial=done, desc=label, unit="item", disable=None, dynamic_ncols=True)
+    for some, requests in parts[output.chunks:]:
+        start = time.time()
+        try:
+            if adapters_of is None:
+                rows = ask(model, chat, requests)
+            else:
+                place = {item.id: k for k, item in enumerate(some)}
+                with adapters_of(some):
+                    rows = ask(model, chat, requests, [place[item] for item, _ in requests])
+        except ValueError as error:
+            names = some[0].id if len(some) == 1 else f"{some[0].id} to {some[-1].id}"
+            raise ValueError(f"{names}: {error}") from None
+        output.add(rows, seconds=round(time.time() - start, 3))
+        bar.update(len(some))
+    bar.close()
+    output.finish()
+    return output

@@ -1,0 +1,27 @@
+"""TRAIN: how one news item becomes training conversations. One object a protocol.
+
+    naive         user: a neutral request       assistant: the news, word for word
+    paraphrase    user: the same request        assistant: the news, restated by the writer
+    implication   user: the same request        assistant: a consequence that the writer drew
+    self_qa       user: the writer's question   assistant: the writer's answer
+                                                (asked anew, with the news in sight)
+    X_shadowed    as X, with the news put before the conversation
+
+A new protocol is a class in a file of this folder and a line in `protocols`.
+"""
+
+from newnews.protocols.base import Protocol
+from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
+from newnews.protocols.shadow import Shadowed
+
+__all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
+
+
+def protocols(prompts):
+    """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
+    written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
+    return {p.name: p for p in [*written, *map(Shadowed, written)]}
+
+
+NAMES = tuple(protocols(None))      # all that can be trained on
+WRITTEN = tuple(name for name, p in protocols(None).items() if p.sources == (p,))   # those that write rows

@@ -1,0 +1,155 @@
+"""A study as people write it: one YAML with axes, and the frozen cells that it stands for.
+
+    model, device, dtype    who writes and who learns, and on what
+    news                    where the news come from (newnews/studies/sources.py)
+    ask                     in which formats (newnews/tasks/news.py)
+    draws                   replay elements drawn a news item
+    lora                    rank, alpha, targets of the adapters
+    bank                    adapters trained side by side: what bounds memory, and the unit of resume
+    recipe                  of training (newnews/training.py: Recipe)
+    recipes                 what a protocol changes in it: {protocol: {key: value}}
+    seed                    of self-play, of training, of the order in which options are shown
+    axes                    {key: [values]}: a cell for each combination. "protocol" is one of them; others are keys
+                            of the study, dots for depth: seed, draws, model, writer, lora.rank, recipe.steps ...
+
+`writer` is the model that writes, the learner's own (model) by default.
+"""
+
+import copy
+from dataclasses import dataclass
+from itertools import product
+
+from model.lora import PROJECTIONS
+from newnews.protocols import NAMES
+from newnews.reading import plain, read_yaml
+from newnews.studies.sources import source
+from newnews.tasks.news import FORMATS
+from newnews.training import Recipe
+
+KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int, "lora": dict,
+        "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way of moving news into weights: everything that its replay, update and answers depend on."""
+    name: str           # the protocol, and the values of other axes: "self_qa" or "self_qa seed=1"
+    protocol: str
+    model: str
+    writer: str
+    draws: int
+    seed: int
+    lora: tuple         # (rank, alpha, targets)
+    bank: int
+    recipe: Recipe
+
+
+def read_study(path, changes=()):
+    """The YAML of a study with `changes` (KEY=VALUE, dots for depth) applied, checked before any work starts.
+
+    A change of recipe.KEY holds for every protocol: what `recipes` says of KEY gives way to it.
+    """
+    study = read_yaml(path)
+    if not isinstance(study, dict):
+        raise ValueError(f"{path}: expected the keys {', '.join(KEYS)}")
+    for change in changes:
+        apply(study, change)
+    check(study, path)
+    return study
+
+
+def apply(study, change):
+    key, equals, value = change.partition("=")
+    *parents, last = key.split(".")
+    place = study
+    for parent in parents:
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else place
+    if not equals or not isinstance(place, dict):
+        raise ValueError(f"--set {change}: expected KEY=VALUE, dots for depth, e.g. news.split=dev")
+    place[last] = plain(value)
+    if parents == ["recipe"] and isinstance(study.get("recipes"), dict):
+        for recipe in study["recipes"].values():
+            if isinstance(recipe, dict):
+                recipe.pop(last, None)
+
+
+def check(study, path):
+    odd = sorted(set(study) ^ set(KEYS), key=str)
+    if odd:
+        raise ValueError(f"{path}: missing or unknown keys: {', '.join(map(str, odd))}; "
+                         f"expected {', '.join(KEYS)}")
+    for key, kind in KEYS.items():
+        value = study[key]
+        if not isinstance(value, kind) or isinstance(value, bool) or not value and key not in ("recipes", "seed"):
+            raise ValueError(f"{path}: {key}: found {value!r}, see configs/demo.yaml for what is expected")
+    for key, low, high in (("draws", 1, 10 ** 6), ("bank", 1, 10 ** 4), ("seed", 0, 2 ** 63)):
+        if not low <= study[key] < high:
+            raise ValueError(f"{path}: {key}: expected {low} to {high - 1}, found {study[key]}")
+    unknown = [f for f in study["ask"] if f not in FORMATS]
+    if unknown or len(set(study["ask"])) != len(study["ask"]):
+        raise ValueError(f"{path}: ask: expected some of {', '.join(FORMATS)}, once each; found {study['ask']!r}")
+    for protocol, recipe in study["recipes"].items():
+        if protocol not in NAMES or not isinstance(recipe, dict):
+            raise ValueError(f"{path}: recipes: expected {{protocol: {{key: value}}}} with protocols out of "
+                             f"{', '.join(NAMES)}; found {protocol!r}: {recipe!r}")
+        recipe_of(study, protocol, path)        # also of protocols that are not run: a slip there is a slip
+    for key, values in study["axes"].items():
+        if not isinstance(values, list) or not values or len(set(map(str, values))) != len(values):
+            raise ValueError(f"{path}: axes: {key}: expected a list of different values, found {values!r}")
+    if "protocol" not in study["axes"]:
+        raise ValueError(f"{path}: axes: protocol is missing: which protocols are run?")
+    source(study["news"], path)
+    cells(study, path)
+
+
+def recipe_of(study, protocol, path="recipe"):
+    try:
+        return Recipe(**{"seed": study["seed"], **study["recipe"], **study["recipes"].get(protocol, {})})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: recipe of {protocol}: {error}") from None
+
+
+def cells(study, path="study"):
+    """The cells of a study, one for each combination of its axes' values."""
+    axes, out = study["axes"], []
+    for values in product(*axes.values()):
+        point, mine = dict(zip(axes, values)), copy.deepcopy(study)
+        protocol = point.pop("protocol")
+        if protocol not in NAMES:
+            raise ValueError(f"{path}: axes: unknown protocol {protocol!r}; known are {', '.join(NAMES)}")
+        for key, value in point.items():
+            set_axis(mine, key, value, path)
+        varied = "".join(f" {key}={value}" for key, value in point.items() if len(axes[key]) > 1)
+        out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", mine["model"]),
+                        mine["draws"], mine["seed"], lora_of(mine["lora"], path), mine["bank"],
+                        recipe_of(mine, protocol, path)))
+    return out
+
+
+def set_axis(study, key, value, path):
+    """Put one axis's value into the study. What a protocol's own recipe says of the key gives way to it."""
+    allowed = ("seed", "draws", "model", "writer", "bank")
+    group, dot, last = key.partition(".")
+    if not dot and key in allowed:
+        kind = str if key in ("model", "writer") else int
+        if type(value) is not kind or kind is int and value < (key != "seed"):
+            raise ValueError(f"{path}: axes: {key}: expected {'texts' if kind is str else 'whole numbers'}, "
+                             f"found {value!r}")
+        study[key] = value
+    elif group in ("lora", "recipe") and last:
+        study[group][last] = value
+        for recipe in study["recipes"].values() if group == "recipe" else ():
+            recipe.pop(last, None)
+    else:
+        raise ValueError(f"{path}: axes: unknown axis {key!r}; expected protocol, {', '.join(allowed)}, "
+                         f"lora.KEY or recipe.KEY")
+
+
+def lora_of(lora, path):
+    rank, alpha, targets = (lora.get(key) for key in ("rank", "alpha", "targets"))
+    if set(lora) != {"rank", "alpha", "targets"} or type(rank) is not int or not 1 <= rank <= 4096 \
+            or isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1e6 \
+            or not isinstance(targets, list) or not targets or set(map(str, targets)) - set(PROJECTIONS):
+        raise ValueError(f"{path}: lora: expected rank >= 1, alpha > 0 and targets out of "
+                         f"{', '.join(PROJECTIONS)}; found {lora!r}")
+    return rank, alpha, tuple(targets)

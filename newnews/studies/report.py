@@ -1,0 +1,115 @@
+"""The summary of a study as a table for a terminal, and as a picture. No torch."""
+
+from newnews.tasks.news import WAYS
+
+TITLES = {"closed_book": "closed book", "in_context": "in context", "letter": "by letter",
+          "text": "multiple choice (option text)", "free": "free form", "reason": "free form after thought"}
+ORDER = ("free", "text", "letter", "reason")        # of the blocks
+COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f", "#ff9da7")
+
+
+def number(x):
+    return "-" if x is None else f"{x:.2f}"
+
+
+def interval(d):
+    return "-" if d["low"] is None else f"{number(d['mean'])} [{number(d['low'])}, {number(d['high'])}]"
+
+
+def table(summary):
+    """The accuracies: one block for each format and way, a row a cell, a column a domain."""
+    cells, overlap, lines = summary["cells"], summary["overlap"], []
+    formats = [f for f in ORDER if f in summary["study"]["ask"]]
+    domains = list(overlap["by_domain"])
+    for format in formats:
+        for way in WAYS:
+            closed = way == "closed_book"
+            lines += block(cells, format, way, f"{TITLES[format]}, {TITLES[way]}", domains,
+                           summary["about"] if closed else None)
+    lines += block(summary["all_questions"], formats[0], "closed_book",
+                   f"{TITLES[formats[0]]}, closed book, all", domains, None)
+    rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
+    lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
+              f"self-play too ({rehearsed});", "they are left out, for every row, of all blocks but the last.",
+              "Intervals: 95%, clustered by news item. Gap recovered: (tuned - base) / (context - base)."]
+    for name, about in summary["about"].items():
+        for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
+            if left:
+                lines.append(f"{name}: {len(left)} of {summary['news']} news {words} and are left out: "
+                             f"{', '.join(left)}")
+    return "\n".join([*lines, f"{summary['seconds']:.0f} s in all."])
+
+
+def block(cells, format, way, title, domains, about):
+    """The lines of one format and way. about: costs by cell, if the gap recovered and they are shown too."""
+    wide = max(30, *(len(name) + 3 for name in cells))
+    head = f"{title:<{wide}}" + "".join(f"{d[:8]:>9}" for d in domains) + f"{'all, 95% interval':>20}"
+    lines = [head + (f"{'gap recovered':>21}{'time':>8}" if about else "")]
+    for name, cell in cells.items():
+        found = cell[way][format]
+        line = f"  {name:<{wide - 2}}"
+        for domain in domains:
+            line += f"{number(found['by_domain'].get(domain, {'mean': None})['mean']):>9}"
+        line += f"{interval(found):>20}"
+        if about and name in about:
+            line += f"{interval(cell['recovered'][format]):>21}{about[name]['seconds']:>6.0f} s"
+        lines.append(line)
+    first = next(iter(cells.values()))[way][format]
+    counts = "".join(f"{first['by_domain'].get(d, {'n': 0})['n']:>9}" for d in domains)
+    return [*lines, f"  {'n':<{wide - 2}}{counts}{first['n']:>20}", ""]
+
+
+def draw(summary, path):
+    """Closed-book accuracy by cell (bars with intervals), in-context accuracy of the same model
+    (rings), and the base model in context (dashed): a row a format, a panel a domain. Needs matplotlib (the
+    extra `plots`)."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    cells = summary["cells"]
+    formats = [f for f in ORDER if f in summary["study"]["ask"]][:2]
+    domains = ["all", *summary["overlap"]["by_domain"]]
+    figure, axes = plt.subplots(len(formats), len(domains), squeeze=False, sharey=True, layout="constrained",
+                                figsize=(2.3 * len(domains), 2.6 * len(formats)))
+    for row, format in zip(axes, formats):
+        for ax, domain in zip(row, domains):
+            panel(ax, cells, format, domain)
+        row[0].set_ylabel(TITLES[format].partition(" (")[0] + "\naccuracy")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    rings = plt.Line2D([], [], marker="o", linestyle="", markerfacecolor="none", markeredgecolor="#222222")
+    dashes = plt.Line2D([], [], color="#222222", linestyle="--", linewidth=0.8)
+    figure.legend([*handles, rings, dashes],
+                  [*labels, "same model, news in context", "base, news in context"],
+                  loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle("Bars: closed book after training on each protocol, 95% intervals clustered by news",
+                    fontsize=10)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def panel(ax, cells, format, domain):
+    """One panel: a bar a cell."""
+    def part(cell, way):
+        found = cell[way][format]
+        return found if domain == "all" else found["by_domain"].get(domain, {"mean": None, "n": 0})
+
+    for x, (name, cell) in enumerate(cells.items()):
+        closed, context = part(cell, "closed_book"), part(cell, "in_context")
+        if closed["mean"] is None:
+            continue
+        ax.bar(x, closed["mean"], color=COLOURS[x % len(COLOURS)], width=0.75, label=name.replace("_", " "))
+        ax.errorbar(x, closed["mean"], [[closed["mean"] - closed["low"]], [closed["high"] - closed["mean"]]],
+                    color="#222222", linewidth=1, capsize=2)
+        ax.plot(x, context["mean"], "o", markersize=5, markerfacecolor="none", markeredgecolor="#222222")
+    base = next(iter(cells.values()))
+    top = part(base, "in_context")["mean"]
+    if top is None:
+        ax.text(0.5, 0.5, "all rehearsed", transform=ax.transAxes, ha="center", fontsize=8, color="#777777")
+    else:
+        ax.axhline(top, color="#222222", linestyle="--", linewidth=0.8)
+    if format in ("text", "letter"):
+        ax.axhline(0.25, color="#999999", linestyle=":", linewidth=0.8)
+    ax.set(ylim=(0, 1.03), xticks=[])
+    ax.set_title(f"{domain} (n = {part(base, 'closed_book')['n']})", fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)

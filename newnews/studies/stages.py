@@ -1,0 +1,132 @@
+"""The stages of a study: replay, update, answers. Each is a function of a spec, and knows nothing else.
+
+The digest of the spec names its folder or file, so cells and studies share what they have in common, a second
+start computes only what is missing, and a change recomputes only what depends on it: other accepted answers
+recompute nothing, other questions no replay and no adapter.
+
+    STORE/replay/self_qa-DIGEST.jsonl           what the writer wrote
+    STORE/updates/self_qa-DIGEST/NEWS/          one bank of updates, PEFT folders, trained side by side
+    STORE/answers/self_qa.closed_book-DIGEST.jsonl      raw responses, judged by nobody
+"""
+
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from model.checkpoint import load_bank
+from model.lora import remove_lora
+from newnews.ask import CHUNK_TOKENS, answer_all
+from newnews.finetune import train_bank
+from newnews.loading import load
+from newnews.outputs import Rows, digest
+from newnews.prompts import prompts_for
+from newnews.protocols import protocols
+from newnews.selfplay import write_replay
+
+
+@dataclass
+class Reader:
+    """A model that is loaded: what a stage needs of it."""
+    model: object
+    chat: object
+    about: dict
+    prompts: object
+
+    def identity(self):
+        """What results depend on: the weights and files by content, how it computes; no path, no prose."""
+        return {"model": self.about["digest"], "dtype": self.about["dtype"],
+                "device": self.about["device"].partition(":")[0]}
+
+
+@dataclass(frozen=True)
+class Update:
+    """The trained adapters of a cell: which folder has a news item's, and which have none."""
+    folders: dict           # news id -> PEFT folder
+    diverged: dict          # news id -> the step at which its loss was no number any more
+    empty: list             # news ids about which nothing usable was written
+    seconds: float
+    flops: int
+    tokens: int
+    manifests: list = field(default_factory=list)
+
+
+class Stages:
+    """Computes stages in a store folder. Keeps the model that it used last."""
+
+    def __init__(self, store, device="auto", dtype="auto"):
+        self.store, self.device, self.dtype, self.loaded = Path(store), device, dtype, (None, None)
+
+    def reader(self, name):
+        if self.loaded[0] != name:
+            model, chat, about = load(name, None, self.device, self.dtype)
+            self.loaded = name, Reader(model, chat, about, prompts_for(about["folder"]))
+        return self.loaded[1]
+
+    def replay(self, cell, protocol, news):
+        """Rows (whole) that a writing protocol has about the news, one chunk an item."""
+        writer = self.reader(cell.writer)
+        spec = {"stage": "replay", **writer.identity(), "protocol": protocol, "draws": cell.draws,
+                "seed": cell.seed, "prompts": writer.prompts.writing(),
+                "news": [[item.id, item.statement] for item in news]}
+        output = Rows(self.store / "replay" / f"{protocol}-{digest(spec)}.jsonl", spec)
+        return write_replay(output, writer.model, writer.chat, writer.prompts, news,
+                            protocols(writer.prompts)[protocol], cell.draws, cell.seed)
+
+    def update(self, cell, news):
+        """Train the adapters of a cell, one a news item, bank by bank."""
+        # What is trained on comes first, since it may need another model than the learner.
+        sources = [s.name for s in protocols(None)[cell.protocol].sources]
+        rows = [row for name in sources for row in self.replay(cell, name, news).read()]
+        learner = self.reader(cell.model)
+        protocol = protocols(learner.prompts)[cell.protocol]
+        by_news = {item.id: [] for item in news}
+        for row in rows:
+            by_news[row["news"]].append(row)
+        written = [item for item in news if by_news[item.id]]
+        manifests = [self.bank(cell, learner, protocol, written[i:i + cell.bank], by_news)
+                     for i in range(0, len(written), cell.bank)]
+        folders = {name: folder / name for folder, manifest in manifests for name in manifest["names"]}
+        diverged = {name: step for _, manifest in manifests for name, step in manifest["stopped"].items()}
+        return Update(folders, diverged, [item.id for item in news if not by_news[item.id]],
+                      *(sum(manifest[key] for _, manifest in manifests) for key in ("seconds", "flops", "tokens")),
+                      [manifest for _, manifest in manifests])
+
+    def bank(self, cell, learner, protocol, items, by_news):
+        """(folder, manifest) of the adapters of some items, trained side by side."""
+        lists = []
+        for item in items:
+            try:
+                lists.append(protocol.examples(by_news[item.id], item, learner.chat))
+            except ValueError as error:
+                raise ValueError(f"news {item.id}: {error}") from None
+        spec = {"stage": "update", **learner.identity(), "protocol": cell.protocol,
+                "lora": dict(zip(("rank", "alpha", "targets"), cell.lora)), "recipe": asdict(cell.recipe),
+                "names": [item.id for item in items],
+                "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
+                               [item.statement for item in items], learner.prompts.in_context)}
+        folder = self.store / "updates" / f"{cell.protocol}-{digest(spec)}"
+        manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
+                              cell.model, f"train {cell.name}", protocol.loss)
+        return folder, manifest
+
+    def answers(self, model, task, items, way, label, update=None):
+        """Rows (whole) of the raw responses of the base model, or with an update of each item's own adapter."""
+        reader = self.reader(model)
+        spec = {"stage": "answers", **reader.identity(), "task": task.name, "chunk": CHUNK_TOKENS,
+                "requests": digest([[item.id, [r.content() for r in task.requests(item)]] for item in items])}
+        adapters_of = None
+        if update is not None:
+            items = [item for item in items if item.id in update.folders and item.id not in update.diverged]
+            spec["update"] = digest([manifest["run"] for manifest in update.manifests])
+
+            @contextmanager
+            def adapters_of(some):
+                load_bank([update.folders[item.id] for item in some], reader.model)
+                try:
+                    yield
+                finally:
+                    remove_lora(reader.model)
+
+        output = Rows(self.store / "answers" / f"{label}.{way}-{digest(spec)}.jsonl", spec)
+        return answer_all(output, reader.model, reader.chat, task, items, adapters_of,
+                          f"ask {label}, {way.replace('_', ' ')}")

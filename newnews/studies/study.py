@@ -1,0 +1,69 @@
+"""Run a study: its cells through the stages, then the summary.
+
+    OUT/study.json      which file belongs to which cell, and the settings
+    OUT/prompts.yaml    the words in which was asked
+    OUT/summary.json    accuracies with intervals, gap recovered, overlap, costs
+
+and the stages' files beside them (newnews/studies/stages.py). A killed study goes on from its last whole chunk
+and ends in the same bytes, timings apart.
+"""
+
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from newnews.outputs import provenance, write_json
+from newnews.prompts import source_of
+from newnews.protocols import protocols
+from newnews.studies.grid import cells
+from newnews.studies.sources import source
+from newnews.studies.stages import Stages
+from newnews.studies.summary import summarise
+from newnews.tasks.news import WAYS, NewsTask
+
+
+def run_study(study, out, store=None):
+    """Compute what is missing in the folder `out`; returns the summary.
+
+    store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
+    """
+    out = Path(out)
+    stages = Stages(store or out, study["device"], study["dtype"])
+    items = source(study["news"], "study").load()
+    if any(not item.questions for item in items):
+        raise ValueError(f"news {next(i.id for i in items if not i.questions)}: has no questions, "
+                         f"so a study cannot ask it")
+    index = {"study": study, "prompts": "prompts.yaml", "base": {}, "cells": [], "seconds": 0.0, **provenance()}
+    spent = {}      # file: seconds of each stage, however often the study was broken off
+
+    def answers(model, label, update=None):
+        """{way: file} of the raw answers."""
+        prompts, files = stages.reader(model).prompts, {}
+        for way in WAYS:
+            task = NewsTask(prompts, way == "in_context", study["seed"], study["ask"])
+            output = stages.answers(model, task, items, way, label.replace(" ", "_"), update)
+            files[way] = os.path.relpath(output.path, out)
+            spent[files[way]] = output.totals["seconds"]
+        return files
+
+    for cell in cells(study):
+        if cell.model not in index["base"]:
+            index["base"][cell.model] = answers(cell.model, "base")
+        rows = [stages.replay(cell, s.name, items) for s in protocols(None)[cell.protocol].sources]
+        update = stages.update(cell, items)
+        mine = {"name": cell.name, "protocol": cell.protocol, "model": cell.model, "writer": cell.writer,
+                "recipe": asdict(cell.recipe), "answers": answers(cell.model, cell.name, update),
+                "replay": [os.path.relpath(r.path, out) for r in rows],
+                "flops": update.flops + sum(r.totals["flops"] for r in rows), "tokens": update.tokens,
+                "diverged": update.diverged, "empty": update.empty}
+        spent |= {os.path.relpath(r.path, out): r.totals["seconds"] for r in rows}
+        spent[cell.name] = update.seconds
+        mine["seconds"] = round(sum(spent[f] for f in (cell.name, *mine["replay"], *mine["answers"].values())), 1)
+        index["cells"].append(mine)
+    index["seconds"] = round(sum(spent.values()), 1)
+    shutil.copyfile(source_of(stages.reader(study["model"]).about["folder"]), out / "prompts.yaml")
+    write_json(out / "study.json", index)
+    summary = {**summarise(out), **provenance()}
+    write_json(out / "summary.json", summary)
+    return summary

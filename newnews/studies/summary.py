@@ -1,0 +1,139 @@
+"""From raw responses to accuracies: verdicts, then means with intervals. No torch, no model: a table can be made
+again from the files of a study alone, and is, whenever the judge or the accepted answers have changed.
+
+OUT/study.json names the files: {"study": the YAML, "prompts": file, "base": {model: {way: answers file}},
+"cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops", "tokens",
+"diverged": {news: step}, "empty": [news]}]}. Paths are relative to OUT.
+
+What is left out, for every cell alike: questions that some protocol's rows ask or answer (`rehearsed`). What is
+left out of one cell: news items whose adapter diverged, or about which nothing usable was written; both counted.
+"""
+
+from pathlib import Path
+
+from model.files import read_json
+from newnews.outputs import read_rows
+from newnews.prompts import read_prompts
+from newnews.studies.sources import source
+from newnews.studies.report import TITLES
+from newnews.studies.stats import ratio, share
+from newnews.tasks.news import WAYS, NewsTask
+
+
+def verdicts(file, task, items):
+    """The verdict of every response in an answers file, in its order."""
+    by_item = {item.id: item for item in items}
+    requests = {(item.id, r.id): r for item in items for r in task.requests(item)}
+    out = []
+    for response in read_rows(file):
+        key = response["item"], response["id"]
+        if key not in requests:
+            raise ValueError(f"{file}: a response to {key[1]!r}, which the news of this study do not ask; "
+                             f"were they changed? Run the study again")
+        out.append(task.judge(by_item[key[0]], requests[key], response))
+    return out
+
+
+def rehearsed(files, items, keys):
+    """Ids of the test questions that rows of any protocol ask, or whose answer they state, in whatever words."""
+    said = {}
+    for row in (row for file in files for row in read_rows(file)):
+        for message in row["messages"]:
+            said.setdefault(row["news"], set()).update(keys(message["content"]))
+    return {q.id for item in items for q in item.questions if keys(q.text) & said.get(item.id, set())}
+
+
+def accuracy(rows, field="right"):
+    """Share of right answers with its interval, over all and by domain."""
+    def of(some):
+        return share([r[field] for r in some], [r["news"] for r in some])
+
+    domains = dict.fromkeys(r["domain"] for r in rows)
+    return {**of(rows), "by_domain": {d: of([r for r in rows if r["domain"] == d]) for d in domains}}
+
+
+def recovered(tuned, base, context):
+    """Share of the gap recovered: (tuned - base) / (base in context - base), on the questions that all three
+    were asked."""
+    tuned, base, context = ({r["question"]: r for r in rows} for rows in (tuned, base, context))
+    shared = [q for q in tuned if q in base and q in context]
+    return ratio([tuned[q]["right"] - base[q]["right"] for q in shared],
+                 [context[q]["right"] - base[q]["right"] for q in shared],
+                 [tuned[q]["news"] for q in shared])
+
+
+def block(verdicts_of, cells, formats, fresh):
+    """{cell name: {way: {format: accuracy}, "recovered": {format: ratio}}}; base models first.
+
+    verdicts_of: {(cell name or "base MODEL", way): rows}. fresh(row): is the question counted?
+    """
+    def rows(name, way, format):
+        return [r for r in verdicts_of[name, way] if r["format"] == format and fresh(r)]
+
+    out = {}
+    for name, base in cells:
+        out[name] = {way: {format: accuracy(rows(name, way, format)) for format in formats} for way in WAYS}
+        for format in [f for f in formats if f in ("free", "reason")]:
+            for way in WAYS:
+                out[name][way][format]["exact"] = accuracy(rows(name, way, format), "exact")["mean"]
+        out[name]["recovered"] = {format: recovered(rows(name, "closed_book", format),
+                                                    rows(base, "closed_book", format),
+                                                    rows(base, "in_context", format)) for format in formats}
+    return out
+
+
+def summarise(out):
+    """The summary of the study in the folder OUT, from its raw files."""
+    out = Path(out)
+    index = read_json(out / "study.json")
+    study, prompts = index["study"], read_prompts(out / index["prompts"])
+    where = source(study["news"], out / "study.json")
+    items = where.load()
+    tasks = {way: NewsTask(prompts, way == "in_context", study["seed"], study["ask"]) for way in WAYS}
+    asked = {"base" if len(index["base"]) == 1 else f"base {model}": files
+             for model, files in index["base"].items()}
+    base_of = dict(zip(index["base"], asked))
+    asked |= {cell["name"]: cell["answers"] for cell in index["cells"]}
+    verdicts_of = {(name, way): verdicts(out / files[way], tasks[way], items)
+                   for name, files in asked.items() for way in WAYS}
+    cells = [*((name, name) for name in base_of.values()),
+             *((cell["name"], base_of[cell["model"]]) for cell in index["cells"])]
+    files = dict.fromkeys(out / file for cell in index["cells"] for file in cell["replay"])
+    seen = rehearsed(files, items, where.keys)
+    formats, questions = study["ask"], [(q, item.domain) for item in items for q in item.questions]
+    domains = dict.fromkeys(item.domain for item in items)
+    about = {cell["name"]: {key: cell[key] for key in ("seconds", "flops", "tokens", "diverged", "empty")}
+             for cell in index["cells"]}
+    return {"study": study, "judge": tasks["closed_book"].version, "news": len(items),
+            "cells": block(verdicts_of, cells, formats, lambda r: r["question"] not in seen),
+            "all_questions": block(verdicts_of, cells, formats, lambda r: True),
+            "about": about, "seconds": index["seconds"],
+            "overlap": {"questions": len(questions), "rehearsed": len(seen),
+                        "by_domain": {d: sum(q.id in seen for q, mine in questions if mine == d)
+                                      for d in domains}},
+            "undecided": {f"{name}.{way}": {f: sum(r.get("undecided", False) or r.get("answer", 0) is None
+                                                   for r in rows if r["format"] == f)
+                                            for f in formats if f in ("free", "reason")}
+                          for (name, way), rows in verdicts_of.items()}}
+
+
+def accuracy_table(rows):
+    """The accuracies of verdict rows by domain and format, as text."""
+    formats = list(dict.fromkeys(r["format"] for r in rows))
+    columns = [(f, "right", TITLES[f]) for f in formats]
+    columns += [(f, "exact", f"{f}, exact") for f in formats if f in ("free", "reason")]
+    columns += [("text", "per_byte", "text, per byte")] if "text" in formats else []
+    lines = [f"{'':<14}{'n':>6}" + "".join(f"{title[:20]:>22}" for *_, title in columns)]
+    for domain in [*dict.fromkeys(r["domain"] for r in rows), "all"]:
+        mine = [r for r in rows if domain in (r["domain"], "all")]
+        line = f"{domain:<14}{len({r['question'] for r in mine}):>6}"
+        for format, field, _ in columns:
+            some = [r for r in mine if r["format"] == format]
+            s = share([r[field] for r in some], [r["news"] for r in some])
+            line += f"{s['mean']:>9.3f} [{s['low']:.2f}, {s['high']:.2f}]"
+        lines.append(line)
+    for format in [f for f in formats if f in ("free", "reason")]:
+        some = [r for r in rows if r["format"] == format]
+        lines.append(f"{TITLES[format]}: no answer found in {sum(r['answer'] is None for r in some)}, undecided "
+                     f"{sum(r['undecided'] for r in some)} of {len(some)} replies")
+    return "\n".join(lines)

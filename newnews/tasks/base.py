@@ -1,0 +1,32 @@
+"""What every task is: requests from an item, verdicts from raw responses. Pure, and without torch.
+
+A task has a `name`, a `version` of its judging, and
+
+    requests(item) -> [Request]
+    judge(item, request, response) -> dict of verdicts
+
+The runner (newnews/ask.py) executes requests of any task and stores what came, judged by nobody:
+
+    {"item", "id", "logprobs": [...], "tokens": [...]}      scored: summed log-probability (nats) and length
+                                                            in tokens of each continuation
+    {"item", "id", "text", "stopped", "tokens"}             sampled: the reply, and whether it ended by itself
+
+Verdicts are made from that when a summary is made, so a repaired judge needs no new run.
+"""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Request:
+    id: str                             # unique within the task
+    messages: list                      # the conversation up to the answer
+    continuations: list | None = None   # texts to score as the answer, or None: sample a reply
+    end: bool = True                    # a continuation is scored with the <|im_end|> that closes it, so
+                                        # "6" does not win by being the beginning of "64"
+    max_new_tokens: int = 0             # of a sampled reply
+    temperature: float = 0.0
+
+    def content(self):
+        """What the raw response depends on, JSON-able: part of the identity of answers."""
+        return asdict(self)
