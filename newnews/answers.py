@@ -6,11 +6,10 @@
              (so "6" does not win by being the beginning of "64"): summed log-probability, and the same
              per byte of the option
     free     greedy answer under a stated instruction, compared after normalisation with the accepted ones
+             (newnews/tasks/judge.py)
 """
 
-import re
 import time
-import unicodedata
 from contextlib import nullcontext
 
 import numpy as np
@@ -19,29 +18,10 @@ from tqdm import tqdm
 from model.sampling import Sampling, generate, score
 from newnews.prompts import LETTERS
 from newnews.selfplay import stream
-from newnews.stats import share
+from newnews.studies.stats import share
+from newnews.tasks.judge import extract, normalise
 
 FREE_TOKENS = 32        # a free-form answer that has not ended by then counts as no answer
-
-
-def normalise(text):
-    """Lower case, one space between words, no articles, no outer punctuation or quotes,
-    no thousands separators."""
-    text = unicodedata.normalize("NFKC", text).lower()
-    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    text = re.sub(r"\b(a|an|the)\b(?=\s)", " ", text)
-    text = " ".join(text.split()).rstrip(" .,;:!?\"'`*“”‘’")
-    return re.sub(r"^(?:[\s,;:!?\"'`*“”‘’]|\.(?!\d))+", "", text)          # ".5" keeps its point
-
-
-def extract(text, marker, stopped):
-    """The answer in a free-form reply: the line after the last marker, or without one the first line.
-    None if there is none, or if the reply was cut off."""
-    places = [m.end() for m in re.finditer(re.escape(marker), text, re.IGNORECASE)]     # "" is found at 0
-    if not places:
-        return None
-    answer = text[places[-1] if marker else 0:].strip().partition("\n")[0].strip()
-    return answer if answer and stopped else None
 
 
 def shown_order(question, seed):

@@ -16,7 +16,7 @@ import yaml
 
 from model.checkpoint import load_adapter
 from model.lora import PROJECTIONS, remove_lora
-from newnews.answers import answer_all, normalise, verdicts
+from newnews.answers import answer_all, verdicts
 from newnews.finetune import examples, train_bank
 from newnews.loading import load
 from newnews.news import read_news
@@ -24,7 +24,8 @@ from newnews.outputs import Rows, digest, provenance, write_json
 from newnews.prompts import prompts_for
 from newnews.protocols import PROTOCOLS, shadow
 from newnews.selfplay import write_replay
-from newnews.stats import ratio, share
+from newnews.studies.stats import ratio, share
+from newnews.tasks.judge import normalise
 from newnews.training import Recipe
 from newnews.first_world import SPLITS, make_news, question_key
 
