@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from newnews.answers import normalise
+from newnews.tasks.judge import normalise
 
 HEDGES = ("may", "might", "could", "usually", "often", "generally", "typically", "likely", "probably", "some",
           "sometimes", "partly", "about", "roughly", "depends", "unless", "only if", "at least", "at most",

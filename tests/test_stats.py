@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm, t, ttest_1samp
 
-from newnews import stats
-from newnews.stats import cluster_sums, ratio, share, t_quantile
+from newnews.studies import stats
+from newnews.studies.stats import cluster_sums, ratio, share, t_quantile
 
 NOTHING = {"mean": None, "low": None, "high": None}
 

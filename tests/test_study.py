@@ -21,7 +21,7 @@ from newnews import experiment
 from newnews.experiment import Study, read_study, recipe_of, sameness, summarise
 from newnews.news import News, Question, write_news
 from newnews.report import draw, table
-from newnews.stats import ratio, share
+from newnews.studies.stats import ratio, share
 from newnews.first_world import DOMAINS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

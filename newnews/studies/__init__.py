@@ -1,0 +1,1 @@
+"""Studies: from a grid of settings to cells, stages, a summary and a report."""

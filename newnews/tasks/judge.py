@@ -1,0 +1,272 @@
+"""Judge a free-form answer: find it in the reply, bring it to one form, compare it with what is accepted.
+
+Three verdicts, from strict to lenient; none of them asks a model.
+    exact        the answer, after `normalise`, is an accepted text of the right option
+    contains     such a text stands in the answer as whole words, and no text of another option does
+    undecided    the right option stands there beside another, or with an "or": nobody could tell
+
+Checked against 200 real replies that a person read and labelled (tests/data/judged_replies.jsonl). Every rule has
+its counter-example in tests/test_judge.py: a text that looks alike and must stay wrong.
+"""
+
+import re
+import unicodedata
+
+VERSION = 1
+LONGEST = 20            # words; a longer text is not read as an answer, it names too many things
+
+WORDS = {word: number for number, word in enumerate(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty".split())}
+TENS = {word: 10 * number for number, word in enumerate(
+    "twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+MONTHS = ("january february march april may june july august september october november december").split()
+UNITS = {"km": "kilometre kilometer km", "m": "metre meter m", "cm": "centimetre centimeter cm",
+         "mm": "millimetre millimeter mm", "mile": "mile mi", "foot": "foot feet ft", "kg": "kilogram kilo kg",
+         "g": "gram g", "ton": "tonne ton t", "pound": "pound lb", "second": "second sec s",
+         "minute": "minute min", "hour": "hour hr h", "day": "day", "week": "week", "month": "month",
+         "year": "year yr", "degree": "degree °", "euro": "euro eur €", "dollar": "dollar usd",
+         "cent": "cent", "point": "point", "percent": "percent %"}
+UNIT_OF = {form: unit for unit, names in UNITS.items() for name in names.split() for form in (name, name + "s")}
+UNIT = "|".join(sorted(map(re.escape, UNIT_OF), key=len, reverse=True))
+QUANTITY = re.compile(rf"(-?\d+(?:\.\d+)?) ?({UNIT})?")
+
+
+# ---- finding the answer in a reply ----
+
+def extract(text, marker="Answer:", stopped=True):
+    r"""The answer in a reply, or None if there is none.
+
+    What follows the last marker on its line ("**Answer**: 42", "Final answer: 42" and "answer - 42" count, and
+    so does \boxed{42}); without a marker the whole reply if it has at most 20 words. An empty marker stands
+    before the first line. Of a reply that was cut off (stopped=False) only a finished line counts.
+    """
+    text = re.sub(r"```(?:\w+\n)?", "\n", text)             # fences, with the name of a language
+    places = [0] if not marker else [m.end() for m in re.finditer(marker_pattern(marker), text, re.I)]
+    boxed = list(re.finditer(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}", text))
+    if boxed and boxed[-1].end() > max(places, default=0):
+        return boxed[-1][1].strip() or None
+    if places:
+        line, ended, _ = text[places[-1]:].lstrip().partition("\n")
+        answer = line if stopped or ended else ""
+    else:
+        answer = text if stopped and len(text.split()) <= LONGEST else ""
+    return re.sub(r"^(?:\*\*|[`\s])+|(?:\*\*|[`\s])+$", "", answer) or None
+
+
+def marker_pattern(marker):
+    """A marker that ends in a colon may be bold, may follow "final", and may have " - " for its colon."""
+    if not marker.endswith(":"):
+        return re.escape(marker)
+    return rf"(?<![\w-]){re.escape(marker[:-1])}\s*(?:\*\*)?(?:\s+is)?\s*(?::|\s-\s)\s*(?:\*\*(?=\s))?"
+
+
+# ---- rules: each takes and gives a text in lower case ----
+
+def characters(text):
+    """One character for one meaning. NFKC makes full-width digits plain, but would make 5² to 52."""
+    text = re.sub("[⁰¹²³⁴-⁹]+", lambda m: "^" + m[0], text)
+    text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)        # 1½ is not 11/2
+    text = unicodedata.normalize("NFKC", text).lower()
+    return text.translate(str.maketrans("−⁄‘’“”‐‑", "-/''\"\"--"))
+
+
+def latex(text):
+    r"""$n^2$ is n^2, \frac{s}{5} is s/5. "$5 and $6" are amounts of money."""
+    text = re.sub(r"\\[()\[\]]|\\(?:left|right)\b", "", text)
+    text = re.sub(r"\$([^$]+)\$(?!\d)", r"\1", text)
+    text = re.sub(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", lambda m: f"{grouped(m[1])}/{grouped(m[2])}", text)
+    text = re.sub(r"\^\{(\w+)\}", r"^\1", text)
+    return re.sub(r"\\(?:times|cdot)\b", "*", text).replace("\\%", "%")
+
+
+def grouped(text):
+    return text if re.fullmatch(r"\w+", text) else f"({text})"
+
+
+def lists(text):
+    """[4,1,3] is [4, 1, 3]."""
+    def spaced(m):
+        return m[1] + re.sub(r"\s*,\s*", ", ", m[2].strip()) + m[3]
+
+    text = re.sub(r"([(\[{])([^()\[\]{}]*)([)\]}])", spaced, text)
+    return re.sub(r",(?=[^\s\d])", ", ", text)
+
+
+def thousands(text):
+    """1,234 is 1234; 12,34 and 1, 234 stay."""
+    return re.sub(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!,?\d)", lambda m: m[0].replace(",", ""), text)
+
+
+def clock(text):
+    """5:50 a.m. is 05:50, 10 pm is 22:00; 5:50 p.m. is not 05:50."""
+    def full(m):
+        hour = int(m[1]) % 12 + 12 * (m[3] == "p")
+        return f"{hour:02}:{m[2] or '00'}" if 1 <= int(m[1]) <= 12 else m[0]
+
+    text = re.sub(r"(?<![\d:.])(\d{1,2})(?::(\d\d))? ?([ap])(?:m\b|\.m\b\.?)", full, text)
+    return re.sub(r"(?<![\d:.])(\d:\d\d)(?![\d:])", r"0\1", text)
+
+
+def dates(text):
+    """1 April 2030, April 1st, 2030 and 2030-04-01 become the one word april-1-2030, so that "1 April" does not
+    stand in "1 April 2028"."""
+    def joined(month, day, year):
+        return f"{month}-{int(day)}" + (f"-{year}" if year else "")
+
+    month, day, year = f"({'|'.join(MONTHS)})", r"\b(\d{1,2})(?:st|nd|rd|th)?", r"\b(?:,? (\d{4})\b)?"
+    text = re.sub(rf"{day}(?: of)? {month}{year}", lambda m: joined(m[2], m[1], m[3]), text)
+    text = re.sub(rf"\b{month} (?:the )?{day}{year}", lambda m: joined(m[1], m[2], m[3]), text)
+    return re.sub(r"\b(\d{4})-(0[1-9]|1[0-2])-(\d\d)\b",
+                  lambda m: joined(MONTHS[int(m[2]) - 1], m[3], m[1]), text)
+
+
+def number_words(text):
+    """Seven is 7, twenty-four 24; hundreds stay words, since "one hundred and five" has no 5 in it."""
+    if re.search(r"\b(?:hundred|thousand|million|billion)", text):
+        return text
+    tens, ones = "|".join(TENS), "|".join(list(WORDS)[1:10])
+    text = re.sub(rf"\b({tens})[- ]({ones})\b", lambda m: str(TENS[m[1]] + WORDS[m[2]]), text)
+    return re.sub(rf"(?<![\w-])({'|'.join([*WORDS, *TENS])})(?![\w-])",
+                  lambda m: str({**WORDS, **TENS}[m[1]]), text)
+
+
+def percent(text):
+    """50 % and 50 percent are 50%; 50 is not."""
+    text = re.sub(r"(?<=\d) ?per ?cent\b", "%", text)
+    return re.sub(r"(?<=\d) (?=[%°])", "", text)
+
+
+def articles_and_edges(text):
+    """No articles, one space between words, no punctuation or quotes around the whole. ".5" keeps its point."""
+    text = re.sub(r"\b(a|an|the)\b(?=\s)", " ", text)
+    text = " ".join(text.split()).rstrip(" .,;:!?\"'`*")
+    return re.sub(r"^(?:[\s,;:!?\"'`*]|\.(?!\d))+", "", text)
+
+
+RULES = (characters, latex, lists, thousands, clock, dates, number_words, percent, articles_and_edges)
+
+
+def normalise(text):
+    """The one form in which texts are compared: every rule above, in order. Normalising twice changes nothing."""
+    for rule in RULES:
+        text = rule(text)
+    return text
+
+
+# ---- comparing ----
+
+def equation(text):
+    """(name, value) of "x = 15"; the name is None if there is none."""
+    found = re.fullmatch(r"([a-z]) ?= ?([^=]+)", text)
+    return (found[1], found[2]) if found else (None, text)
+
+
+def quantity(text):
+    """(number, unit) of "40 km", the unit None if none is stated; (None, None) if it is no quantity."""
+    found = QUANTITY.fullmatch(text)
+    return (found[1], UNIT_OF.get(found[2])) if found else (None, None)
+
+
+def elements(text):
+    """The elements of a set, in order of the alphabet."""
+    return sorted(part.strip() for part in re.split(r",(?: and\b)?|;|\band\b", text.strip("()[]{}")))
+
+
+def equals(answer, forms, any_order=False):
+    """Is the normalised answer one of the normalised forms?
+
+    "x = 15" is 15, unless a form names another letter. The unit may be missing where a form states it; that
+    of "%" may not. Another unit is another answer.
+    """
+    if answer in forms:
+        return True
+    letters, units = letters_of(forms), units_of(forms)
+    name, value = equation(answer)
+    if name and letters and name not in letters:
+        return False
+    number, unit = quantity(value)
+    for form in forms:
+        form = equation(form)[1]
+        if value == form or any_order and elements(value) == elements(form):
+            return True
+        wanted, its_unit = quantity(form)
+        if number and number == wanted and (unit is None or unit in units) \
+                and (unit == its_unit or "percent" not in (unit, its_unit)):
+            return True
+    return False
+
+
+def letters_of(forms):
+    return {equation(form)[0] for form in forms} - {None}
+
+
+def units_of(forms):
+    return {quantity(form)[1] for form in forms} - {None}
+
+
+NOT = re.compile(r"(?:\b(?:not|cannot|never|except|nor|neither|without|instead of|rather than)|n't)"
+                 r"(?: (?:be|in|from|at|on|to|of|by))?\W*$")
+COMPARED = re.compile(r"\b(?:(?:more|less|fewer|greater|larger|smaller) than|at least|at most)\W*$")
+
+
+def stands(text, start, end, units, letters):
+    """Is text[start:end] said there: whole words, a whole number, not denied, of no other unit or letter?"""
+    before, after = text[:start], text[end:]
+    if re.search(r"\w['-]?$", before) or re.match(r"-?\w", after) or NOT.search(before):
+        return False
+    if re.match(r"[-.]?\d", text[start:end]):               # no part of 3.19, -5, 2 * 3, 1-5 or "4, 1"
+        if re.search(r"(?:\d[,:]|\d ?-|[*+/^×÷]) ?$|[-.]$|\d (?:and|to) $", before) or COMPARED.search(before):
+            return False
+        if "=" in after:                                    # 3 * 4 - 6 = 6 says what stands at the end
+            return False
+        name = re.search(r"(?<!\w)([a-z]) ?= ?$", before)
+        if name and letters and name[1] not in letters:
+            return False
+    if text[end - 1].isdigit():
+        if re.match(r"[.:]\d|, ?\d| ?[*+/^×÷%]| ?- ?\d| (?:and|to) \d", after):
+            return False
+        unit = re.match(rf" ?({UNIT})(?!\w)", after)
+        return not (unit and units and UNIT_OF[unit[1]] not in units)
+    return True
+
+
+def occurrences(text, forms):
+    """Spans (start, end) at which one of an option's forms is said in the text. A quantity is also sought
+    without its unit."""
+    letters, units = letters_of(forms), units_of(forms)
+    bare = {quantity(form)[0] for form in forms if quantity(form)[1] not in (None, "percent")}
+    spans = {m.span() for form in {*forms} | bare for m in re.finditer(re.escape(form), text) if form}
+    return {span for span in spans if stands(text, *span, units, letters)}
+
+
+def judge(reply, stopped, forms, right, marker="Answer:", any_order=False):
+    """Verdicts on a reply: {"answer", "exact", "contains", "undecided", "found"}.
+
+    forms       for each option a list of texts that say it, or only that of the right one
+    right       index of the right option in forms
+    any_order   the question says that the elements of the answer may come in any order
+
+    found lists the options that were found in the answer. Where one form is part of a longer one found at the
+    same place ("Vey" in "Marit Vey"), the longer one counts. exact implies contains.
+    """
+    answer = extract(reply, marker, stopped)
+    verdict = {"answer": answer, "exact": False, "contains": False, "undecided": False, "found": []}
+    if answer is None:
+        return verdict
+    said, forms = normalise(answer), [[normalise(f) for f in option] for option in forms]
+    if equals(said, forms[right], any_order):
+        return {**verdict, "exact": True, "contains": True, "found": [right]}
+    if len(answer.split()) > LONGEST:
+        return verdict
+    spans = [(*span, option) for option, texts in enumerate(forms) for span in occurrences(said, texts)]
+    longest = [s for s in spans
+               if not any(o[0] <= s[0] and s[1] <= o[1] and o[1] - o[0] > s[1] - s[0] for o in spans)]
+    found = sorted({option for *_, option in longest})
+    # "Norway or Sweden" leaves open what it is, even where "Sweden" is no option; "seven or so" does not
+    rest = said
+    for start, end, _ in longest:
+        rest = rest[:start] + " " * (end - start) + rest[end:]
+    undecided = right in found and (len(found) > 1 or bool(re.search(r"\bor\b(?! so)", rest)))
+    return {**verdict, "contains": right in found and not undecided, "undecided": undecided, "found": found}
