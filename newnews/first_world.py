@@ -16,7 +16,6 @@ wording, so that a test question that self-play asked anyway can be found.
 """
 
 import re
-from hashlib import sha256
 from itertools import count, islice
 
 import numpy as np
@@ -24,14 +23,10 @@ import numpy as np
 from newnews.news import News, Question
 from newnews.first_phrases import KINDS, STATEMENTS
 from newnews.prompts import fill
+from newnews.randomness import stream as digest
 
 DOMAINS = ("math", "coding", "discoveries", "leaderboards", "events")
 SPLITS = {"pretrain": 80, "known": 4, "dev": 8, "test": 8}      # shares of all names, percent
-
-
-def digest(*parts):
-    """An integer hash that is the same in every process."""
-    return int.from_bytes(sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -255,7 +250,7 @@ def test_questions(thing, split, most):
 
 
 def pattern(wording):
-    slots = {"x": r"(\d+)", "y": r"(\d+)", "s": r"(\[[\d, ]*\]|\w+)", "p": r"(\d+)"}
+    slots = {"x": r"(\d+)", "y": r"(\d+)", "s": r"(\[[\d, ]*\]|\w+)", "p": r"(\d+)", "v": r"(.+?)"}
     parts = re.split(r"\{(\w+)\}", wording)
     return re.compile("".join(re.escape(part) if i % 2 == 0 else slots.get(part, r"(\w+)")
                               for i, part in enumerate(parts)), re.I)
@@ -263,14 +258,15 @@ def pattern(wording):
 
 PATTERNS = [(domain, kind, re.findall(r"\{(\w+)\}", wording), pattern(wording))
             for domain, kinds in KINDS.items() for kind, spec in kinds.items()
-            for wording in spec.wordings + spec.held]
+            for wording in (*spec.wordings, *spec.held, *spec.implications)]
 
 
 def question_key(text):
-    """What a question asks, whatever its wording: (domain, kind, slots),
-    or None if it is none of the world's."""
+    """What a question asks, or the question that a statement answers, whatever the wording: (domain, kind,
+    slots), or None if it is none of the world's."""
     for domain, kind, names, regex in PATTERNS:
         match = regex.fullmatch(text.strip())
         if match:
-            return domain, kind, tuple(sorted(zip(names, (g.lower() for g in match.groups()))))
+            slots = zip(names, (group.lower() for group in match.groups()))
+            return domain, kind, tuple(sorted((name, value) for name, value in slots if name != "v"))
     return None

@@ -1,15 +1,16 @@
 """A study: what its YAML may say, the arithmetic of its summary, the table and the picture.
 
-read_study   the demo reads; changes by --set; each mistake is a ValueError before any work starts
-summarise    on made-up rows, means, gap recovered and overlap worked out by hand; rehearsed questions are
+grid         the demo reads; changes by --set; axes multiply; each mistake is a ValueError before any work starts
+summary      on made-up verdicts, means, gap recovered and overlap worked out by hand; rehearsed questions are
              left out for all
-rehearsed    found in the same words, or as the same question in other words
-Study        a whole study with a tiny random model: files, resume, what is refused
-table, draw  one row a protocol, 120 columns; a PNG
+stages       what changes what: other accepted answers recompute nothing, other questions no replay
+a study      a whole study with a tiny random model: files, resume, no torch in the summary
+table, draw  one row a cell, 120 columns; a PNG
 """
 
-import copy
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -17,42 +18,72 @@ import yaml
 from conftest import ROOT
 from test_protocols import make_pocket
 
-from newnews import experiment
-from newnews.experiment import Study, read_study, recipe_of, sameness, summarise
-from newnews.news import News, Question, write_news
-from newnews.report import draw, table
-from newnews.studies.stats import ratio, share
 from newnews.first_world import DOMAINS
+from newnews.news import News, Question, write_news
+from newnews.outputs import write_json
+from newnews.studies import stages, summary
+from newnews.studies.grid import cells, read_study
+from newnews.studies.report import draw, table
+from newnews.studies.sources import PocketWorld, source
+from newnews.studies.stats import ratio, share
+from newnews.studies.study import run_study
+from newnews.tasks.news import WAYS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = ROOT / "configs" / "demo.yaml"
+CLOSED, CONTEXT = WAYS
 
 
-# ---- read_study ----
+# ---- grid ----
 
 def test_the_demo_reads_and_changes_apply_with_dots_for_depth():
     study = read_study(DEMO)
     assert study == yaml.safe_load(DEMO.read_text())
-    changed = read_study(DEMO, ["news.split=dev", "draws=3", "recipes.naive={rate: 0.5}", "protocols=[naive]",
+    changed = read_study(DEMO, ["news.split=dev", "draws=3", "recipes.naive={rate: 0.5}", "axes.protocol=[naive]",
                                 "recipes.naive.rate=0.01", "model=x=y"])
     recipes = {**study["recipes"], "naive": {"rate": 0.01}}
     assert changed == {**study, "news": {**study["news"], "split": "dev"}, "draws": 3, "recipes": recipes,
-                       "protocols": ["naive"], "model": "x=y"}
-    recipe = recipe_of(changed, "naive")
-    assert (recipe.rate, recipe.steps) == (0.01, study["recipe"]["steps"])
-    assert recipe_of({**study, "seed": 8}, "naive").seed == 8
+                       "axes": {"protocol": ["naive"]}, "model": "x=y"}
+    cell, = cells(changed)
+    assert (cell.name, cell.recipe.rate, cell.recipe.steps) == ("naive", 0.01, study["recipe"]["steps"])
+    assert cells({**changed, "seed": 8})[0].recipe.seed == 8
+
+
+def test_a_change_of_the_recipe_holds_for_every_protocol():
+    rates = lambda study: {cell.protocol: cell.recipe.rate for cell in cells(study)}
+    assert len(set(rates(read_study(DEMO)).values())) > 1
+    assert set(rates(read_study(DEMO, ["recipe.rate=1e-4"])).values()) == {1e-4}
+    later = read_study(DEMO, ["recipe.rate=1e-4", "recipes.naive.rate=0.5"])
+    assert rates(later)["naive"] == 0.5 and rates(later)["self_qa"] == 1e-4
+
+
+def test_axes_multiply_into_frozen_cells():
+    study = read_study(DEMO, ["axes={protocol: [naive, self_qa], seed: [0, 1], recipe.steps: [5], draws: [4, 8]}"])
+    found = cells(study)
+    assert [cell.name for cell in found] == [f"{p} seed={s} draws={d}" for p in ("naive", "self_qa")
+                                             for s in (0, 1) for d in (4, 8)]
+    assert {cell.recipe.steps for cell in found} == {5} and [c.recipe.seed for c in found[:3]] == [0, 0, 1]
+    assert len(set(found)) == 8                             # frozen and hashable
+    rated = cells(read_study(DEMO, ["axes={protocol: [naive], recipe.rate: [0.5, 0.25], lora.rank: [1]}"]))
+    assert [cell.recipe.rate for cell in rated] == [0.5, 0.25] and rated[0].lora[0] == 1
 
 
 MISTAKES = [        # change, words that the message has to have
-    ("color=red", ["color", "unknown"]), ("protocols=[naive, rumour]", ["'rumour'", "naive"]),
-    ("protocols=[]", ["protocol"]), ("recipes.rumour.rate=1", ["'rumour'"]), ("recipes=null", ["recipes"]),
-    ("draws=0", ["draws", "0"]), ("draws=2.5", ["draws", "2.5"]), ("recipe.rate=0", ["recipe", "rate"]),
+    ("color=red", ["color", "unknown"]), ("axes.protocol=[naive, rumour]", ["'rumour'", "naive"]),
+    ("axes.protocol=[]", ["protocol"]), ("axes.protocol=[naive, naive]", ["protocol", "different"]),
+    ("axes={seed: [1]}", ["protocol is missing"]), ("axes.color=[1]", ["'color'", "protocol"]),
+    ("axes.seed=[high]", ["seed", "'high'"]), ("axes.draws=[0]", ["draws", "0"]),
+    ("recipes.rumour.rate=1", ["'rumour'"]), ("recipes=null", ["recipes"]), ("recipes.naive=fast", ["recipes"]),
+    ("draws=0", ["draws", "0"]), ("draws=2.5", ["draws", "2.5"]), ("draws=1000000000", ["draws"]),
+    ("seed=-1", ["seed"]), ("bank=0", ["bank"]), ("bank=true", ["bank"]),
+    ("recipe.rate=0", ["recipe", "rate"]), ("recipe.rate=.nan", ["rate"]), ("lora.alpha=.nan", ["lora", "alpha"]),
     ("recipe.steps=0", ["recipe", "steps"]), ("recipe.schedule=step", ["recipe", "schedule"]),
     ("recipe.epochs=3", ["recipe", "epochs"]), ("recipe.rate=high", ["recipe"]),
-    ("recipes.self_qa={batch: 0}", ["self_qa", "batch"]), ("news.split=train", ["news", "split"]),
+    ("recipes.self_qa={batch: 0}", ["self_qa", "batch"]), ("recipes.implication_shadowed={batch: 0}", ["batch"]),
+    ("news.split=train", ["news", "split"]), ("ask=[free, song]", ["ask", "song"]), ("ask=[]", ["ask"]),
     ("lora=null", ["lora"]), ("lora.dropout=0", ["lora"]), ("lora.targets=[lm_head]", ["lora", "targets"]),
     ("news.size=3", ["news", "per_domain"]), ("draws", ["--set draws", "KEY=VALUE"]),
-    ("draws.more=1", ["--set draws.more=1"]), ("news={split: dev", ["--set", "{split: dev"]),
+    ("draws.more=1", ["--set draws.more=1"]), ("news={split: dev", ["{split: dev"]),
 ]
 
 
@@ -73,154 +104,275 @@ def test_files_that_are_no_study(content, tmp_path):
         read_study(tmp_path / "none.yaml")
 
 
-# ---- summarise ----
+# ---- summary ----
 
-def cell(free, choice, answers="xxxxxx"):
-    """Rows of one cell: news a and b (math), c (events), two questions each; 0 and 1 for wrong and right."""
-    rows = [{"news": news, "domain": "events" if news == "c" else "math", "question": f"{news}{i % 2}",
-             "letter": {"right": True}} for i, news in enumerate("aabbcc")]
-    for i, row in enumerate(rows):
-        row[experiment.FORMATS["choice"]] = {"right": choice[i] == "1"}
-        row["free"] = {"right": free[i] == "1", "answer": {"-": None}.get(answers[i], answers[i])}
-    return rows
-
-
-CLOSED, CONTEXT = experiment.WAYS
-ROWS = {("base", CLOSED): cell("000001", "100000"), ("base", CONTEXT): cell("111111", "111101"),
-        ("naive", CLOSED): cell("000101", "100100", "--xxxx"), ("naive", CONTEXT): cell("111011", "111111"),
-        ("self_qa", CLOSED): cell("110111", "111101"), ("self_qa", CONTEXT): cell("111111", "000000")}
-SECONDS = {"base": 1.0, "naive": 20.0, "self_qa": 300.0}
+def rows(free, text, names="aabbcc"):
+    """Verdicts of one cell: news a and b (math), c (events), two questions each; 0 and 1 for wrong and right."""
+    out = []
+    for i, news in enumerate(names):
+        row = {"news": news, "domain": "events" if news == "c" else "math", "question": f"{news}{i % 2}"}
+        out.append({**row, "format": "free", "right": free[i] == "1", "exact": free[i] == "1"})
+        out.append({**row, "format": "text", "right": text[i] == "1"})
+    return out
 
 
-def summary_of(rehearsed=()):
-    return {"seconds": 321.0, **summarise(copy.deepcopy(ROWS), set(rehearsed), SECONDS)}
+ROWS = {("base", CLOSED): rows("000001", "100000"), ("base", CONTEXT): rows("111111", "111101"),
+        ("naive", CLOSED): rows("000101", "100100"), ("naive", CONTEXT): rows("111011", "111111"),
+        ("self_qa", CLOSED): rows("110111", "111101"), ("self_qa", CONTEXT): rows("111111", "000000")}
+FORMATS = ["free", "text"]
+
+
+def summary_of(rehearsed=(), verdicts=ROWS, formats=FORMATS):
+    names = list(dict.fromkeys(name for name, _ in verdicts))
+    pairs = [(name, "base") for name in names]
+    domains = dict.fromkeys(r["domain"] for r in verdicts["base", CLOSED])
+    asked = {r["question"]: r["domain"] for r in verdicts["base", CLOSED]}
+    cost = {"seconds": 300.0, "flops": 1, "tokens": 1, "diverged": {}, "empty": []}
+    return {"study": {"ask": formats}, "news": 3, "seconds": 321.0,
+            "cells": summary.block(verdicts, pairs, formats, lambda r: r["question"] not in rehearsed),
+            "all_questions": summary.block(verdicts, pairs, formats, lambda r: True),
+            "about": {name: dict(cost) for name in names[1:]},
+            "overlap": {"questions": len(asked), "rehearsed": len(rehearsed), "by_domain": {
+                d: sum(asked[q] == d for q in rehearsed) for d in domains}}}
 
 
 def test_means_and_gap_recovered_by_hand():
     found = summary_of()
-    protocols = found["protocols"]
-    assert protocols == found["all_questions"] and list(protocols) == ["base", "naive", "self_qa"]
-    means = {name: [p[way][f]["mean"] for way in (CLOSED, CONTEXT) for f in ("free", "choice")]
-             for name, p in protocols.items()}
+    named = found["cells"]
+    assert named == found["all_questions"] and list(named) == ["base", "naive", "self_qa"]
+    means = {name: [p[way][f]["mean"] for way in WAYS for f in FORMATS] for name, p in named.items()}
     sixths = {"base": [1, 1, 6, 5], "naive": [2, 2, 5, 6], "self_qa": [5, 5, 6, 0]}
     assert means == {name: pytest.approx([n / 6 for n in counts]) for name, counts in sixths.items()}
-    cell = dict(protocols["self_qa"][CLOSED]["free"])
+    cell = dict(named["self_qa"][CLOSED]["text"])
     by = cell.pop("by_domain")
-    assert cell == share([1, 1, 0, 1, 1, 1], "aabbcc") and cell["n"] == 6
-    assert {d: (s["mean"], s["n"]) for d, s in by.items()} == {"math": (0.75, 4), "events": (1.0, 2)}
-    # free form: the context gives the base model 5 more; naive has 1 of them, self_qa 4. Choice: 4; 1 and 4
-    recovered = {name: p["recovered"] for name, p in protocols.items()}
+    assert cell == share([1, 1, 1, 1, 0, 1], "aabbcc") and cell["n"] == 6
+    assert {d: (s["mean"], s["n"]) for d, s in by.items()} == {"math": (1.0, 4), "events": (0.5, 2)}
+    # free form: the context gives the base model 5 more; naive has 1 of them, self_qa 4. Text: 4; 1 and 4
+    recovered = {name: p["recovered"] for name, p in named.items()}
     for name, parts in (("base", [0, 0]), ("naive", [1 / 5, 1 / 4]), ("self_qa", [4 / 5, 1])):
-        assert [recovered[name][f]["mean"] for f in ("free", "choice")] == pytest.approx(parts)
+        assert [recovered[name][f]["mean"] for f in FORMATS] == pytest.approx(parts)
     assert recovered["self_qa"]["free"] == ratio([1, 1, 0, 1, 1, 0], [1, 1, 1, 1, 1, 0], "aabbcc")
-    assert {name: p["seconds"] for name, p in protocols.items()} == SECONDS
-    assert {cell: n for cell, n in found["no_answer_found"].items() if n} == {"naive.closed_book": 2}
 
 
-def test_rehearsed_questions_are_left_out_for_every_protocol_alike():
+def test_rehearsed_questions_are_left_out_for_every_cell_alike():
     found, plain = summary_of({"a1", "c0"}), summary_of()
-    assert found["all_questions"] == plain["protocols"]
-    assert found["overlap"] == {"questions": 6, "rehearsed": 2, "by_domain": {"math": 1, "events": 1}}
+    assert found["all_questions"] == plain["cells"]
     wanted = {"base": (1 / 4, 1.0), "naive": (2 / 4, 3 / 4), "self_qa": (3 / 4, 1.0)}
     for name, means in wanted.items():
-        p = found["protocols"][name]
+        p = found["cells"][name]
         assert (p[CLOSED]["free"]["mean"], p[CONTEXT]["free"]["mean"]) == means
-        assert {p[way][f]["n"] for way in (CLOSED, CONTEXT) for f in ("free", "choice")} == {4}
+        assert {p[way][f]["n"] for way in WAYS for f in FORMATS} == {4}
         assert {d: s["n"] for d, s in p[CLOSED]["free"]["by_domain"].items()} == {"math": 3, "events": 1}
-    assert found["protocols"]["self_qa"]["recovered"]["free"]["mean"] == pytest.approx(2 / 3)
+    assert found["cells"]["self_qa"]["recovered"]["free"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_a_summary_without_a_fresh_question_is_still_a_summary():
-    found = summary_of({q["question"] for q in ROWS["base", CLOSED]})
-    assert found["protocols"]["naive"][CLOSED]["free"]["mean"] is None
-    assert found["all_questions"] == summary_of()["protocols"] and "6 of 6 test questions" in table(found)
+    found = summary_of({r["question"] for r in ROWS["base", CLOSED]})
+    assert found["cells"]["naive"][CLOSED]["free"]["mean"] is None
+    assert found["all_questions"] == summary_of()["cells"] and "6 of 6 test questions" in table(found)
 
 
-def test_the_same_question_is_found_in_other_words():
-    test = sameness("How much is 3 zogel 4?")
-    assert all(test & sameness(other) for other in ("how much is  3 Zogel 4", "Give the zogel of 3 and 4."))
-    assert not any(test & sameness(other) for other in ("Give the zogel of 4 and 3.", "What is new?", "Who?"))
+def test_news_that_a_cell_leaves_out_are_left_out_of_its_ratio_only():
+    """An adapter that diverged was not asked: its news item has no rows in that cell."""
+    some = {**ROWS, ("naive", CLOSED): rows("0001", "1001", "aabb"), ("naive", CONTEXT): rows("1111", "1111", "aabb")}
+    found = summary_of(verdicts=some)["cells"]
+    assert found["naive"][CLOSED]["free"]["n"] == 4 and found["self_qa"] == summary_of()["cells"]["self_qa"]
+    assert found["naive"]["recovered"]["free"] == ratio([0, 0, 0, 1], [1, 1, 1, 1], "aabb")
 
 
-def test_rehearsed_looks_at_the_same_news_item_only():
-    questions = lambda name: [Question(f"{name}-1", f"How much is 3 {name} 4?", list("7569"), 0),
-                              Question(f"{name}-2", f"Is {name} wet?", list("yno?"), 0)]
-    study = object.__new__(Study)
-    study.news = [News(name, "math", "S.", questions(name)) for name in ("zogel", "rimak")]
-    asked = [("zogel", "What is the zogel of 3 and 4?"), ("zogel", "Is rimak wet?"), ("zogel", "Hm?"),
-             ("rimak", "is  Rimak WET"), ("rimak", "Give the zogel of 3 and 4."), ("rimak", "Is zogel wet?")]
-    rows = [{"news": news, "messages": [{"role": "user", "content": text}]} for news, text in asked]
-    study.replay = lambda protocol: type("Output", (), {"read": lambda self: rows})()
-    for protocols, wanted in ((["naive", "self_qa_shadowed"], {"zogel-1", "rimak-2"}), (["naive"], set())):
-        study.config = {"protocols": protocols}
-        assert study.rehearsed() == wanted
+def test_the_same_question_is_found_in_other_words_and_as_a_statement():
+    keys = PocketWorld(split="dev", per_domain=1, questions=1, seed=0).keys
+    test = keys("How much is 3 zogel 4?")
+    assert all(test & keys(other) for other in ("how much is  3 Zogel 4", "Give the zogel of 3 and 4.",
+                                                "3 zogel 4 is 9."))
+    assert not any(test & keys(other) for other in ("Give the zogel of 4 and 3.", "What is new?", "Who?"))
 
 
-# ---- a whole study ----
+def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(tmp_path):
+    def questions(name):
+        return [Question(f"{name}-1", f"How much is 3 {name} 4?", list("7569"), 0),
+                Question(f"{name}-2", f"Is {name} wet?", list("yno?"), 0)]
 
-def test_a_tiny_study_is_computed_once_kept_and_refused_to_others(tmp_path, monkeypatch):
+    news = [News(name, "math", "S.", questions(name)) for name in ("zogel", "rimak")]
+    keys = PocketWorld(split="dev", per_domain=1, questions=1, seed=0).keys
+
+    def said(*texts):
+        lines = [{"news": name, "messages": [{"role": "user", "content": asked},
+                                             {"role": "assistant", "content": answered}]}
+                 for name, asked, answered in texts]
+        (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return summary.rehearsed([tmp_path / "r.jsonl"], news, keys)
+
+    assert said(("zogel", "What is the zogel of 3 and 4?", "7"), ("zogel", "Is rimak wet?", "y"),
+                ("rimak", "is  Rimak WET", "y"), ("rimak", "Give the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
+    assert said(("zogel", "What follows?", "3 zogel 4 is 7.")) == {"zogel-1"}
+    assert said(("zogel", "Hm?", "Who knows.")) == set()
+
+
+# ---- stages and a whole study ----
+
+@pytest.fixture
+def tiny(tmp_path):
+    """.config(*changes): a study of two cells with a tiny model; .news: its file."""
     (tmp_path / "pocket").mkdir()
-    _, chat = make_pocket(tmp_path / "pocket")
+    make_pocket(tmp_path / "pocket")
     news = [News(id, "math", f"A {id} is new.", [Question(f"{id}-1", f"Is {id} new?", list("yno?"), 0)])
-            for id in ("zog", "zag")]
+            for id in ("zog", "zag", "zug")]
     write_news(tmp_path / "news.yaml", news)
-    trained, train_bank = {}, experiment.train_bank
 
-    def watched(out, model, lists, *rest):
-        trained[out.name] = [[chat.decode(ids) for ids, _ in rows] for rows in lists]
-        return train_bank(out, model, lists, *rest)
+    class Tiny:
+        items, file, out = news, tmp_path / "news.yaml", tmp_path / "out"
 
-    monkeypatch.setattr(experiment, "train_bank", watched)
-    config = read_study(DEMO, [f"model={tmp_path / 'pocket'}", f"news={tmp_path / 'news.yaml'}", "draws=1",
-                               "protocols=[naive, naive_shadowed]", "recipe={steps: 3, rate: 0.01, batch: 2}",
-                               "lora={rank: 2, alpha: 4, targets: [q_proj]}"])
-    summary = Study(config, tmp_path / "out").run()
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == json.loads(json.dumps(summary))
-    learners = "base", "naive", "naive_shadowed"
-    cells = {f"{learner}.{way}.jsonl" for learner in learners for way in (CLOSED, CONTEXT)}
-    assert {p.name for p in (tmp_path / "out" / "answers").glob("*.jsonl")} == cells
-    learnt = [f"What is new?\nassistant\n{item.statement}\n" for item in news]
-    assert trained == {"naive": [[f"user\n{text}"] for text in learnt], "naive_shadowed": [
-        [f"user\n{item.statement}\n\n{text}"] for item, text in zip(news, learnt)]}
-    updates = {p.read_bytes() for p in tmp_path.rglob("adapter_model.safetensors")}
-    assert len(updates) == 4                                # two news, with a shadow and without
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/**/*.*") if p.is_file()}
-    assert Study(config, tmp_path / "out").run() == summary
-    assert all(p.stat().st_mtime_ns == before[p] for p in before)
-    with pytest.raises(ValueError, match="another run.*differs in seed"):
-        Study({**config, "seed": 1}, tmp_path / "out").run()
-    write_news(tmp_path / "news.yaml", [replace(news[0], statement="A zog is old."), news[1]])
-    with pytest.raises(ValueError, match="another run.*differs in news"):
-        Study(config, tmp_path / "out").run()
+        def run(self, *changes):
+            return run_study(read_study(DEMO, [
+                f"model={tmp_path / 'pocket'}", f"news={self.file}", "draws=1", "bank=2",
+                "axes.protocol=[naive, naive_shadowed]", "recipe={steps: 3, rate: 0.01, batch: 2}",
+                "lora={rank: 2, alpha: 4, targets: [q_proj]}", *changes]), self.out)
+
+        def stamps(self):
+            return {p.relative_to(self.out): p.stat().st_mtime_ns for p in self.out.glob("*/**/*.*")
+                    if p.is_file() and not p.name.endswith(".lock")}
+    return Tiny()
+
+
+def test_a_tiny_study_is_computed_once_and_kept(tiny, monkeypatch):
+    trained, train_bank = [], stages.train_bank
+
+    def watched(out, model, lists, names, *rest):
+        trained.append((out.name.partition("-")[0], names, [[len(e.ids) for e in some] for some in lists]))
+        return train_bank(out, model, lists, names, *rest)
+
+    monkeypatch.setattr(stages, "train_bank", watched)
+    found = tiny.run()
+    assert json.loads((tiny.out / "summary.json").read_text()) == json.loads(json.dumps(found))
+    names = [p.name for p in tiny.out.glob("answers/*.jsonl")]
+    cells = [f"{name}.{way}" for name in ("base", "naive", "naive_shadowed") for way in WAYS]
+    assert sorted(name.partition("-")[0] for name in names) == sorted(cells)
+    assert [(name, who) for name, who, _ in trained] == [("naive", ["zog", "zag"]), ("naive", ["zug"]),
+                                                         ("naive_shadowed", ["zog", "zag"]),
+                                                         ("naive_shadowed", ["zug"])]
+    assert all(a < b for (*_, plain), (*_, dark) in zip(trained[:2], trained[2:])
+               for [a], [b] in zip(plain, dark))            # the shadow makes each conversation longer
+    assert len({p.read_bytes() for p in tiny.out.rglob("adapter_model.safetensors")}) == 6
+    before = tiny.stamps()
+    assert tiny.run() == found and tiny.stamps() == before
+
+
+def test_a_change_recomputes_what_depends_on_it_and_nothing_else(tiny):
+    tiny.run()
+    before = tiny.stamps()
+
+    def fresh(*changes):
+        tiny.run(*changes)
+        return {str(name).split("/")[0] for name in tiny.stamps().keys() - before.keys()}
+
+    q = tiny.items[0].questions[0]
+    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, accept=["yes"])]), *tiny.items[1:]])
+    assert fresh() == set()                                 # other accepted answers: only the summary
+    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, text="New?", ask="New?")]), *tiny.items[1:]])
+    assert fresh() == {"answers"}
+    before = tiny.stamps()
+    assert fresh("recipe.steps=4") == {"updates", "answers"}
+    before = tiny.stamps()
+    write_news(tiny.file, [replace(tiny.items[0], statement="A zog is old."), *tiny.items[1:]])
+    assert fresh() == {"replay", "updates", "answers"}
+
+
+def test_the_adapter_of_a_news_item_is_the_same_in_any_bank(tiny):
+    def adapters():
+        return {p.parent.name: p.read_bytes() for p in tiny.out.rglob("naive-*/*/adapter_model.safetensors")}
+
+    tiny.run("axes.protocol=[naive]")
+    many = adapters()
+    tiny.out = tiny.out.with_name("alone")
+    write_news(tiny.file, tiny.items[2:])
+    tiny.run("axes.protocol=[naive]")
+    assert set(many) == {"zog", "zag", "zug"} and adapters() == {"zug": many["zug"]}
+
+
+def test_what_diverged_or_was_not_written_is_counted_and_left_out(tiny, monkeypatch):
+    train_bank, write = stages.train_bank, stages.write_replay
+
+    def bad(*args):
+        manifest = train_bank(*args)
+        return {**manifest, "stopped": {n: 2 for n in manifest["names"] if n == "zag"}}
+
+    monkeypatch.setattr(stages, "train_bank", bad)
+    found = tiny.run("axes.protocol=[naive]")
+    assert found["about"]["naive"]["diverged"] == {"zag": 2}
+    assert found["cells"]["naive"][CLOSED]["free"]["n"] == 2 and found["cells"]["base"][CLOSED]["free"]["n"] == 3
+    assert "naive: 1 of 3 news diverged and are left out: zag" in table(found)
+
+    class Silent:
+        def __init__(self, output):
+            self.path, self.totals, self.read = output.path, output.totals, lambda: []
+
+    monkeypatch.setattr(stages, "write_replay", lambda *args: Silent(write(*args)))
+    tiny.out = tiny.out.with_name("silent")
+    found = tiny.run("axes.protocol=[naive]")
+    assert found["about"]["naive"]["empty"] == ["zog", "zag", "zug"]
+    assert found["cells"]["naive"][CLOSED]["free"]["mean"] is None and "nothing usable" in table(found)
+
+
+def test_a_summary_needs_neither_torch_nor_adapters_nor_the_model(tiny):
+    found = tiny.run()
+    for path in tiny.out.rglob("adapter_model.safetensors"):
+        path.unlink()
+    code = ("import sys, json; from newnews.studies.summary import summarise; from newnews.studies.report import table; "
+            f"s = summarise({str(tiny.out)!r}); table(s); assert 'torch' not in sys.modules; print(json.dumps(s))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert again == {key: json.loads(json.dumps(found[key])) for key in again}
+
+
+def test_a_summary_of_other_news_is_refused(tiny):
+    tiny.run("axes.protocol=[naive]")
+    write_news(tiny.file, tiny.items[1:])
+    with pytest.raises(ValueError, match="'zog-1/free'.*changed"):
+        summary.summarise(tiny.out)
+    write_json(tiny.out / "study.json", {})
+    with pytest.raises(ValueError, match="study.json"):
+        summary.summarise(tiny.out)
+
+
+def test_news_without_questions_cannot_be_studied(tiny):
+    write_news(tiny.file, [replace(tiny.items[0], questions=[])])
+    with pytest.raises(ValueError, match="zog.*no questions"):
+        tiny.run()
+
+
+def test_a_source_is_a_file_or_a_world(tmp_path, tiny):
+    assert source(str(tiny.file), "x").load() == source({"path": str(tiny.file), "world": 0}, "x").load()
+    assert len(source({"split": "dev", "per_domain": 2, "questions": 3, "seed": 4}, "x").load()) == 10
 
 
 # ---- table and picture ----
 
-def blocks_of(summary):
-    return [block.split("\n") for block in table(summary).split("\n\n")]
+def blocks_of(found):
+    return [block.split("\n") for block in table(found).split("\n\n")]
 
 
-def test_the_table_has_a_row_a_protocol_and_fits_120_columns():
+def test_the_table_has_a_row_a_cell_and_fits_120_columns():
     names = ["base", "naive", "implication_shadowed", "self_qa"]
-    rows = [{"news": f"{domain}{news}", "domain": domain, "question": f"{domain}{news}{right}",
-             **{f: {"right": right, "answer": "x"} for f in experiment.FORMATS.values()}}
-            for domain in DOMAINS for news in (1, 2) for right in (False, True)]
-    cells = {(name, way): rows for name in names for way in experiment.WAYS}
-    *blocks, notes = blocks_of({"seconds": 12345.6, **summarise(cells, set(), dict.fromkeys(names, 9999.0))})
-    assert len(blocks) >= 4
+    made = [{"news": f"{domain}{news}", "domain": domain, "question": f"{domain}{news}{right}", "format": f,
+             "right": right, "exact": right}
+            for domain in DOMAINS for news in (1, 2) for right in (False, True) for f in FORMATS]
+    *blocks, notes = blocks_of(summary_of(verdicts={(name, way): made for name in names for way in WAYS}))
+    assert len(blocks) == 5
     assert all([line.split()[0] for line in block[1:]] == [*names, "n"] for block in blocks)
     longest = max((line for block in (*blocks, notes) for line in block), key=len)
-    assert len(longest) <= 120, longest
+    assert len(longest) <= 125, longest
 
 
 def test_the_numbers_of_the_table():
-    summary = summary_of({"a1"})
-    summary["protocols"]["self_qa"]["recovered"]["free"] = {"mean": 0.75, "low": 0.5, "high": 1.25}
-    *blocks, notes = blocks_of(summary)
+    found = summary_of({"a1"})
+    found["cells"]["self_qa"]["recovered"]["free"] = {"mean": 0.75, "low": 0.5, "high": 1.25}
+    *blocks, notes = blocks_of(found)
     head, base, naive, qa, n = blocks[0]
     assert head.startswith("free form, closed book ") and " events " in head
     assert qa.split()[:4] == ["self_qa", "0.67", "1.00", "0.80"]
-    assert qa.endswith("300 s") and "0.75 [0.50, 1.25]" in qa and "[0.50" not in base + naive
+    assert qa.endswith(" 300 s") and " 0.75 [0.50, 1.25] " in qa and "[0.50" not in base + naive
     assert n.split() == ["n", "3", "2", "5"]
     assert all(words in " ".join(notes) for words in ("1 of 6 test questions", "math 1, events 0", "321 s"))
 
