@@ -1,19 +1,28 @@
 """Prompts are data: one YAML holds every word that a model is asked. Its hash is in every manifest."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
+from newnews.reading import number, read_yaml, record, whole
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "prompts" / "qwen.yaml"
-LETTERS = "ABCD"
+LETTERS = "ABCD"                # of the usual four options
+
+
+def letters(count):
+    """The letters of `count` options, at most 26: A, B, C, ..."""
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
 
 
 def fill(template, **slots):
     """Put values in for {name}, in one pass: braces inside a value (code, say) stay as they are."""
     return re.sub(r"\{(\w+)\}", lambda m: str(slots[m[1]]) if m[1] in slots else m[0], template)
+
+
+SLOTS = {"in_context": ("{news}", "{text}"), "choice": ("{question}", "{options}"),
+         "option": ("{letter}", "{option}"), "free": ("{question}",)}
 
 
 @dataclass(frozen=True)
@@ -25,20 +34,33 @@ class Prompts:
     free: str
     answer_marker: str
     naive: str
-    paraphrase: list
-    implication: list
-    question: list
+    paraphrase: list[str]
+    implication: list[str]
+    question: list[str]
     temperature: float
     answer_temperature: float
     max_new_tokens: int
     deduplicate: bool
     digest: str = ""                # sha256 of the file
 
+    def __post_init__(self):
+        for name, slots in SLOTS.items():
+            missing = [slot for slot in slots if slot not in getattr(self, name)]
+            if missing:
+                raise ValueError(f"{name}: lacks {', '.join(missing)}")
+        for name in ("paraphrase", "implication", "question"):
+            if not all(getattr(self, name) or [""]):
+                raise ValueError(f"{name}: expected at least one request, and none empty")
+        for name in ("temperature", "answer_temperature"):
+            number(name, getattr(self, name), 0)
+        whole("max_new_tokens", self.max_new_tokens, 1)
+
     def with_news(self, statement, text):
         return fill(self.in_context, news=statement, text=text)
 
     def ask_choice(self, question, options):
-        lines = (fill(self.option, letter=letter, option=option) for letter, option in zip(LETTERS, options))
+        lines = (fill(self.option, letter=letter, option=option)
+                 for letter, option in zip(letters(len(options)), options))
         return fill(self.choice, question=question, options="\n".join(lines))
 
     def ask_free(self, question):
@@ -46,30 +68,9 @@ class Prompts:
 
 
 def read_prompts(path):
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        d = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such prompt file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    wanted = {f.name: f.type for f in fields(Prompts) if f.name != "digest"}
-    if not isinstance(d, dict) or set(d) != set(wanted):
-        odd = set(d) ^ set(wanted) if isinstance(d, dict) else d
-        raise ValueError(f"{path}: expected the keys {', '.join(wanted)}; missing or unknown: {odd}")
-    for name, kind in wanted.items():
-        value = d[name]
-        ok = (isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float
-              else type(value) is kind)
-        if not ok or kind is list and not (value and all(isinstance(v, str) and v for v in value)):
-            raise ValueError(f"{path}: {name}: expected {kind.__name__}, found {value!r}")
-    for name, slots in (("in_context", ("{news}", "{text}")), ("choice", ("{question}", "{options}")),
-                        ("option", ("{letter}", "{option}")), ("free", ("{question}",))):
-        missing = [slot for slot in slots if slot not in d[name]]
-        if missing:
-            raise ValueError(f"{path}: {name}: lacks {', '.join(missing)}")
-    return Prompts(**d, digest=sha256(text.encode()).hexdigest())
+    row = read_yaml(path, "prompt file")
+    digest = sha256(Path(path).read_text(encoding="utf-8").encode()).hexdigest()    # \r\n counts as \n
+    return record(Prompts, row, path, digest=digest)
 
 
 def prompts_for(folder):

@@ -4,11 +4,13 @@ Reading   the smallest file works and fills in its defaults; written news read b
           is a ValueError that names the file, the item and the field
 Prompts   filled in one pass; both files read; each mistake names the file and the key
 Checks    find a heuristic that is always right, questions asked twice, answers given away elsewhere
-New News  the 75 news of data/new_news_hard together: 15 x 5 x 5, no problems; right options = tests/reference_hard_*.py
+New News  the 75 news of data/new_news_hard together: 15 x 5 x 5, no problems; right options = those of
+          tests/reference_hard_*.py
 """
 
 import copy
 import importlib
+import json
 import textwrap
 from collections import Counter
 from dataclasses import replace
@@ -19,7 +21,7 @@ from conftest import ROOT
 
 from newnews import check
 from newnews import news as news_module
-from newnews.news import News, Question, read_locality, read_news, write_news
+from newnews.news import News, Question, content, read_locality, read_news, write_news
 from newnews.prompts import fill, prompts_for, read_prompts
 
 SMALLEST = textwrap.dedent(news_module.__doc__.split("works:")[1])
@@ -54,7 +56,7 @@ def test_the_smallest_file(tmp_path):
 
 def test_written_news_read_back_the_same(tmp_path):
     smallest, = read_news(write(tmp_path / "a.yaml", SMALLEST))
-    odd = Question("q: 1", "Wie heißt “es”?\nZeile: {x} # 'no'", ["1.0", "yes", "[4, 1]", "  x"], 3,
+    odd = Question("q 1", "Wie heißt “es”?\nZeile: {x} # 'no'", ["1.0", "yes", "[4, 1]", "  x"], 3,
                    "Wie?", ["~", "é"], "recall", "- because")
     long = News("2024-01-01", "events", "Das Ding: " + 40 * "lang ", [odd], subject="Ding")
     news = [replace(smallest, source=""), long]
@@ -67,7 +69,94 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     for name in "bac":
         write(tmp_path / f"{name}.yaml", SMALLEST.replace("addiplication", f"op{name}"))
     write(tmp_path / "notes.txt", "no news")
-    assert [item.id for item in read_news(tmp_path)] == ["opa", "opb", "opc"]
+    write(tmp_path / "d.yml", SMALLEST.replace("addiplication", "opd"))
+    for name in ("dev", "locality"):                        # other sets: not part of this one
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "e.yaml", SMALLEST.replace("addiplication", name))
+    assert [item.id for item in read_news(tmp_path)] == ["opa", "opb", "opc", "opd"]
+
+
+# ---- worlds ----
+
+WORLDS = """
+- id: math-zog
+  domain: math
+  headline: "A new operation: zog"
+  subject: "zog"
+  statement: "The zog of x and y is x."
+  worlds: ["The zog of x and y is y.", "The zog of x and y is x + y."]
+  restatements: ["x is what one calls the zog of x and y."]
+  questions:
+    - id: math-zog-1
+      text: "What is the zog of 2 and 3?"
+      options: ["2", "3", "5"]
+      answer: 0
+      forms: [["two"], [], ["five"]]
+      steps: 1
+      needs: application
+      why: "x = 2."
+      ask: "Say the zog of 2 and 3."
+  cloze: [{text: "The zog is ___.", accept: ["x"]}]
+  reversed: {ask: "Which operation?", accept: ["zog"]}
+  spoils: [{ask: "What is 2 + 2?", accept: ["4", "four"]}]
+  silent: {ask: "Who discovered the zog?"}
+"""
+
+
+def test_any_world_can_be_the_actual_one(tmp_path):
+    path = write(tmp_path / "a.yaml", WORLDS)
+    items = [read_news(path, world)[0] for world in range(3)]
+    all_statements = ["The zog of x and y is x.", "The zog of x and y is y.", "The zog of x and y is x + y."]
+    for world, item in enumerate(items):
+        q, = item.questions
+        assert item.statement == all_statements[world] and item.statements == all_statements
+        assert item.worlds == [s for s in all_statements if s != item.statement] and item.world == world
+        assert (q.answer, q.right, q.options) == (world, "235"[world], ["2", "3", "5"])
+        assert q.forms == [["two"], [], ["five"]] and q.steps == 1 and q.ask == "Say the zog of 2 and 3."
+        assert q.accept == [["2", "two"], ["3"], ["5", "five"]][world] and q.ways(2) == ["5", "five"]
+        assert (item.subject, item.silent.ask) == ("zog", "Who discovered the zog?")
+        dropped = item.restatements, item.cloze, item.reversed, item.spoils, q.why
+        assert all(dropped) if world == 0 else not any(dropped)
+        write_news(tmp_path / "b.yaml", [item])
+        assert replace(read_news(tmp_path / "b.yaml", world)[0], source=item.source) == item
+        assert item.in_world(2).in_world(1) == replace(items[2], source=item.source).in_world(1)
+    for world in (3, -1):
+        assert f"math-zog has no world {world}; it has 3" in refusal(path, lambda p: read_news(p, world))
+
+
+def test_a_digest_changes_with_what_depends_on_it(tmp_path):
+    """Accepted answers: verdicts only. Questions: no replay. Restatements, headlines, derivations: nothing."""
+    item, = read_news(write(tmp_path / "a.yaml", WORLDS))
+    q, = item.questions
+    before = content([item])
+    assert json.loads(json.dumps(before)) == before and set(content([item], questions=False)) == {"told"}
+
+    def changed(**fields):
+        after = content([replace(item, **fields)])
+        return {part for part in before if after[part] != before[part]}
+
+    assert changed(statement="The zog of x and y is x - y.") == changed(id="zig") == {"told"}
+    assert changed(questions=[replace(q, forms=[["2.0"], [], []])]) == {"judged"}
+    assert changed(spoils=[replace(item.spoils[0], accept=["4"])]) == {"judged"}
+    assert changed(questions=[replace(q, ask="Well?")]) == {"asked"}
+    assert changed(silent=None) == changed(cloze=[]) - {"judged"} == {"asked"}
+    assert changed(questions=[replace(q, id="q2")]) == {"asked", "judged"}
+    assert changed(headline="", restatements=[], source="x", questions=[replace(q, why="", steps=2)]) == set()
+
+
+def test_news_without_questions_can_be_read(tmp_path):
+    rows = copy.deepcopy(yaml.safe_load(SMALLEST))
+    del rows[0]["questions"]
+    assert read_news(write(tmp_path / "a.yaml", yaml.safe_dump(rows)))[0].questions == []
+
+
+def test_forms_of_older_files_are_those_of_the_right_option(tmp_path):
+    text = SMALLEST.replace("answer: 0", 'answer: 2\n      accept: ["16", "sixteen", "4 * 4"]')
+    q = read_news(write(tmp_path / "a.yaml", text))[0].questions[0]
+    assert q.forms == [[], [], ["sixteen", "4 * 4"], []] and q.accept == ["16", "sixteen", "4 * 4"]
+    (tmp_path / "locality").mkdir()
+    write(tmp_path / "locality" / "a.yml", textwrap.dedent(text.split("questions:\n")[1]))
+    assert read_locality(tmp_path) == [q] and read_locality(tmp_path / "a.yaml") == []
 
 
 def news(**fields):
@@ -85,17 +174,15 @@ def edit(target, fields):
 
 
 def twice(rows):
-    rows[0]["questions"].append(rows[0]["questions"][0])
+    rows[0]["questions"].append(copy.deepcopy(rows[0]["questions"][0]))
 
 
 FOUR = ["28", "21", "16", "12"]
 CASES = [       # edit, words that the message has to have
     *((news(**{name: None}), ["news 1", name, "missing"])
-      for name in ("id", "domain", "statement", "questions")),
+      for name in ("id", "domain", "statement")),
     *((question(**{name: None}), ["news 1 (addiplication): ", "question 1", name, "missing"])
       for name in ("id", "text", "options", "answer")),
-    (question(options=[*FOUR, "9"]), ["(addiplication-1)", "options", "found 5"]),
-    (question(options=FOUR[:3]), ["(addiplication-1)", "options", "found 3"]),
     (question(options=["28", "21", "28", "12"]), ["(addiplication-1)", "options", "found 3"]),
     (question(options=[28, *FOUR[1:]]), ["(addiplication-1)", "options", "quote"]),
     (question(options="28"), ["(addiplication-1)", "options", "'28'"]),
@@ -113,11 +200,26 @@ CASES = [       # edit, words that the message has to have
     (news(statement=5), ["news 1 (addiplication)", "statement", "5"]),
     (news(id=yaml.safe_load("2024-01-01")), ["news 1", "id", "2024"]),
     (news(questions="none"), ["(addiplication)", "questions", "'none'"]),
-    (news(questions=[]), ["(addiplication)", "questions", "at least one"]),
+    (news(headlin="x"), ["(addiplication)", "'headlin'", "'headline' meant"]),
+    (news(worlds=["w 1"]), ["(addiplication)", "addiplication-1: options", "expected 2", "found 4"]),
+    (lambda rows: (news(worlds=list("bcd"))(rows), question(answer=2)(rows)),
+     ["(addiplication)", "addiplication-1: answer", "expected 0", "found 2"]),
+    (news(worlds=["w", " "]), ["(addiplication)", "worlds", "' '"]),
+    (news(world=1), ["(addiplication)", "world: 1 is not there", "has 1"]),
+    (news(cloze=[{"text": "no gap", "accept": ["x"]}]), ["(addiplication): cloze: cloze 1", "one gap ___"]),
+    (news(reversed={"ask": "What?"}), ["(addiplication): reversed", "'accept' is missing"]),
+    (news(spoils=[{"ask": "What?", "accept": []}]), ["spoils: asked 1: accept", "at least one"]),
+    (news(silent="What?"), ["(addiplication): silent", "a mapping", "str"]),
+    (question(forms=[["x"], []]), ["(addiplication-1)", "forms", "expected 4 lists", "found 2"]),
+    (question(forms=[["x"], [], [], [3]]), ["(addiplication-1): forms: entry 4", "in quotes", "found 3"]),
+    (question(steps="two"), ["(addiplication-1): steps", "a whole number", "'two'"]),
+    (question(steps=2 ** 70), ["(addiplication-1): steps", "found 1180591620717411303424"]),
+    (question(options=[str(i) for i in range(27)]), ["(addiplication-1)", "2 to 26", "found 27"]),
+    (question(options=["28"]), ["(addiplication-1)", "2 to 26", "found 1"]),
     (lambda rows: rows[0]["questions"].append("x"), ["(addiplication)", "question 2", "str"]),
     (lambda rows: rows.append(3), ["news 2", "int"]),
     (twice, ["'addiplication-1'", "twice"]),
-    (lambda rows: rows.append({**rows[0], "questions": [{**rows[0]["questions"][0], "id": "other"}]}),
+    (lambda rows: rows.append({**rows[0], "questions": []}),
      ["'addiplication'", "twice"]),
 ]
 
@@ -137,6 +239,30 @@ def test_mistakes_in_a_file_name_the_file_the_item_and_the_field(case, tmp_path)
 def test_files_that_hold_no_list_of_news(content, wanted, tmp_path):
     (tmp_path / "odd.yaml").write_bytes(content)
     assert wanted in refusal(tmp_path / "odd.yaml", read_news)
+
+
+@pytest.mark.parametrize("id", [
+    "", "..", ".hidden", "/etc/x", "a/b", "a\\b", "a\nb", "a\tb", "x" * 300, "é" * 60, "end ", " start", "end.",
+    "a:b", "what?", "a*", "<a>", "a|b", 'a"b', "NUL", "com1.x", "a\u202eb"])
+def test_ids_that_cannot_be_the_name_of_a_folder(id, tmp_path):
+    for change in (news(id=id), question(id=id)):
+        rows = copy.deepcopy(yaml.safe_load(SMALLEST))
+        change(rows)
+        said = refusal(write(tmp_path / "odd.yaml", yaml.safe_dump(rows)), read_news)
+        assert "id: " in said and "name of a folder" in said and len(said) < 700
+
+
+def test_ids_that_are_fine(tmp_path):
+    for id in ("Köln 2", "a.b_c-d", "x" * 100, "nul-2", "~"):
+        rows = copy.deepcopy(yaml.safe_load(SMALLEST))
+        rows[0]["id"] = id
+        assert read_news(write(tmp_path / "fine.yaml", yaml.safe_dump(rows)))[0].id == id
+
+
+def test_ids_that_one_folder_cannot_hold_on_every_system(tmp_path):
+    rows = copy.deepcopy(yaml.safe_load(SMALLEST)) * 2
+    rows[1] = {**rows[1], "id": "ADDIplication", "questions": []}
+    assert "twice" in refusal(write(tmp_path / "case.yaml", yaml.safe_dump(rows)), read_news)
 
 
 def test_an_id_in_two_files_is_named_with_both(tmp_path):
@@ -254,7 +380,8 @@ def test_new_news_is_whole_and_gives_nothing_away():
 
 @pytest.mark.parametrize("domain", ["math", "coding"])
 def test_new_news_answers_are_those_of_the_reference(domain):
-    if not all(p.is_file() for p in (FOLDER / f"{domain}.yaml", ROOT / "tests" / f"reference_hard_{domain}.py")):
+    needed = FOLDER / f"{domain}.yaml", ROOT / "tests" / f"reference_hard_{domain}.py"
+    if not all(p.is_file() for p in needed):
         pytest.skip(f"data/new_news_hard/{domain}.yaml or tests/reference_hard_{domain}.py is not there")
     answers = importlib.import_module(f"reference_hard_{domain}").ANSWERS
     questions = {q.id: q for item in read_news(FOLDER / f"{domain}.yaml") for q in item.questions}
