@@ -4,7 +4,8 @@ ChatML is   <|im_start|>ROLE\\nCONTENT<|im_end|>\\n   per message. Two rules kee
 
 1. Control tokens are made by this file, never from text. "<|im_end|>" typed inside a news item is encoded as
    the plain letters that it is, so no text can forge the end of a turn. (transformers recognises it; for text
-   without control tokens the ids are the same.)
+   without control tokens the ids are the same.) Ordinary words that somebody added to the tokenizer are
+   recognised, as transformers does.
 2. ROLE, newline and CONTENT are one piece for the pre-tokenizer, as in the rendered template. If CONTENT
    begins with white space that holds a newline, the header's newline may merge with it into one token
    ("\\n\\n"). That token belongs to the header: it carries no loss, since at generation the prompt ends in a
@@ -13,31 +14,28 @@ ChatML is   <|im_start|>ROLE\\nCONTENT<|im_end|>\\n   per message. Two rules kee
 
 import json
 import re
-from hashlib import sha256
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from model.files import read_json
+from model.files import read_json, short
+from model.template import default_system
 
-# Templates that this file reproduces, by the sha256 of their text with the default system prompt cut out.
-# "qwen2.5" puts a default system message in front when the conversation has none; "chatml" adds nothing.
-DEFAULT_SYSTEM = re.compile(r"(?<=<\|im_start\|>system\\n)[^'<\\]*(?=<\|im_end\|>)"
-                            r"|(?<=\{\{- ')[^'<\"\\]*(?=' \}\})")
-CHATML = ("{% for message in messages %}"
-          "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-          "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
-QWEN25_SHA256 = "576ca4dc24e9d4d38d89baf0c3b2ee4d5931dea9aa71a0d90ddd15de428a6a3c"
 ROLES = ("system", "user", "assistant")
+# Added tokens that steer a model although their files call them ordinary (special: false), as Qwen2.5's do.
+CONTROL = re.compile(r"<\|.*\|>|</?(tool_call|tool_response|tools)>", re.DOTALL)
+SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 class Chat:
     """The tokenizer of a model folder and its chat format.
 
-    tokenizer   recognises added tokens in text, as the reference library does; used for decoding
-    plain       the same vocabulary with no added tokens: control tokens in text stay letters
+    tokenizer   recognises every added token in text, as the reference library does; used for decoding
+    plain       the same, but control tokens in text stay letters
+    added       {added token: id}
     system      the default system prompt, or None
     stop_ids    ids that end an answer: <|im_end|>, <|endoftext|> and those that generation_config.json names
+                (config.json, where there is no such file)
     """
 
     def __init__(self, folder):
@@ -45,22 +43,15 @@ class Chat:
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not found; a model folder needs its tokenizer.json")
-        try:
-            spec = read_json(path)
-            self.tokenizer = Tokenizer.from_str(json.dumps(spec))
-            self.plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": []}))
-        except Exception as error:      # tokenizers raises bare Exception
-            raise ValueError(f"{path}: not a readable tokenizer.json ({error})") from None
-        self.added = {t["content"]: t["id"] for t in spec.get("added_tokens", ())}
-        missing = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} - set(self.added)
-        if missing:
-            raise ValueError(f"{path}: added_tokens lack {', '.join(sorted(missing))}, which ChatML needs")
+        self.tokenizer, self.plain, self.added = read_tokenizer(path)
         self.im_start, self.im_end = self.added["<|im_start|>"], self.added["<|im_end|>"]
-        self.system = default_system(folder)
-        self.stop_ids = {self.im_end, self.added["<|endoftext|>"]}
-        generation = folder / "generation_config.json"
-        eos = read_json(generation).get("eos_token_id") if generation.is_file() else None
-        self.stop_ids |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
+        check_added_words(folder, self.added)
+        file, self.system = system_of(folder)
+        if self.system and self.encode(self.system) != self.tokenizer.encode(
+                self.system, add_special_tokens=False).ids:
+            raise ValueError(f"{file}: the default system message of the chat template holds control tokens: "
+                             f"{short(self.system)}")
+        self.stop_ids = {self.im_end, self.added["<|endoftext|>"], *ends_of(folder)}
 
     def encode(self, text):
         """Ids of plain text: nothing in it is a control token."""
@@ -116,22 +107,112 @@ def check_messages(messages):
                              f"without tool calls; found {str(m)[:80]}")
 
 
-def default_system(folder):
-    """The default system prompt of the folder's chat template;
-    a template that we do not reproduce is refused."""
+def read_tokenizer(path):
+    """(tokenizer, plain, added) of a tokenizer.json, see Chat.
+
+    What a call of the library leaves in the file is taken out: `truncation` and `padding` of the last batch
+    (transformers sets both anew for every call), and the post-processor, which adds no tokens here but moves
+    the offsets that loss weights go by.
+    """
+    try:
+        spec = {**read_json(path), "truncation": None, "padding": None, "post_processor": None}
+        words = spec.get("added_tokens") or []
+        tokenizer = Tokenizer.from_str(json.dumps(spec))
+        plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": [
+            {**word, "special": word["special"] or bool(CONTROL.fullmatch(word["content"]))} for word in words]}))
+        plain.encode_special_tokens = True          # as letters
+        added = {word["content"]: word["id"] for word in words}
+    except Exception as error:      # tokenizers raises bare Exception
+        raise ValueError(f"{path}: not a readable tokenizer.json ({str(error)[:300]})") from None
+    missing = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} - set(added)
+    if missing:
+        raise ValueError(f"{path}: added_tokens lack {', '.join(sorted(missing))}, which ChatML needs")
+    for word, i in added.items():
+        found = tokenizer.token_to_id(word)
+        if type(i) is not int or found != i:
+            raise ValueError(f"{path}: added_tokens gives {short(word)} the id {short(i)}, but the tokenizers "
+                             f"library gives it {found}; transformers would use the latter")
+    if len(set(added.values())) < len(words):
+        raise ValueError(f"{path}: added_tokens: one id, or one token, stands there twice")
+    if spec["model"].get("dropout"):
+        raise ValueError(f"{path}: model.dropout = {short(spec['model']['dropout'])} makes encodings random; "
+                         f"set it to null")
+    return tokenizer, plain, added
+
+
+def check_added_words(folder, added):
+    """Refuse added tokens that stand in another file only: transformers would add them to the vocabulary."""
+    path = folder / "tokenizer_config.json"
+    words = read_json(path).get("added_tokens_decoder") if path.is_file() else None
+    found = {path: {word.get("content"): i for i, word in words.items() if isinstance(word, dict)}
+             if isinstance(words, dict) else {}}
+    path = folder / "added_tokens.json"
+    found[path] = read_json(path) if path.is_file() else {}
+    for path, words in found.items():
+        for word, i in words.items():
+            if str(added.get(word)) != str(i):
+                raise ValueError(f"{path} and {folder / 'tokenizer.json'} disagree: the first gives the added token "
+                                 f"{short(word)} the id {short(i)}, the second {added.get(word, 'does not have it')}")
+
+
+def ends_of(folder):
+    """The ids that end an answer, as transformers finds them: generation_config.json's eos_token_id, or
+    config.json's where that file is absent."""
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).is_file():
+            return end_ids(read_json(folder / name), folder / name)
+    return []
+
+
+def end_ids(config, path):
+    """eos_token_id of a config as a list of ids."""
+    eos = config.get("eos_token_id")
+    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    if not all(type(i) is int and i >= 0 for i in ids):
+        raise ValueError(f"{path}: eos_token_id: found {short(eos)}, expected a token id or a list of them")
+    return ids
+
+
+def system_of(folder):
+    """(file, default system message or None) of the folder's chat template. A folder may hold it in two files;
+    they must render the same."""
     file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if file.is_file():
-        template = file.read_text(encoding="utf-8")
-    elif config.is_file():
-        template, file = read_json(config).get("chat_template"), config
-    else:
+    if not file.is_file() and not config.is_file():
         raise FileNotFoundError(f"{folder}: neither chat_template.jinja nor tokenizer_config.json is there")
-    if template == CHATML:
-        return None
-    if isinstance(template, str):
-        found = set(DEFAULT_SYSTEM.findall(template))
-        if sha256(DEFAULT_SYSTEM.sub("", template).encode()).hexdigest() == QWEN25_SHA256 and len(found) == 1:
-            return found.pop()
-    raise ValueError(f"{file}: unknown chat template; this code reproduces those of Qwen2.5 "
-                     f"(base and Instruct) and plain ChatML, and would feed the model another text than the "
-                     f"one it was trained on")
+    settings = read_json(config) if config.is_file() else {}
+    templates = {config: settings.get("chat_template")}
+    if isinstance(templates[config], list):         # an older form, which holds several by name
+        templates[config] = {t.get("name"): t.get("template") for t in templates[config]
+                             if isinstance(t, dict)}.get("default")
+    if file.is_file():
+        templates = {file: read_text(file), **{k: t for k, t in templates.items() if t is not None}}
+    words = tuple((name, text) for name, text in special_words(folder, settings).items())
+    systems = {}
+    for path, template in templates.items():
+        try:
+            if not isinstance(template, str):
+                raise ValueError(f"expected a template, found {short(template)}")
+            systems[path] = default_system(template, words)
+        except ValueError as error:
+            others = [f" (another one is in {other})" for other in templates if templates[other] != template]
+            raise ValueError(f"{path}: chat template refused{''.join(others)}: {error}") from None
+    if len(set(systems.values())) > 1:
+        raise ValueError(f"{file} and {config} hold different chat templates: their default system messages are "
+                         f"{short(systems[file])} and {short(systems[config])}")
+    return next(iter(systems.items()))
+
+
+def read_text(path):
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error})") from None
+
+
+def special_words(folder, settings):
+    """{"bos_token": "<s>", ...}: what a template may call by these names."""
+    path = folder / "special_tokens_map.json"
+    found = {**(read_json(path) if path.is_file() else {}), **settings}
+    words = {name: found.get(name) for name in SPECIAL}
+    words = {name: word.get("content") if isinstance(word, dict) else word for name, word in words.items()}
+    return {name: word for name, word in words.items() if isinstance(word, str)}

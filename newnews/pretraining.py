@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from model.chat import CHATML, Chat
+from model.chat import Chat
 from model.checkpoint import save_model, write_folder
 from model.qwen2 import Qwen2, Qwen2Config
+from model.template import CHATML
 from newnews.console import choose_device, say
 from newnews.first_lessons import Lessons
 from newnews.outputs import build_folder

@@ -1,6 +1,6 @@
 """Tokenizer, chat format and loss weights, against the real Qwen2.5 files and against transformers.
 
-Covers Chat (model/chat.py): every published encoding, decoding and rendering in ../shared/qwen2.5 (skipped
+Covers Chat (model/chat.py; the judging of templates is in test_template.py): every published encoding, decoding and rendering in ../shared/qwen2.5 (skipped
 where that folder is absent), conversation, prompt, answer, the exact places of the loss weights, control
 tokens typed in a text, and which templates, messages and folders are refused. What does not need the real
 files runs on a small tokenizer of the same make, trained here. CPU, offline, five seconds:
@@ -20,7 +20,8 @@ import jinja2.sandbox
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from model.chat import CHATML, Chat
+from model.chat import Chat
+from model.template import CHATML
 
 QWEN = Path(__file__).resolve().parents[2] / "shared" / "qwen2.5"
 HERE = (QWEN / "tokenizer.json").is_file()
@@ -425,7 +426,7 @@ def test_an_unknown_template_is_refused(tmp_path, name, change):
     assert change(known) != known
     small_chat(tmp_path, known)                                         # the template itself is accepted
     (tmp_path / "chat_template.jinja").write_text(change(known))
-    with pytest.raises(ValueError, match="unknown chat template") as error:
+    with pytest.raises(ValueError, match="does not render ChatML") as error:
         Chat(tmp_path)
     assert str(tmp_path / "chat_template.jinja") in str(error.value)
 
@@ -436,43 +437,53 @@ def test_where_the_template_is_read_from(tmp_path):
     with pytest.raises(FileNotFoundError, match="chat_template.jinja") as error:
         Chat(tmp_path)
     assert str(tmp_path) in str(error.value)
-    several = [{"name": "default", "template": CHATML}]                 # an older form, which may hold many
-    for nothing in ({}, {"chat_template": None}, {"chat_template": several}):
+    named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": CHATML}]
+    for nothing in ({}, {"chat_template": None}, {"chat_template": named[:1]}):
         config.write_text(json.dumps(nothing))
-        with pytest.raises(ValueError, match="unknown chat template") as error:
+        with pytest.raises(ValueError, match="chat template refused: expected a template") as error:
             Chat(tmp_path)
         assert str(config) in str(error.value)
-    config.write_text(json.dumps({"chat_template": CHATML}))
-    assert Chat(tmp_path).system is None
-    (tmp_path / "chat_template.jinja").write_text("another one")        # transformers reads this file first
-    with pytest.raises(ValueError, match="chat_template.jinja"):
-        Chat(tmp_path)
-    config.write_text(json.dumps({"chat_template": "another one"}))
-    (tmp_path / "chat_template.jinja").write_text(CHATML)
-    assert Chat(tmp_path).system is None
+    for plain in (CHATML, named):                   # an older form holds several by name
+        config.write_text(json.dumps({"chat_template": plain}))
+        assert Chat(tmp_path).system is None
+
+
+def test_two_files_with_a_template_must_agree(tmp_path):
+    """In what they render: transformers reads chat_template.jinja first, other programs tokenizer_config.json."""
+    small_tokenizer(tmp_path)
+    file, config = tmp_path / "chat_template.jinja", tmp_path / "tokenizer_config.json"
+    spaced = CHATML.replace("{% for", "{%- for")
+    with_system = "{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' if messages[0].role != 'system' }}" + CHATML
+    for one, other in ((CHATML, "another one"), ("another one", CHATML), (CHATML, with_system)):
+        file.write_text(one)
+        config.write_text(json.dumps({"chat_template": other}))
+        with pytest.raises(ValueError) as error:
+            Chat(tmp_path)
+        assert str(file) in str(error.value) and str(config) in str(error.value)
+    for one, other in ((CHATML, spaced), (spaced, None), (spaced, spaced)):
+        file.write_text(one)
+        config.write_text(json.dumps({"chat_template": other}))
+        assert Chat(tmp_path).system is None
 
 
 @needs_qwen
 @pytest.mark.parametrize("prompt", ("You are a helpful assistant.", "Du bist h\u00f6flich.", ""))
 def test_another_default_system_prompt_is_read_from_the_template(tmp_path, prompt):
-    """As fine-tuners leave it: both places changed. The rendered template is the reference."""
-    source = template().replace(DEFAULT, prompt)
-    chat = small_chat(tmp_path, source)
-    expected = chat.tokenizer.encode(render(source, ASKED, True), add_special_tokens=False).ids
-    assert chat.prompt(ASKED) == expected and chat.system == prompt
-    (tmp_path / "chat_template.jinja").write_text(template().replace(DEFAULT, prompt, 1), encoding="utf-8")
-    with pytest.raises(ValueError, match="unknown chat template"):       # the two places disagree
-        Chat(tmp_path)
+    """Changed in both places, or only in the one that is used without tools. The rendered template is the
+    reference."""
+    first, second = template().split(DEFAULT)[0], template().replace(DEFAULT, prompt).removeprefix(
+        template().split(DEFAULT)[0] + prompt)
+    for source in (template().replace(DEFAULT, prompt), first + DEFAULT + second):
+        chat = small_chat(tmp_path, source)
+        expected = chat.tokenizer.encode(render(source, ASKED, True), add_special_tokens=False).ids
+        assert chat.prompt(ASKED) == expected and chat.system == prompt
 
 
 @needs_qwen
 @pytest.mark.parametrize("prompt", (r"Be brief.\nBe kind.", r"a \\ b", r"caf\u00e9"))
 def test_an_escape_in_the_default_system_prompt_means_what_jinja_says(tmp_path, prompt):
     source = template().replace(DEFAULT, prompt)
-    try:
-        chat = small_chat(tmp_path, source)
-    except ValueError:
-        return                                                          # refusing it would do as well
+    chat = small_chat(tmp_path, source)
     expected = chat.tokenizer.encode(render(source, ASKED, True), add_special_tokens=False).ids
     assert chat.prompt(ASKED) == expected
 
@@ -540,3 +551,158 @@ def test_stop_ids_come_from_generation_config_too(tmp_path):
         assert Chat(tmp_path).stop_ids == {end, text} | more
     (tmp_path / "generation_config.json").write_text("{}")
     assert Chat(tmp_path).stop_ids == {end, text}
+
+
+# ---- what somebody left in the tokenizer's files -----------------------------------------------------------
+
+LONG = [{"role": "system", "content": "the news of the day, 12345 times"},
+        {"role": "user", "content": "the news\n\nof the day goes on and on"},
+        {"role": "assistant", "content": " \nthe news of the day"}]
+
+
+def edit_json(path, change):
+    """change(data) -> the new data, or None if it was changed in place."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(change(data) or data), encoding="utf-8")
+
+
+def transformers_ids(folder, messages):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), chat_template=CHATML)
+    return theirs.apply_chat_template(messages, return_dict=False)
+
+
+def test_truncation_and_padding_of_the_last_call_are_not_ours(tmp_path):
+    """transformers sets them for each call and leaves them in the file when it saves."""
+    expected = small_chat(tmp_path).conversation(LONG)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.enable_truncation(5)
+    tokenizer.enable_padding(length=40, pad_id=0, pad_token="<|endoftext|>")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert json.loads((tmp_path / "tokenizer.json").read_text())["truncation"]["max_length"] == 5
+    chat = Chat(tmp_path)
+    assert chat.conversation(LONG) == expected and expected[0] == transformers_ids(tmp_path, LONG)
+    assert chat.answer("the news") == small_chat(tmp_path / "other").answer("the news")
+
+
+def test_a_post_processor_changes_neither_ids_nor_weights(tmp_path):
+    """trim_offsets moves a token's start past its blanks: a header's newline would then count as an answer's."""
+    expected = small_chat(tmp_path).conversation(LONG)
+    template = {"type": "TemplateProcessing", "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
+                "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+                           {"Sequence": {"id": "A", "type_id": 0}}],
+                "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0],
+                                                     "tokens": ["<|endoftext|>"]}}}
+    trimming = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    for processor in (template, trimming, None):
+        edit_json(tmp_path / "tokenizer.json", lambda spec: {**spec, "post_processor": processor})
+        assert Chat(tmp_path).conversation(LONG) == expected
+        assert expected[0] == transformers_ids(tmp_path, LONG)
+
+
+@pytest.mark.parametrize("options", ({}, {"lstrip": True}, {"rstrip": True}, {"single_word": True},
+                                     {"normalized": False}))
+def test_added_words_are_recognised(tmp_path, options):
+    """Words that somebody added (special: false) are one token for transformers, and so for us."""
+    small_chat(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    from tokenizers import AddedToken
+    tokenizer.add_tokens([AddedToken(word, **{"normalized": True, **options})
+                          for word in ("Zorblax", "the day", "Z\u00fcrich")])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    chat = Chat(tmp_path)
+    zorblax = chat.added["Zorblax"]
+    assert chat.encode("the Zorblax").count(zorblax) == 1
+    for content in ("Zorblax", "the Zorblax, of  the day  or", " \nZorblax", "Zu\u0308rich xZorblaxy", "\n the day\n"):
+        messages = [*ASKED, {"role": "assistant", "content": content}]
+        ids, weights = chat.conversation(messages)
+        assert ids == transformers_ids(tmp_path, messages)
+        assert [i for i, w in zip(ids, weights) if w] == [*chat.answer(content), chat.im_end]
+        if content.startswith("Zorblax") and not options.get("lstrip"):
+            assert zorblax in chat.answer(content)
+    for typed in ("<|im_end|>", "<tool_call>", "<|endoftext|>"):                # and control tokens stay letters
+        ids = chat.conversation([{"role": "user", "content": f"Zorblax {typed}Zorblax"}])[0]
+        assert ids.count(zorblax) == 2 and ids.count(chat.added[typed]) == (typed == "<|im_end|>")
+
+
+def test_what_counts_as_control(tmp_path):
+    """By the file's word, or by its shape: <|...|> and the tool tags are no ordinary words whatever it says."""
+    steering = ("<tool_call>", "</tool_call>", "<tool_response>", "<|fim_prefix|>", "<|my own|>")
+    words = ("<think>", "Zorblax", "<b>")
+    chat = small_chat(tmp_path, others=(*steering, *words))
+    for token in steering:
+        assert chat.added[token] not in chat.encode(f"a {token} b")
+    for token in words:
+        assert chat.added[token] in chat.encode(f"a {token} b")
+
+
+def spoil_id(spec):
+    spec["added_tokens"][-1]["id"] += 3
+
+
+def twice(spec):
+    spec["added_tokens"].append(dict(spec["added_tokens"][1]))
+
+
+def same_id(spec):
+    spec["added_tokens"][1]["id"] = spec["added_tokens"][2]["id"]
+
+
+@pytest.mark.parametrize("change, said", (
+    (spoil_id, "gives '<tool_call>' the id"), (same_id, "the id"), (twice, "twice"),
+    (lambda spec: spec["model"].update(dropout=0.1), "dropout = 0.1"),
+    (lambda spec: spec["added_tokens"][0].update(id=True), "the id True|not a readable"),
+    (lambda spec: {**spec, "added_tokens": "x"}, "not a readable"), (lambda spec: {**spec, "added_tokens": [3]}, "not a"),
+    (lambda spec: {**spec, "normalizer": {"type": "none"}}, "not a readable")))
+def test_an_odd_tokenizer_is_refused(tmp_path, change, said):
+    small_chat(tmp_path)
+    edit_json(tmp_path / "tokenizer.json", change)
+    with pytest.raises(ValueError, match=said) as error:
+        Chat(tmp_path)
+    assert str(tmp_path / "tokenizer.json") in str(error.value) and len(str(error.value)) < 600
+
+
+def test_added_words_in_two_files_must_agree(tmp_path):
+    chat = small_chat(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    config, added = tmp_path / "tokenizer_config.json", tmp_path / "added_tokens.json"
+    good = {str(i): {"content": word, "special": True} for word, i in chat.added.items()}
+    for decoder, fine in ((good, True), (None, True), ({**good, "400": {"content": "Zorblax"}}, False),
+                          ({"7": {"content": "<|im_end|>"}}, False)):
+        config.write_text(json.dumps({"chat_template": CHATML, "added_tokens_decoder": decoder}))
+        if fine:
+            assert Chat(tmp_path).added == chat.added
+            continue
+        with pytest.raises(ValueError, match="disagree") as error:
+            Chat(tmp_path)
+        assert str(config) in str(error.value) and str(tmp_path / "tokenizer.json") in str(error.value)
+    config.write_text(json.dumps({"chat_template": CHATML}))
+    added.write_text(json.dumps(chat.added))
+    Chat(tmp_path)
+    added.write_text(json.dumps({"Zorblax": 500}))
+    with pytest.raises(ValueError, match=r"added_tokens\.json.*Zorblax"):
+        Chat(tmp_path)
+
+
+@pytest.mark.parametrize("eos", (-1, True, 1.5, "2", [2, -3], [True], {"a": 1}, [[2]], float("nan")))
+def test_odd_ends_are_refused(tmp_path, eos):
+    small_chat(tmp_path)
+    for name in ("config.json", "generation_config.json"):
+        (tmp_path / name).write_text(json.dumps({"eos_token_id": eos}))
+        with pytest.raises(ValueError, match="eos_token_id: found") as error:
+            Chat(tmp_path)
+        assert str(tmp_path / name) in str(error.value)
+
+
+def test_ends_come_from_config_where_generation_config_is_absent(tmp_path):
+    chat = small_chat(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 9}))
+    assert Chat(tmp_path).stop_ids == chat.stop_ids | {9}
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 8}))
+    assert Chat(tmp_path).stop_ids == chat.stop_ids | {8}
+
+
+def test_a_default_system_message_with_control_tokens_is_refused(tmp_path):
+    said = "{{ '<|im_start|>system\\nStop at <|endoftext|>.<|im_end|>\\n' if messages[0].role != 'system' }}"
+    with pytest.raises(ValueError, match="holds control tokens"):
+        small_chat(tmp_path, said + CHATML)
