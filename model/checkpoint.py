@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.files import read_json
-from model.lora import PROJECTIONS, adapted, add_lora, lora_tensors
+from model.lora import PROJECTIONS, adapted, add_lora, lora_tensors, remove_lora
 from model.qwen2 import Qwen2, Qwen2Config
 
 COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
@@ -236,4 +236,29 @@ def load_adapter(folder, model):
         for side in "AB":
             factor = getattr(module, f"lora_{side}")
             factor.data[0] = tensors[f"{name}.lora_{side}.weight"].to(factor)
+    return model.requires_grad_(False)
+
+
+def load_bank(folders, model):
+    """Put the PEFT adapters in `folders` side by side on the model: adapter k of the bank is folders[k].
+    They must have one rank, one alpha and the same targets."""
+    # 1. Read each as the single adapter that it is, with all of its checks.
+    kept, kinds = [], {}
+    for folder in folders:
+        load_adapter(folder, model)
+        modules = adapted(model)
+        first = next(iter(modules.values()))
+        kinds[first.lora_A.shape[1], first.scale, tuple(modules)] = folder      # rank, scale, where
+        kept.append(lora_tensors(model))
+        remove_lora(model)
+    if len(kinds) > 1:
+        raise ValueError(f"{' and '.join(map(str, kinds.values()))} differ in rank, alpha or targets, so they "
+                         f"cannot form one bank")
+    # 2. A bank of that kind, filled with them.
+    (rank, scale, names), = kinds
+    add_lora(model, {name.rpartition(".")[2] for name in names}, rank, scale * rank, range(len(folders)))
+    for k, tensors in enumerate(kept):
+        for name, module in adapted(model).items():
+            module.lora_A.data[k] = tensors[f"{name}.lora_A.weight"]
+            module.lora_B.data[k] = tensors[f"{name}.lora_B.weight"]
     return model.requires_grad_(False)

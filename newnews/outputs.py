@@ -151,3 +151,8 @@ class Rows:
     def read(self):
         with open(self.path, encoding="utf-8") as f:
             return [json.loads(line) for line in f]
+
+
+def read_rows(path):
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f]

@@ -41,6 +41,7 @@ class Prompts:
     answer_temperature: float
     max_new_tokens: int
     deduplicate: bool
+    reason: str = ""                # free form after thought; "": this model is not asked so
     digest: str = ""                # sha256 of the file
 
     def __post_init__(self):
@@ -66,6 +67,17 @@ class Prompts:
     def ask_free(self, question):
         return fill(self.free, question=question)
 
+    def ask_reason(self, question):
+        if not self.reason:
+            raise ValueError("reason: the prompt file of this model does not say how to ask for thought")
+        return fill(self.reason, question=question)
+
+    def writing(self):
+        """What the writing of replay elements depends on: part of the identity of a replay file."""
+        return {name: getattr(self, name) for name in (
+            "in_context", "naive", "paraphrase", "implication", "question", "temperature", "answer_temperature",
+            "max_new_tokens", "deduplicate")}
+
 
 def read_prompts(path):
     row = read_yaml(path, "prompt file")
@@ -73,8 +85,12 @@ def read_prompts(path):
     return record(Prompts, row, path, digest=digest)
 
 
-def prompts_for(folder):
-    """The prompts that a model folder brings (a pocket model knows no others),
-    else those for instruction-tuned models."""
+def source_of(folder):
+    """The prompt file of a model folder: its own (a pocket model knows no other words), else that for
+    instruction-tuned models."""
     own = Path(folder) / "prompts.yaml"
-    return read_prompts(own if own.is_file() else DEFAULT)
+    return own if own.is_file() else DEFAULT
+
+
+def prompts_for(folder):
+    return read_prompts(source_of(folder))

@@ -268,7 +268,7 @@ def test_a_replay_file_may_have_blank_lines_more_turns_and_any_text(tmp_path):
 
 
 @pytest.mark.parametrize("line, wanted", [
-    ('{"messages": [', "line 3"), (GOOD[:40], "line 3"), ("[]", "messages"), ('"text"', "messages"),
+    ('{"messages": [', "line 3"), (GOOD[:40], "line 3"), ("[]", "object"), ('"text"', "object"),
     ('{"news": "x"}', "messages"), ('{"messages": "hi"}', "list"), ('{"messages": ["x"]}', "messages[0]"),
     ('{"messages": []}', "no assis"), ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant"),
     ('{"messages": [{"role": "assistant", "content": null}]}', "messages[0]"),

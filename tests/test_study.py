@@ -184,7 +184,7 @@ def test_the_same_question_is_found_in_other_words_and_as_a_statement():
     keys = PocketWorld(split="dev", per_domain=1, questions=1, seed=0).keys
     test = keys("How much is 3 zogel 4?")
     assert all(test & keys(other) for other in ("how much is  3 Zogel 4", "Give the zogel of 3 and 4.",
-                                                "3 zogel 4 is 9."))
+                                                "So 3 zogel 4 is 9."))
     assert not any(test & keys(other) for other in ("Give the zogel of 4 and 3.", "What is new?", "Who?"))
 
 
@@ -205,7 +205,7 @@ def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(tmp_path):
 
     assert said(("zogel", "What is the zogel of 3 and 4?", "7"), ("zogel", "Is rimak wet?", "y"),
                 ("rimak", "is  Rimak WET", "y"), ("rimak", "Give the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
-    assert said(("zogel", "What follows?", "3 zogel 4 is 7.")) == {"zogel-1"}
+    assert said(("zogel", "What follows?", "So 3 zogel 4 is 7.")) == {"zogel-1"}
     assert said(("zogel", "Hm?", "Who knows.")) == set()
 
 
@@ -332,7 +332,7 @@ def test_a_summary_of_other_news_is_refused(tiny):
     with pytest.raises(ValueError, match="'zog-1/free'.*changed"):
         summary.summarise(tiny.out)
     write_json(tiny.out / "study.json", {})
-    with pytest.raises(ValueError, match="study.json"):
+    with pytest.raises(ValueError, match="study.json: expected study, prompts"):
         summary.summarise(tiny.out)
 
 
@@ -362,7 +362,7 @@ def test_the_table_has_a_row_a_cell_and_fits_120_columns():
     assert len(blocks) == 5
     assert all([line.split()[0] for line in block[1:]] == [*names, "n"] for block in blocks)
     longest = max((line for block in (*blocks, notes) for line in block), key=len)
-    assert len(longest) <= 125, longest
+    assert len(longest) <= 120, longest
 
 
 def test_the_numbers_of_the_table():

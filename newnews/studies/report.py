@@ -3,7 +3,7 @@
 from newnews.tasks.news import WAYS
 
 TITLES = {"closed_book": "closed book", "in_context": "in context", "letter": "by letter",
-          "text": "multiple choice (option text)", "free": "free form", "reason": "free form after thought"}
+          "text": "multiple choice", "free": "free form", "reason": "after thought"}
 ORDER = ("free", "text", "letter", "reason")        # of the blocks
 COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f", "#ff9da7")
 
@@ -30,8 +30,9 @@ def table(summary):
                    f"{TITLES[formats[0]]}, closed book, all", domains, None)
     rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
     lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
-              f"self-play too ({rehearsed});", "they are left out, for every row, of all blocks but the last.",
-              "Intervals: 95%, clustered by news item. Gap recovered: (tuned - base) / (context - base)."]
+              f"self-play too", f"({rehearsed}); they are left out of all blocks but the last.",
+              "Multiple choice is by option text. Gap recovered: (tuned - base) / (base in context - base).",
+              "Intervals: 95%, clustered by news item."]
     for name, about in summary["about"].items():
         for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
             if left:
@@ -42,21 +43,21 @@ def table(summary):
 
 def block(cells, format, way, title, domains, about):
     """The lines of one format and way. about: costs by cell, if the gap recovered and they are shown too."""
-    wide = max(30, *(len(name) + 3 for name in cells))
-    head = f"{title:<{wide}}" + "".join(f"{d[:8]:>9}" for d in domains) + f"{'all, 95% interval':>20}"
-    lines = [head + (f"{'gap recovered':>21}{'time':>8}" if about else "")]
+    wide = max(29, *(len(name) + 3 for name in cells))
+    head = f"{title:<{wide}}" + "".join(f"{d[:8]:>9}" for d in domains) + f"{'all, 95% interval':>19}"
+    lines = [head + (f"{'gap recovered':>20}{'time':>7}" if about else "")]
     for name, cell in cells.items():
         found = cell[way][format]
         line = f"  {name:<{wide - 2}}"
         for domain in domains:
             line += f"{number(found['by_domain'].get(domain, {'mean': None})['mean']):>9}"
-        line += f"{interval(found):>20}"
+        line += f"{interval(found):>19}"
         if about and name in about:
-            line += f"{interval(cell['recovered'][format]):>21}{about[name]['seconds']:>6.0f} s"
+            line += f"{interval(cell['recovered'][format]):>20}{about[name]['seconds']:>5.0f} s"
         lines.append(line)
     first = next(iter(cells.values()))[way][format]
     counts = "".join(f"{first['by_domain'].get(d, {'n': 0})['n']:>9}" for d in domains)
-    return [*lines, f"  {'n':<{wide - 2}}{counts}{first['n']:>20}", ""]
+    return [*lines, f"  {'n':<{wide - 2}}{counts}{first['n']:>19}", ""]
 
 
 def draw(summary, path):
@@ -75,7 +76,7 @@ def draw(summary, path):
     for row, format in zip(axes, formats):
         for ax, domain in zip(row, domains):
             panel(ax, cells, format, domain)
-        row[0].set_ylabel(TITLES[format].partition(" (")[0] + "\naccuracy")
+        row[0].set_ylabel(TITLES[format] + "\naccuracy")
     handles, labels = axes[0][0].get_legend_handles_labels()
     rings = plt.Line2D([], [], marker="o", linestyle="", markerfacecolor="none", markeredgecolor="#222222")
     dashes = plt.Line2D([], [], color="#222222", linestyle="--", linewidth=0.8)

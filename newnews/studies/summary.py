@@ -86,6 +86,9 @@ def summarise(out):
     """The summary of the study in the folder OUT, from its raw files."""
     out = Path(out)
     index = read_json(out / "study.json")
+    missing = {"study", "prompts", "base", "cells", "seconds"} - set(index)
+    if missing:
+        raise ValueError(f"{out}/study.json: expected study, prompts, base, cells and seconds; run the study again")
     study, prompts = index["study"], read_prompts(out / index["prompts"])
     where = source(study["news"], out / "study.json")
     items = where.load()

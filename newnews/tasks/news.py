@@ -10,7 +10,7 @@
 
 import numpy as np
 
-from newnews.prompts import LETTERS
+from newnews.prompts import letters
 from newnews.randomness import stream
 from newnews.tasks.base import Request
 from newnews.tasks.judge import VERSION, judge
@@ -45,7 +45,7 @@ class NewsTask:
         if format == "letter":
             shown = [question.options[i] for i in shown_order(question, self.seed)]
             return Request(name, self.messages(item, prompts.ask_choice(question.text, shown)),
-                           list(LETTERS[:len(shown)]), end=False)
+                           list(letters(len(shown))), end=False)
         if format == "text":
             return Request(name, self.messages(item, question.ask), list(question.options))
         text, limit = (prompts.ask_free, FREE_TOKENS) if format == "free" else (prompts.ask_reason,
@@ -71,6 +71,7 @@ class NewsTask:
             per_byte = int(np.argmax(np.divide(response["logprobs"], sizes)))
             return {**row, "pick": pick, "right": pick == question.answer,
                     "per_byte": per_byte == question.answer}
-        found = judge(response["text"], response["stopped"], question.answers(), question.answer,
+        found = judge(response["text"], response["stopped"], [question.ways(k) for k in range(len(question.options))],
+                      question.answer,
                       self.prompts.answer_marker)
         return {**row, **found, "right": found["contains"]}
