@@ -22,7 +22,7 @@ def fill(template, **slots):
 
 
 SLOTS = {"in_context": ("{news}", "{text}"), "choice": ("{question}", "{options}"),
-         "option": ("{letter}", "{option}"), "free": ("{question}",)}
+         "option": ("{letter}", "{option}"), "free": ("{question}",), "answer": ("{question}",)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class Prompts:
     answer_temperature: float
     max_new_tokens: int
     deduplicate: bool
+    answer: str = "{question}"      # how the writer is asked its own question
     reason: str = ""                # free form after thought; "": this model is not asked so
+    top_p: float = 1.0              # of what is written
+    on_topic: bool = False          # drop questions that share no content word with the news
     digest: str = ""                # sha256 of the file
 
     def __post_init__(self):
@@ -55,6 +58,7 @@ class Prompts:
         for name in ("temperature", "answer_temperature"):
             number(name, getattr(self, name), 0)
         whole("max_new_tokens", self.max_new_tokens, 1)
+        number("top_p", self.top_p, 1e-6, 1)
 
     def with_news(self, statement, text):
         return fill(self.in_context, news=statement, text=text)
@@ -67,6 +71,9 @@ class Prompts:
     def ask_free(self, question):
         return fill(self.free, question=question)
 
+    def ask_own(self, question):
+        return fill(self.answer, question=question)
+
     def ask_reason(self, question):
         if not self.reason:
             raise ValueError("reason: the prompt file of this model does not say how to ask for thought")
@@ -75,8 +82,8 @@ class Prompts:
     def writing(self):
         """What the writing of replay elements depends on: part of the identity of a replay file."""
         return {name: getattr(self, name) for name in (
-            "in_context", "naive", "paraphrase", "implication", "question", "temperature", "answer_temperature",
-            "max_new_tokens", "deduplicate")}
+            "in_context", "naive", "paraphrase", "implication", "question", "answer", "temperature",
+            "answer_temperature", "top_p", "max_new_tokens", "on_topic", "deduplicate")}
 
 
 def read_prompts(path):

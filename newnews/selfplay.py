@@ -33,7 +33,8 @@ class Writer:
         """
         prompts = [self.chat.prompt([{"role": "user", "content": text}]) for text in requests]
         limit = self.prompts.max_new_tokens
-        sampling = Sampling(max_new_tokens=limit, temperature=temperature, seed=self.seed)
+        sampling = Sampling(max_new_tokens=limit, temperature=temperature, top_p=self.prompts.top_p,
+                            seed=self.seed)
         size = rows_at_once(self.model.config, max(map(len, prompts)) + limit,
                             self.model.lm_head.weight.element_size())
         texts = []

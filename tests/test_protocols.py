@@ -137,22 +137,23 @@ def test_written_protocols(protocol, scripted):
     requests = getattr(QWEN, protocol)
     wanted = [requests[i % len(requests)] for i in range(6)]
     assert [call["asked"] for call in calls] == [[f"{ITEM.statement}\n\n{text}" for text in wanted]]
-    assert calls[0]["sampling"] == Sampling(max_new_tokens=256, temperature=1.0, seed=7)
+    assert calls[0]["sampling"] == Sampling(QWEN.max_new_tokens, QWEN.temperature, top_p=QWEN.top_p, seed=7)
     assert [turns(row["messages"]) for row in rows] == [[QWEN.naive, f"text {i}"] for i in range(6)]
     assert rows[4] == {"messages": rows[4]["messages"], "news": "zog", "protocol": protocol, "row": 4,
                        "asked": wanted[4]}
-    assert counts == {"drawn": 6, "unusable": 0, "repeated": 0, "kept": 6}
+    assert counts == {"drawn": 6, "unusable": 0, "off_topic": 0, "repeated": 0, "kept": 6}
 
 
 def test_self_qa_asks_and_answers_with_the_news_in_sight(scripted):
-    writer, calls = scripted(lambda text, call, row: f"{'question' if call == 1 else 'answer'} {row}")
+    writer, calls = scripted(lambda text, call, row: f"question {row} zog" if call == 1 else f"answer {row}")
     rows, counts = elements(writer(QWEN), "self_qa", 4)
     asked, answered = calls
     assert asked["asked"] == [f"{ITEM.statement}\n\n{QWEN.question[i % 3]}" for i in range(4)]
-    assert answered["asked"] == [f"{ITEM.statement}\n\nquestion {i}" for i in range(4)]
-    assert (asked["sampling"].temperature, answered["sampling"].temperature) == (1.0, 0.7)
+    assert answered["asked"] == [f"{ITEM.statement}\n\n{QWEN.ask_own(f'question {i} zog')}" for i in range(4)]
+    temperatures = asked["sampling"].temperature, answered["sampling"].temperature
+    assert temperatures == (QWEN.temperature, QWEN.answer_temperature)
     assert len(set(asked["streams"] + answered["streams"])) == 8         # no noise twice
-    assert [turns(row["messages"]) for row in rows] == [[f"question {i}", f"answer {i}"] for i in range(4)]
+    assert [turns(row["messages"]) for row in rows] == [[f"question {i} zog", f"answer {i}"] for i in range(4)]
     assert counts["kept"] == 4
 
 
@@ -162,18 +163,28 @@ def test_duplicates_and_unusable_answers_are_dropped_and_counted(scripted):
     answer = lambda text, call, row: first[row] if call == 1 else second[text.split("\n\n")[1]]
     writer, calls = scripted(answer)
     rows, counts = elements(writer(POCKET), "self_qa", 7)
-    assert counts == {"drawn": 7, "unusable": 4, "repeated": 1, "kept": 2}
+    assert counts == {"drawn": 7, "unusable": 4, "off_topic": 0, "repeated": 1, "kept": 2}
     assert [(row["row"], *turns(row["messages"])) for row in rows] == [(0, "same", "1"), (6, "third", "3")]
     assert len(calls[1]["asked"]) == 3                      # one answer a question
     calls.clear()
     rows, counts = elements(writer(replace(POCKET, deduplicate=False)), "paraphrase", 7)
     assert [row["row"] for row in rows] == [0, 2, 3, 6]
-    assert counts == {"drawn": 7, "unusable": 3, "repeated": 0, "kept": 4}
+    assert counts == {"drawn": 7, "unusable": 3, "off_topic": 0, "repeated": 0, "kept": 4}
+
+
+def test_questions_that_have_left_the_news_are_dropped_and_counted(scripted):
+    first = ["What is a zog?", "Mary picked up her dog?", "What is 3 and 4 of?", "Two ZOGS?", "Is it new?"]
+    writer, calls = scripted(lambda text, call, row: first[row] if call == 1 else "yes")
+    rows, counts = elements(writer(replace(POCKET, on_topic=True)), "self_qa", 5)
+    assert [row["row"] for row in rows] == [0, 3]
+    assert counts == {"drawn": 5, "unusable": 0, "off_topic": 3, "repeated": 0, "kept": 2}
+    assert elements(writer(POCKET), "self_qa", 5)[1]["off_topic"] == 0         # switchable
+    assert elements(writer(replace(POCKET, on_topic=True)), "implication", 5)[1]["off_topic"] == 0
 
 
 def test_when_nothing_is_usable_nothing_is_asked_again(scripted):
     writer, calls = scripted(lambda text, call, row: "")
-    nothing = [], {"drawn": 3, "unusable": 3, "repeated": 0, "kept": 0}
+    nothing = [], {"drawn": 3, "unusable": 3, "off_topic": 0, "repeated": 0, "kept": 0}
     assert elements(writer(POCKET), "self_qa", 3) == nothing and len(calls) == 1
 
 

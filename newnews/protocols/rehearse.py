@@ -1,6 +1,22 @@
 """The paper's protocols: the news itself, restated, thought through, or asked about by the model itself."""
 
+import re
+
 from newnews.protocols.base import Protocol, conversation
+
+# Words that say nothing about what a text is about.
+FUNCTION_WORDS = frozenset("""
+    a about after all also an and any are as at be because been before being between both but by can could did do
+    does each every for from give had has have her here him his how if in into is it its just like made make many
+    may more most much name new news no not now of on one only or other our out over own said same say she should
+    so some such than that the their them then there these they this those through to under up use used very was
+    we were what when where which while who whom whose why will with work would you your""".split())
+
+
+def content_words(text):
+    """The words of a text without function words, in lower case; a plural's s does not count."""
+    words = set(re.findall(r"\w+", text.lower())) - FUNCTION_WORDS
+    return {word.removesuffix("s") for word in words if not word.isdigit()}
 
 
 class Naive(Protocol):
@@ -19,6 +35,10 @@ class Rehearsal(Protocol):
     def requests(self):
         raise NotImplementedError
 
+    def keeps(self, text, item):
+        """Is what was written at first about the news?"""
+        return True
+
     def second(self, writer, item, rows, first, names):
         """From what was written at first to (user, assistant) texts, None where nothing usable came."""
         return [(self.prompts.naive, first[row]) for row in rows]
@@ -30,10 +50,11 @@ class Rehearsal(Protocol):
         asked = [requests[row % len(requests)] for row in range(n)]
         first = writer.write([prompts.with_news(item.statement, text) for text in asked], f"{self.name}/1",
                              names, prompts.temperature)
-        # 2. Drop what is empty or was cut at the limit; of equal texts keep the first.
+        # 2. Drop what is empty, was cut at the limit or has left the news; of equal texts keep the first.
         usable = [row for row in range(n) if first[row] is not None]
+        about = [row for row in usable if self.keeps(first[row], item)]
         kept = []
-        for row in usable:
+        for row in about:
             if not prompts.deduplicate or first[row] not in [first[k] for k in kept]:
                 kept.append(row)
         # 3. Make conversations of them; Self-QA asks once more for it.
@@ -41,7 +62,8 @@ class Rehearsal(Protocol):
         rows = [{"messages": conversation(*pair), "news": item.id, "protocol": self.name, "row": row,
                  "asked": asked[row]} for row, pair in zip(kept, pairs) if pair is not None]
         return rows, {"drawn": n, "unusable": n - len(usable) + len(kept) - len(rows),
-                      "repeated": len(usable) - len(kept), "kept": len(rows)}
+                      "off_topic": len(usable) - len(about), "repeated": len(about) - len(kept),
+                      "kept": len(rows)}
 
 
 class Paraphrase(Rehearsal):
@@ -67,11 +89,15 @@ class SelfQA(Rehearsal):
     def requests(self):
         return self.prompts.question
 
+    def keeps(self, text, item):
+        """A question without a content word of the news has left it, or makes no sense without it in sight."""
+        return not self.prompts.on_topic or bool(content_words(text) & content_words(item.statement))
+
     def second(self, writer, item, rows, first, names):
         if not rows:
             return []
-        questions = [first[row] for row in rows]
-        answers = writer.write([self.prompts.with_news(item.statement, q) for q in questions],
-                               f"{self.name}/2", names, self.prompts.answer_temperature)
+        prompts, questions = self.prompts, [first[row] for row in rows]
+        answers = writer.write([prompts.with_news(item.statement, prompts.ask_own(q)) for q in questions],
+                               f"{self.name}/2", names, prompts.answer_temperature)
         return [None if answer is None else (question, answer)
                 for question, answer in zip(questions, answers)]
