@@ -5,25 +5,16 @@ from hashlib import sha256
 
 from tqdm import tqdm
 
+from model.cache import rows_at_once
 from model.qwen2 import forward_flops
 from model.sampling import Sampling, common_prefix, generate
 from newnews.protocols import PROTOCOLS, element, request, shadow
-
-CACHE_BYTES = 2 ** 30       # keys and values of the rows that decode together; more rows wait
 
 
 def stream(*parts):
     """The name of one row's noise: a 64-bit hash of what the row is,
     so no row's noise depends on its neighbours."""
     return int.from_bytes(sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
-
-
-def rows_at_once(config, tokens, bytes_per_number):
-    """How many rows of `tokens` tokens fit CACHE_BYTES: 174 of 500 tokens for Qwen2.5-0.5B in bf16,
-    at most 512."""
-    row = (2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-           * tokens * bytes_per_number)
-    return max(1, min(512, CACHE_BYTES // row))
 
 
 class Writer:
