@@ -2,6 +2,16 @@
 
 import torch
 
+CACHE_BYTES = 2 ** 30       # keys and values of the rows that decode together; more rows wait
+
+
+def rows_at_once(config, tokens, bytes_per_number):
+    """How many rows of `tokens` tokens fit CACHE_BYTES: 174 of 500 tokens for Qwen2.5-0.5B in bf16,
+    at most 512."""
+    row = (2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+           * tokens * bytes_per_number)
+    return max(1, min(512, CACHE_BYTES // max(1, row)))
+
 
 class KVCache:
     """Keys and values of the tokens that B rows have seen; every row has its own length.

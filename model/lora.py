@@ -2,17 +2,66 @@
 
 An adapted Linear computes  W x + b + scale * B (A x)  with A (r, in), B (out, r), scale = alpha / r, and
 keeps its weight under the same name, so the base checkpoint still loads by the same keys. In a bank A is
-(K, r, in) and B is (K, out, r). The rows of a batch then come in K equal groups, group k for adapter k: the
-frozen matrix runs once for all rows, the small ones as one batched product. Plain LoRA is K = 1.
+(K, r, in) and B is (K, out, r). Which adapter a row of the batch uses is an argument of the model's call,
+handed down to every projection: the frozen matrix runs once for all rows, the small ones as one batched
+product over groups of rows. Plain LoRA is K = 1.
 """
 
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Rows(NamedTuple):
+    """Which adapter each row of a batch uses, as LoRALinear wants it: rows that use one, in n equal groups of
+    neighbours that share it."""
+    n: int
+    which: torch.Tensor | None      # (n,) int64, the adapter of each group; None: the whole bank, in order
+    used: torch.Tensor | None       # int64, the rows that use an adapter; None: all of them
+
+
+def arrange(adapters, B, K, device=None):
+    """Rows for a batch of B rows on a bank of K adapters, or None if all of them use the base.
+
+    adapters: B ints (a tensor, best on the CPU, or a list), -1 for the base. None stands for adapter 0 of a
+    bank of one, and for the base where there is no bank; with more adapters it is an error, as every guess
+    would be.
+    """
+    if adapters is None:
+        if K > 1:
+            raise ValueError(f"the model carries {K} adapters: say which one each row uses (adapters=...)")
+        return Rows(1, None, None) if K else None
+    adapters = torch.as_tensor(adapters).tolist()
+    if len(adapters) != B:
+        raise ValueError(f"{B} rows, but adapters for {len(adapters)}")
+    if any(not -1 <= k < K for k in adapters):
+        known = f"it carries 0 to {K - 1}" if K else "it carries none"
+        raise ValueError(f"adapter {next(k for k in adapters if not -1 <= k < K)} is not on the model "
+                         f"({known}; -1 is the base)")
+    used = [row for row, k in enumerate(adapters) if k >= 0]
+    if not used:
+        return None
+    which = [adapters[row] for row in used]
+    firsts = [i for i, k in enumerate(which) if i == 0 or which[i - 1] != k]        # where a run begins
+    size = len(which) // len(firsts)
+    if firsts == list(range(0, len(which), size)):      # runs of one length: a group each
+        which = [which[i] for i in firsts]              # else every row is its own group
+    n, whole = len(which), which == list(range(K))      # the whole bank: nothing to gather
+    return Rows(n, None if whole else torch.tensor(which, device=device),
+                None if len(used) == B else torch.tensor(used, device=device))
+
+
+class Linear(nn.Linear):
+    """A projection without adapters. It is told which rows use which, as LoRALinear is, and has no use
+    for it."""
+
+    def forward(self, x, rows=None):
+        return F.linear(x, self.weight, self.bias)
 
 
 class LoRALinear(nn.Linear):
@@ -28,21 +77,21 @@ class LoRALinear(nn.Linear):
         self.lora_A = nn.Parameter(torch.empty(adapters, rank, self.in_features, device=device, dtype=dtype))
         self.lora_B = nn.Parameter(torch.zeros(adapters, self.out_features, rank, device=device, dtype=dtype))
         self.scale = scale
-        self.active = None      # None: row groups; an int k: adapter k for every row; False: the base model
 
-    def forward(self, x):
+    def forward(self, x, rows):
+        """x (B, T, in) -> (B, T, out); rows as `arrange` gives them, None for the base."""
         y = F.linear(x, self.weight, self.bias)                     # (B, T, out)
-        if self.active is False:
+        if rows is None:
             return y
-        A, B = self.lora_A, self.lora_B
-        if self.active is not None:
-            A, B = A[self.active:self.active + 1], B[self.active:self.active + 1]
-        K = A.shape[0]
-        if x.shape[0] % K:
-            raise ValueError(f"{x.shape[0]} rows cannot form {K} equal groups, one for each adapter")
-        h = x.reshape(K, -1, x.shape[-1]).to(A.dtype)               # (K, B/K * T, in)
-        h = (h @ A.transpose(1, 2)) @ B.transpose(1, 2)             # (K, B/K * T, out)
-        return (y + (self.scale * h).view_as(y)).to(y.dtype)    # summed in fp32, rounded once, as PEFT does
+        A, B = self.lora_A, self.lora_B                             # (K, r, in), (K, out, r)
+        if rows.which is not None:
+            A, B = A[rows.which], B[rows.which]                     # (n, r, in), (n, out, r)
+        mine, before = (x, y) if rows.used is None else (x[rows.used], y[rows.used])
+        h = mine.reshape(rows.n, -1, x.shape[-1]).to(A.dtype)       # (n, rows/n * T, in)
+        h = (h @ A.transpose(1, 2)) @ B.transpose(1, 2)             # (n, rows/n * T, out)
+        # summed in fp32, rounded once, as PEFT does
+        after = (before + (self.scale * h).view_as(before)).to(y.dtype)
+        return after if rows.used is None else y.index_copy(0, rows.used, after)
 
     def delta(self, k=0):
         """The update dW = scale * B A of adapter k, (out, in)."""
@@ -71,11 +120,12 @@ def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,)):
     for name, linear in [(n, m) for n, m in model.named_modules() if n.rpartition(".")[2] in targets]:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, LoRALinear(linear, len(seeds), rank, alpha / rank))
+    model.model.bank = len(seeds)
     for k, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
         for module in adapted(model).values():
             A = torch.rand(module.lora_A.shape[1:], generator=generator, dtype=torch.float64) * 2 - 1
-            module.lora_A.data[k] = (A * module.in_features ** -0.5).to(module.lora_A)
+            module.lora_A.data[k] = (A * module.in_features ** -0.5).to(module.lora_A.dtype)
     return model
 
 
@@ -83,28 +133,22 @@ def remove_lora(model):
     """Take every adapter off; the base weights were never touched. They stay frozen."""
     for name, module in adapted(model).items():
         parent, _, child = name.rpartition(".")
-        linear = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None,
-                           device="meta")
+        linear = Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
         linear.weight, linear.bias = module.weight, module.bias
         setattr(model.get_submodule(parent), child, linear)
+    model.model.bank = 0
     return model
 
 
 @contextmanager
-def only(model, k):
-    """Within the block every row uses adapter k; with k = False none does,
-    and the model is the base, exactly."""
-    modules = list(adapted(model).values())
-    if k is not False and modules and not 0 <= k < len(modules[0].lora_A):
-        raise ValueError(f"adapter {k}: the bank holds adapters 0 to {len(modules[0].lora_A) - 1}")
-    before = [m.active for m in modules]
-    for m in modules:
-        m.active = k
+def switched_off(model):
+    """Within the block every row uses the base, exactly, whatever the call says."""
+    before = model.model.switched_off
+    model.model.switched_off = True
     try:
         yield model
     finally:
-        for m, active in zip(modules, before):
-            m.active = active
+        model.model.switched_off = before
 
 
 def lora_tensors(model, k=0):

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model.lora import Linear, arrange
+
 
 @dataclass(frozen=True)
 class Qwen2Config:
@@ -122,21 +124,21 @@ class Attention(nn.Module):
         D, Dh = config.hidden_size, config.head_dim
         self.H, self.G, self.Dh, self.layer = (config.num_attention_heads, config.num_key_value_heads,
                                                Dh, layer)
-        self.q_proj = nn.Linear(D, self.H * Dh, bias=True)      # Qwen2 has biases on q, k, v and nowhere else
-        self.k_proj = nn.Linear(D, self.G * Dh, bias=True)
-        self.v_proj = nn.Linear(D, self.G * Dh, bias=True)
-        self.o_proj = nn.Linear(self.H * Dh, D, bias=False)
+        self.q_proj = Linear(D, self.H * Dh, bias=True)         # Qwen2 has biases on q, k, v and nowhere else
+        self.k_proj = Linear(D, self.G * Dh, bias=True)
+        self.v_proj = Linear(D, self.G * Dh, bias=True)
+        self.o_proj = Linear(self.H * Dh, D, bias=False)
         self.eager = False              # True: spell the softmax out, so that `pattern` can be read;
                                         # for probing only
         self.pattern = nn.Identity()    # (B, H, T, S) attention weights pass through here when eager
 
-    def forward(self, x, cos, sin, cache=None, mask=None):
+    def forward(self, x, cos, sin, cache=None, mask=None, rows=None):
         """x (B, T, D) -> (B, T, D). mask (B, 1, T, S) bool, True where a query may look;
-        None = square causal."""
+        None = square causal. rows: which adapters the rows use (model/lora.py)."""
         B, T, _ = x.shape
-        q = self.q_proj(x).view(B, T, self.H, self.Dh).transpose(1, 2)      # (B, H, T, Dh)
-        k = self.k_proj(x).view(B, T, self.G, self.Dh).transpose(1, 2)      # (B, G, T, Dh)
-        v = self.v_proj(x).view(B, T, self.G, self.Dh).transpose(1, 2)
+        q = self.q_proj(x, rows=rows).view(B, T, self.H, self.Dh).transpose(1, 2)       # (B, H, T, Dh)
+        k = self.k_proj(x, rows=rows).view(B, T, self.G, self.Dh).transpose(1, 2)       # (B, G, T, Dh)
+        v = self.v_proj(x, rows=rows).view(B, T, self.G, self.Dh).transpose(1, 2)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)                           # (B, G, S, Dh)
@@ -146,7 +148,7 @@ class Attention(nn.Module):
             # is_causal is right only for a square: with keys in the cache it aligns top-left, which is wrong.
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
                                                enable_gqa=True)
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, self.H * self.Dh))
+        return self.o_proj(y.transpose(1, 2).reshape(B, T, self.H * self.Dh), rows=rows)
 
     def eager_attention(self, q, k, v, mask):
         T, S, n = q.shape[2], k.shape[2], self.H // self.G
@@ -162,12 +164,13 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config):
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+    def forward(self, x, rows=None):
+        h = F.silu(self.gate_proj(x, rows=rows)) * self.up_proj(x, rows=rows)          # (B, T, F)
+        return self.down_proj(h, rows=rows)
 
 
 class Block(nn.Module):
@@ -178,13 +181,15 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x, cos, sin, cache=None, mask=None):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, mask)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x, cos, sin, cache=None, mask=None, rows=None):
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, mask, rows)
+        return x + self.mlp(self.post_attention_layernorm(x), rows)
 
 
 class Decoder(nn.Module):
-    """Everything below the head: ids (B, T) -> last hidden state (B, T, D), after the final norm."""
+    """Everything below the head: ids (B, T) -> last hidden state (B, T, D), after the final norm.
+
+    adapters: for each row the adapter that it uses, -1 for none (model/lora.py: arrange)."""
 
     def __init__(self, config):
         super().__init__()
@@ -192,8 +197,11 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.bank = 0                   # how many adapters add_lora has put on the projections
+        self.switched_off = False       # True: no row uses any
 
-    def forward(self, ids, cache=None):
+    def forward(self, ids, cache=None, adapters=None):
+        rows = None if self.switched_off else arrange(adapters, ids.shape[0], self.bank, ids.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]    # (1, T)
         mask = None
         if cache is not None:
@@ -201,7 +209,7 @@ class Decoder(nn.Module):
         x = self.embed_tokens(ids)                                         # (B, T, D)
         cos, sin = rotary_tables(positions, self.config, x.dtype)
         for block in self.layers:
-            x = block(x, cos, sin, cache, mask)
+            x = block(x, cos, sin, cache, mask, rows)
         if cache is not None:
             cache.advance(ids.shape[1])
         return self.norm(x)
@@ -210,9 +218,13 @@ class Decoder(nn.Module):
 class Qwen2(nn.Module):
     """ids (B, T) int64 -> logits (B, T, V), always that shape, with or without a cache.
 
-    Rows are padded on the right. Causality makes the padding invisible to real tokens, so no mask is
-    needed. Call model.model(ids, cache) for the last hidden state, when (B, T, V) would not fit or
-    most of it is not wanted.
+    Rows are padded on the right. Causality makes the padding invisible to real tokens, so no mask is needed.
+
+    Where (B, T, V) would not fit or most of it is not wanted, keep (B, T) bool chooses N positions, in the
+    order of rows and then of tokens: their logits (N, V). head(hidden, lm_head) may replace the plain head:
+    what it makes of the chosen hidden states, (N, D), or without keep of all of them, (B, T, D), is returned.
+    It runs inside this forward, so whatever shards or wraps the model has its weights at hand.
+    adapters: for each row the adapter that it uses, -1 for the base (model/lora.py: arrange).
     """
 
     def __init__(self, config):
@@ -227,8 +239,11 @@ class Qwen2(nn.Module):
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, ids, cache=None):
-        return self.lm_head(self.model(ids, cache))
+    def forward(self, ids, cache=None, keep=None, head=None, adapters=None):
+        hidden = self.model(ids, cache, adapters)                          # (B, T, D)
+        if keep is not None:
+            hidden = hidden[keep]                                          # (N, D)
+        return self.lm_head(hidden) if head is None else head(hidden, self.lm_head)
 
     def init_weights(self, seed):
         """Draw fresh weights: normal(0, initializer_range), biases 0, norms 1; the two matrices that write

@@ -2,7 +2,8 @@
 
 All prompts of a call share what they have in common: equal prompts are prefilled once, and so is the
 longest prefix that the different ones share (one news item before many questions). Then rows decode
-together, and finished rows leave.
+together, and finished rows leave. Each row may use an adapter of its own, or none: base and tuned side by side
+are one call. More rows than fit the memory set aside for keys and values go one portion after another.
 """
 
 from dataclasses import dataclass
@@ -10,14 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from model.cache import KVCache
+from model.cache import KVCache, rows_at_once
+
+
+COLDEST = 1e-4      # lower temperatures overflow fp32 logits, and would be greedy to all but an exact tie
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How to pick a token. Applied in transformers' order: penalty, temperature, top-k, top-p."""
     max_new_tokens: int = 64
-    temperature: float = 1.0            # 0: the most likely token
+    temperature: float = 1.0            # 0: the most likely token; else at least COLDEST
     top_k: int = 0                      # 0: off
     top_p: float = 1.0                  # 1: off
     repetition_penalty: float = 1.0     # 1: off; divides (negative: multiplies) logits of tokens already in
@@ -25,11 +29,14 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self):
-        for name, ok in (("max_new_tokens", self.max_new_tokens >= 1), ("temperature", self.temperature >= 0),
-                         ("top_k", self.top_k >= 0), ("top_p", 0 < self.top_p <= 1),
-                         ("repetition_penalty", self.repetition_penalty > 0)):
+        warm = self.temperature == 0 or COLDEST <= self.temperature < float("inf")
+        for name, ok, want in (("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+                               ("temperature", warm, f"0 (greedy) or at least {COLDEST:g}"),
+                               ("top_k", self.top_k >= 0, "0 (off) or more"),
+                               ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1 (off)"),
+                               ("repetition_penalty", self.repetition_penalty > 0, "more than 0")):
             if not ok:
-                raise ValueError(f"{name} = {getattr(self, name)} is out of range")
+                raise ValueError(f"{name} = {getattr(self, name)} is out of range: expected {want}")
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,16 @@ def pick(logits, sampling, streams, step, seen=None):
     probabilities = token_probabilities(logits, sampling, seen)
     if sampling.temperature == 0:
         return probabilities.argmax(-1)
-    cdf = probabilities.double().cumsum(-1)
-    u = torch.from_numpy(uniforms(sampling.seed, streams, step)).to(cdf.device)[:, None] * cdf[:, -1:]
-    return torch.searchsorted(cdf, u, right=True)[:, 0]     # right: a token of probability 0 is never hit
+    # fp64, because fp32 sums over 152k tokens lose the rare ones; on the CPU where the device has no fp64
+    device = probabilities.device if has_float64(probabilities.device) else torch.device("cpu")
+    cdf = probabilities.to(device).double().cumsum(-1)
+    u = torch.from_numpy(uniforms(sampling.seed, streams, step)).to(device)[:, None] * cdf[:, -1:]
+    tokens = torch.searchsorted(cdf, u, right=True)[:, 0]   # right: a token of probability 0 is never hit
+    return tokens.to(probabilities.device)
+
+
+def has_float64(device):
+    return device.type != "mps"
 
 
 def pad(rows, device):
@@ -93,37 +107,56 @@ def pad(rows, device):
     return out.to(device)
 
 
-def check_context(config, prompts, new_tokens):
-    longest = max(map(len, prompts), default=0)
-    if longest + new_tokens > config.max_position_embeddings:
-        raise ValueError(f"a prompt of {longest} tokens and {new_tokens} new ones do not fit "
-                         f"the model's context of {config.max_position_embeddings}")
+def portions(model, prompts, new_tokens, adapters, rows):
+    """Slices of rows that go together, `rows` of them or as many as fit model.cache.CACHE_BYTES; and the
+    adapters as a list. Refuses a row whose prompt and new tokens do not fit the model's context."""
+    for prompt, new in zip(prompts, new_tokens):
+        if len(prompt) + new > model.config.max_position_embeddings:
+            raise ValueError(f"a prompt of {len(prompt)} tokens and {new} new ones do not fit "
+                             f"the model's context of {model.config.max_position_embeddings}")
+    if adapters is not None and len(adapters) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts, but adapters for {len(adapters)}")
+    longest = max(map(len, prompts), default=0) + max(new_tokens, default=0)
+    rows = rows or rows_at_once(model.config, longest, model.lm_head.weight.element_size())
+    starts = range(0, max(1, len(prompts)), rows)
+    return [slice(i, i + rows) for i in starts], None if adapters is None else [int(k) for k in adapters]
 
 
-def prefill(model, prompts, new_tokens):
-    """Fill a cache with `prompts` (lists of ids), room left for new_tokens.
-    Returns it and the last logits, (B, V)."""
-    check_context(model.config, prompts, new_tokens)
+def prefill(model, prompts, room, adapters=None):
+    """Fill a cache with `prompts` (lists of ids), room left for that many new tokens.
+    Returns it and the last logits, (B, V). adapters: None, or one for each prompt.
+
+    Equal prompts with the same adapter are read once, and the prefix that all prompts share once an adapter.
+    """
     if not prompts or min(map(len, prompts)) == 0:
         raise ValueError("cannot sample from an empty prompt")
     device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
-    unique = list(dict.fromkeys(map(tuple, prompts)))
-    shared = common_prefix(unique)
-    cache = KVCache(model.config, 1, max(map(len, unique)) + new_tokens, device, dtype)
+    keys = list(zip([None] * len(prompts) if adapters is None else adapters, map(tuple, prompts)))
+    unique = list(dict.fromkeys(keys))                                      # U pairs (adapter, prompt)
+    kinds = list(dict.fromkeys(k for k, _ in unique))                       # the adapters among them
+    shared = common_prefix([p for _, p in unique])
+    # the shared prefix, a row for each adapter
+    cache = KVCache(model.config, len(kinds), max(len(p) for _, p in unique) + room, device, dtype)
     if shared:
-        model.model(torch.tensor([unique[0][:shared]], device=device), cache)
-    if len(unique) > 1:
-        cache = cache.select(torch.zeros(len(unique), dtype=torch.int64, device=device))
-    rest = [p[shared:] for p in unique]
-    hidden = model.model(pad(rest, device), cache)                          # (U, T, D)
-    cache.truncate([len(p) for p in unique])
+        ids = torch.tensor([unique[0][1][:shared]] * len(kinds), device=device)
+        nowhere = torch.zeros(ids.shape, dtype=torch.bool, device=device)   # no logits are wanted
+        model(ids, cache, keep=nowhere, adapters=kinds if adapters is not None else None)
+    if len(unique) > len(kinds):
+        cache = cache.select(torch.tensor([kinds.index(k) for k, _ in unique], device=device))
+    # the rest of each, and the logits behind its last token
+    rest = [p[shared:] for _, p in unique]
     last = torch.tensor([len(p) - 1 for p in rest], device=device)
-    logits = model.lm_head(hidden[torch.arange(len(unique), device=device), last])      # (U, V)
+    ids = pad(rest, device)                                                 # (U, T)
+    keep = torch.arange(ids.shape[1], device=device) == last[:, None]       # (U, T), one True a row
+    logits = model(ids, cache, keep=keep,
+                   adapters=[k for k, _ in unique] if adapters is not None else None)       # (U, V)
+    cache.truncate([len(p) for _, p in unique])
     if not bool(logits.isfinite().all()):
         raise ValueError("the model's logits are not finite: NaN or inf in its weights?")
+    # a row for each prompt again
     if len(unique) < len(prompts):
-        index = {p: i for i, p in enumerate(unique)}
-        rows = torch.tensor([index[tuple(p)] for p in prompts], device=device)
+        place = {key: i for i, key in enumerate(unique)}
+        rows = torch.tensor([place[key] for key in keys], device=device)
         cache, logits = cache.select(rows), logits[rows]
     return cache, logits
 
@@ -137,14 +170,24 @@ def common_prefix(prompts):
 
 
 @torch.inference_mode()
-def generate(model, prompts, stop_ids, sampling, streams=None):
+def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, rows=None):
     """Continue each prompt (a list of ids) until a stop id or max_new_tokens; one Completion a prompt.
 
     For n samples of one prompt give it n times: it is prefilled once. streams (ints below 2^64, one a row)
-    name each row's noise; the default is its index.
+    name each row's noise; the default is its index. adapters (ints, one a row): which adapter continues the
+    row, -1 for the base. rows: how many decode together, by default what fits model.cache.CACHE_BYTES.
     """
-    cache, logits = prefill(model, prompts, sampling.max_new_tokens)
+    new_tokens = [sampling.max_new_tokens] * len(prompts)
+    parts, adapters = portions(model, prompts, new_tokens, adapters, rows)
     streams = np.arange(len(prompts)) if streams is None else np.asarray(streams, np.uint64)
+    return [completion for part in parts
+            for completion in decode(model, prompts[part], stop_ids, sampling, streams[part],
+                                     adapters and adapters[part])]
+
+
+def decode(model, prompts, stop_ids, sampling, streams, adapters):
+    """`generate` for rows that decode together."""
+    cache, logits = prefill(model, prompts, sampling.max_new_tokens, adapters)
     seen = None
     if sampling.repetition_penalty != 1.0:
         seen = torch.zeros_like(logits, dtype=torch.bool)
@@ -154,12 +197,14 @@ def generate(model, prompts, stop_ids, sampling, streams=None):
     stopped = [False] * len(prompts)
     rows = list(range(len(prompts)))                # which prompt each row of the cache continues
     for step in range(sampling.max_new_tokens):
+        # draw a token for each row, and note it
         tokens = pick(logits, sampling, streams[rows], step, seen)          # (rows,)
         for row, token in zip(rows, tokens.tolist()):
             if token in stop_ids:
                 stopped[row] = True
             elif not stopped[row]:
                 out[row].append(token)
+        # break if no row goes on
         keep = [i for i, row in enumerate(rows) if not stopped[row]]
         if not keep or step + 1 == sampling.max_new_tokens:
             break
@@ -168,18 +213,20 @@ def generate(model, prompts, stop_ids, sampling, streams=None):
             index = torch.tensor(keep, device=tokens.device)
             cache, tokens, rows = cache.select(index), tokens[index], [rows[i] for i in keep]
             seen = None if seen is None else seen[index]
+        # read the tokens: logits of the next ones
         if seen is not None:
             seen.scatter_(1, tokens[:, None], True)
-        logits = model.lm_head(model.model(tokens[:, None], cache)[:, -1])
+        used = None if adapters is None else [adapters[row] for row in rows]
+        logits = model(tokens[:, None], cache, adapters=used)[:, -1]
     return [Completion(ids, end) for ids, end in zip(out, stopped)]
 
 
 @torch.inference_mode()
-def generate_naive(model, prompt, stop_ids, sampling, stream=0):
+def generate_naive(model, prompt, stop_ids, sampling, stream=0, adapter=None):
     """The oracle of `generate`: one row, no cache, every token from a full forward pass. Slow on purpose."""
-    ids = list(prompt)
+    ids, adapters = list(prompt), None if adapter is None else [adapter]
     for step in range(sampling.max_new_tokens):
-        logits = model(torch.tensor([ids], device=model.lm_head.weight.device))[:, -1]
+        logits = model(torch.tensor([ids], device=model.lm_head.weight.device), adapters=adapters)[:, -1]
         seen = torch.zeros_like(logits, dtype=torch.bool)
         seen[0, torch.tensor(ids, device=seen.device)] = True
         token = int(pick(logits, sampling, [stream], step, seen))
@@ -190,16 +237,26 @@ def generate_naive(model, prompt, stop_ids, sampling, stream=0):
 
 
 @torch.inference_mode()
-def score(model, prompts, continuations):
-    """Log-probability in nats of each token of continuations[i] after prompts[i]: a list of floats a row."""
-    cache, logits = prefill(model, prompts, max(map(len, continuations)))
-    device = logits.device
-    targets = pad(continuations, device)                                    # (B, T)
+def score(model, prompts, continuations, adapters=None, rows=None):
+    """Log-probability in nats of each token of continuations[i] after prompts[i]: a list of floats a row.
+    adapters and rows as in `generate`."""
+    parts, adapters = portions(model, prompts, list(map(len, continuations)), adapters, rows)
+    return [row for part in parts
+            for row in score_rows(model, prompts[part], continuations[part], adapters and adapters[part])]
+
+
+def score_rows(model, prompts, continuations, adapters):
+    """`score` for rows that are read together."""
+    cache, logits = prefill(model, prompts, max(map(len, continuations), default=0), adapters)
+    targets = pad(continuations, logits.device)                             # (B, T)
     logprobs = [logits.float().log_softmax(-1).gather(1, targets[:, :1])]
-    if targets.shape[1] > 1:
-        hidden = model.model(targets[:, :-1], cache)                        # (B, T-1, D)
+
+    def head(hidden, lm_head):                      # hidden (B, T-1, D)
         for t in range(hidden.shape[1]):            # one position at a time: (B, V), not (B, T, V)
-            logprobs.append(model.lm_head(hidden[:, t]).float().log_softmax(-1)
-                            .gather(1, targets[:, t + 1:t + 2]))
+            row = lm_head(hidden[:, t]).float().log_softmax(-1)
+            logprobs.append(row.gather(1, targets[:, t + 1:t + 2]))
+
+    if targets.shape[1] > 1:
+        model(targets[:, :-1], cache, head=head, adapters=adapters)
     table = torch.cat(logprobs, 1).tolist()
     return [row[:len(c)] for row, c in zip(table, continuations)]

@@ -13,7 +13,7 @@ from newnews.loading import default_rate, load, parameters
 from newnews.outputs import build_folder, digest
 from newnews.randomness import stream
 from newnews.reading import read_jsonl
-from newnews.training import Recipe, Shuffled, train
+from newnews.training import Recipe, Shuffled, next_token, train
 
 
 def read_conversations(path):

@@ -4,19 +4,10 @@ import time
 
 from tqdm import tqdm
 
+from model.cache import rows_at_once
 from model.qwen2 import forward_flops
 from model.sampling import Sampling, common_prefix, generate
 from newnews.randomness import stream
-
-CACHE_BYTES = 2 ** 30       # keys and values of the rows that decode together; more rows wait
-
-
-def rows_at_once(config, tokens, bytes_per_number):
-    """How many rows of `tokens` tokens fit CACHE_BYTES: 174 of 500 tokens for Qwen2.5-0.5B in bf16,
-    at most 512."""
-    row = (2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-           * tokens * bytes_per_number)
-    return max(1, min(512, CACHE_BYTES // row))
 
 
 class Writer:

@@ -1,8 +1,9 @@
 """The one training loop: pretraining, full fine-tuning, one adapter, or a bank of K adapters side by side.
 
-An example is (ids, weights): token ids and the loss weight of predicting each. A step is K lists of examples,
-one list an adapter (K = 1 unless the model carries a bank). Every adapter has its own data, normaliser,
-clipping, schedule and stop, so K adapters side by side are the K single runs up to float noise.
+A step is K lists of newnews.examples.Example, one list an adapter (K = 1 unless the model carries a bank).
+Every adapter has its own data, normaliser, clipping, schedule and stop, so K adapters side by side are the K
+single runs up to float noise. What is learnt is the loss's business: loss(model, batch) -> (K,), the weighted
+sum of losses of each adapter's rows, with its graph; `next_token` is the usual one.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from tqdm import tqdm
 from model.checkpoint import open_tensors
 from model.lora import adapted
 from model.loss import token_losses
+from newnews.examples import Example
+from newnews.optimizer import AdamW
 
 SAVE_SECONDS = 30       # how much work a kill can cost
 
@@ -68,8 +72,9 @@ class Shuffled:
     """Batches from K fixed lists of examples: each list in its own order, drawn again every epoch
     from (seed, epoch).
 
-    A list shorter than the batch gives itself whole: copies of one conversation would change
-    nothing but the cost.
+    A list may hold functions rng -> Example, drawn anew at each use (fresh masks, say) by a numpy generator
+    from (seed, epoch, place in the list), so a resumed run draws the same. A list shorter than the batch
+    gives itself whole: copies of one conversation would change nothing but the cost.
     """
 
     def __init__(self, lists, batch, seeds):
@@ -78,118 +83,136 @@ class Shuffled:
             raise ValueError("no training examples")
 
     def __call__(self, step):
-        return [[examples[i] for i in self.pick(k, step)] for k, examples in enumerate(self.lists)]
+        return [[self.draw(k, epoch, place) for epoch, place in self.pick(k, step)]
+                for k in range(len(self.lists))]
+
+    def draw(self, k, epoch, place):
+        example = self.lists[k][place]
+        if callable(example):       # place + 1: to numpy [seed, epoch, 0] is [seed, epoch], the order's own
+            example = example(np.random.default_rng([self.seeds[k], epoch, place + 1]))
+        return example
 
     def pick(self, k, step):
+        """(epoch, place in the list) of each example of adapter k in this step."""
         n = len(self.lists[k])
         b = min(self.batch, n)
         for position in range(step * b, step * b + b):
             epoch, place = divmod(position, n)
             if self.orders.get(k, (None,))[0] != epoch:
                 self.orders[k] = epoch, np.random.default_rng([self.seeds[k], epoch]).permutation(n)
-            yield self.orders[k][1][place]
+            yield epoch, int(self.orders[k][1][place])
 
 
-class AdamW:
-    """AdamW (Loshchilov & Hutter, 1711.05101) on parameters whose first dimension is the adapter, (K, ...).
+class Batch(NamedTuple):
+    """Rows of one forward pass, padded on the right with weight 0: K equal groups, one for each learner."""
+    ids: torch.Tensor               # (B, T) int64
+    weights: torch.Tensor           # (B, T) fp32: how much predicting ids[:, t] counts
+    K: int                          # learners side by side; rows k B/K to (k+1) B/K - 1 are learner k's
+    adapters: torch.Tensor | None   # (B,) int64 on the CPU, for the model's call; None: all weights learn
+    other: "Batch | None" = None    # the same rows as Example.other shows them
 
-    torch's own cannot give slices of a tensor their own rate, clipping and end. Values and moments are fp32
-    whatever the model's dtype: a bf16 parameter has an fp32 master here, and its micro-batches' gradients are
-    summed in fp32.
-    """
+    def to(self, device):
+        other = self.other and self.other.to(device)
+        return self._replace(ids=self.ids.to(device), weights=self.weights.to(device), other=other)
 
-    def __init__(self, params, recipe, bank):
-        self.params, self.recipe = params, recipe
-        self.rows = (lambda t: t) if bank else (lambda t: t[None])      # (K, ...) views
-        self.values = {n: p.data.to(torch.promote_types(p.dtype, torch.float32)) for n, p in params.items()}
-        self.m = {n: torch.zeros_like(v) for n, v in self.values.items()}
-        self.v = {n: torch.zeros_like(v) for n, v in self.values.items()}
-        self.grads = {n: torch.zeros_like(v) for n, v in self.values.items()}
-
-    def collect(self):
-        """Add the micro-batch's gradients to the step's."""
-        for name, p in self.params.items():
-            if p.grad is not None:
-                self.grads[name] += p.grad
-                p.grad = None
-
-    def norms(self):
-        """Gradient norm of each adapter, (K,)."""
-        return sum(self.rows(g).flatten(1).square().sum(1) for g in self.grads.values()).sqrt()
-
-    def step(self, t, rates, alive):
-        """Update t (1, 2, ...) with rates (K,). Adapters that are not alive keep their values, to the bit."""
-        r, norms = self.recipe, self.norms()
-        scale = (r.clip / (norms + 1e-6)).clamp(max=1) if r.clip else torch.ones_like(norms)
-        for name, p in self.params.items():
-            value, g, m, v = (self.rows(x[name]) for x in (self.values, self.grads, self.m, self.v))
-            shape = (-1,) + (1,) * (value.dim() - 1)
-            live, rate = alive.view(shape), rates.to(value).view(shape)
-            g = torch.where(live, g * scale.view(shape), 0)     # where, not *: a dead adapter's may be NaN
-            m.lerp_(g, 1 - r.beta1)
-            v.mul_(r.beta2).addcmul_(g, g, value=1 - r.beta2)
-            change = (m / (1 - r.beta1 ** t)) / ((v / (1 - r.beta2 ** t)).sqrt() + 1e-8)
-            if r.weight_decay and value.dim() > 2:
-                change += r.weight_decay * value
-            value -= torch.where(live, rate * change, 0)
-            if p.data_ptr() != self.values[name].data_ptr():
-                p.data.copy_(self.values[name])
-            self.grads[name].zero_()
-
-    def tensors(self):
-        return {f"{kind}/{n}": t for kind in ("values", "m", "v") for n, t in getattr(self, kind).items()}
+    def sums(self, values, keep):
+        """Sum values (N,), one for each True of keep (B, T) in order, over each learner's rows: (K,)."""
+        group = torch.arange(len(keep), device=keep.device) // (len(keep) // self.K)
+        group = group[:, None].expand_as(keep)[keep]                # (N,)
+        return values.new_zeros(self.K).index_add(0, group, values)
 
 
-def micro_batches(lists, budget):
-    """Split a step into batches of at most `budget` padded tokens: rows of like length together, the same
-    number of rows from each of the K lists (short lists are filled with empty rows).
-    Yields ids, weights (K * b, T), int64, fp32."""
-    lists = [sorted(rows, key=lambda row: -len(row[0])) for rows in lists]
+def next_token(model, batch):
+    """The weighted sum of next-token losses in nats of each learner, (K,), with its graph."""
+    targets, weights = batch.ids[:, 1:], batch.weights[:, 1:]
+    keep = weights > 0                              # only what carries loss meets the head
+
+    def head(hidden, lm_head):
+        return token_losses(hidden, targets[keep], lm_head)
+
+    losses = model(batch.ids[:, :-1], keep=keep, head=head, adapters=batch.adapters)        # (N,)
+    return batch.sums(losses * weights[keep], keep)
+
+
+def micro_batches(lists, budget, bank=True):
+    """Split a step, K lists of Examples, into Batches of at most `budget` padded tokens: rows of like length
+    together, the same number of rows from each list (short lists are filled with empty rows)."""
+    filler = Example([0, 0], [0.0, 0.0])
+    if any(example.other for examples in lists for example in examples):
+        filler = filler._replace(other=filler)
+    lists = [sorted(examples, key=lambda example: -width(example)) for examples in lists]
     depth = max(map(len, lists))
-    empty = ([0, 0], [0.0, 0.0])
-    lists = [rows + [empty] * (depth - len(rows)) for rows in lists]
+    lists = [examples + [filler] * (depth - len(examples)) for examples in lists]
     start = 0
     while start < depth:
-        T = max(2, max(len(rows[start][0]) for rows in lists))
+        T = max(2, max(width(examples[start]) for examples in lists))
         b = max(1, min(depth - start, budget // (T * len(lists))))
-        rows = [row for examples in lists for row in examples[start:start + b]]
-        ids, weights = np.zeros((len(rows), T), np.int64), np.zeros((len(rows), T), np.float32)
-        for i, (x, w) in enumerate(rows):
-            ids[i, :len(x)], weights[i, :len(w)] = x, w
-        yield torch.from_numpy(ids), torch.from_numpy(weights)
+        rows = [example for examples in lists for example in examples[start:start + b]]
+        yield pad(rows, len(lists), torch.arange(len(lists)).repeat_interleave(b) if bank else None)
         start += b
 
 
-def summed_losses(model, ids, weights, K):
-    """Weighted sum of next-token losses of each of the K groups of rows, (K,), with its graph."""
-    targets, weights = ids[:, 1:], weights[:, 1:]
-    keep = weights > 0
-    hidden = model.model(ids[:, :-1])[keep]         # (N, D): only what carries loss meets the head
-    losses = token_losses(hidden, targets[keep], model.lm_head)     # (N,)
-    group = torch.arange(len(ids), device=ids.device) // (len(ids) // K)
-    group = group[:, None].expand_as(keep)[keep]
-    return losses.new_zeros(K).index_add(0, group, losses * weights[keep])
+def width(example):
+    return max(len(example.ids), len(example.other.ids) if example.other else 0)
 
 
-def train(model, batches, recipe, folder=None, run="", label="train"):
+def pad(rows, K, adapters):
+    """Examples as a Batch. If one has a second view, all must have it, with as many supervised tokens."""
+    T = max(2, max(len(row.ids) for row in rows))
+    ids, weights = np.zeros((len(rows), T), np.int64), np.zeros((len(rows), T), np.float32)
+    for i, row in enumerate(rows):
+        ids[i, :len(row.ids)], weights[i, :len(row.weights)] = row.ids, row.weights
+    batch = Batch(torch.from_numpy(ids), torch.from_numpy(weights), K, adapters)
+    if any(row.other for row in rows):
+        if not all(row.other for row in rows):
+            raise ValueError("some examples of a step have a second view (other) and some have none")
+        other = pad([row.other for row in rows], K, adapters)
+        here, there = ((view.weights[:, 1:] > 0).sum(1).tolist() for view in (batch, other))
+        if here != there:
+            raise ValueError(f"an example's second view must supervise as many tokens as the first one: "
+                             f"{here} and {there} tokens a row")
+        batch = batch._replace(other=other)
+    return batch
+
+
+def trained(model):
+    """What train() trains: (the parameters by name, how many learners, whether they are adapters)."""
+    bank = bool(adapted(model))
+    if not bank:
+        model.requires_grad_(True)
+    params = {name: p for name, p in model.named_parameters()
+              if p.requires_grad or name.endswith(("lora_A", "lora_B"))}
+    for p in params.values():
+        p.requires_grad_(True)
+        p.grad = None
+    return params, next(iter(params.values())).shape[0] if bank else 1, bank
+
+
+def draw(batches, step, alive):
+    """The step's K lists of Examples, none for learners that have stopped, and the total weight of each,
+    (K,)."""
+    lists = batches(step)
+    if len(lists) != len(alive):
+        raise ValueError(f"step {step}: {len(lists)} lists of examples for {len(alive)} adapters")
+    lists = [[Example(*row) for row in rows] if a else [] for rows, a in zip(lists, alive.tolist())]
+    totals = torch.tensor([sum(sum(row.weights[1:]) for row in rows) for rows in lists])
+    if bool((alive & (totals <= 0)).any()):
+        raise ValueError(f"step {step}: an adapter's examples carry no loss at all")
+    return lists, totals
+
+
+def train(model, batches, recipe, folder=None, run="", label="train", loss=next_token):
     """Train the model's adapters if it carries any, else all of its weights.
-    batches(step) gives K lists of examples.
+    batches(step) gives K lists of examples, (ids, weights) or (ids, weights, other).
 
-    The gradient is that of  sum(weight * loss) / sum(weight)  over the whole step, however it is split. An
+    The gradient is that of  loss(model, batch) / total weight  over the whole step, however it is split. An
     adapter whose loss or gradient is not finite stops there, frozen with its last good values. With a folder,
     metrics.jsonl grows there and the state is kept: the same call after a kill goes on and ends in the same
     bytes (`run` names the run: a state of another is refused). Returns {"steps", "tokens" (trained),
     "seconds", "loss" (K,), "stopped": {adapter: step}}.
     """
-    bank = bool(adapted(model))
-    if not bank:
-        model.requires_grad_(True)
-    params = {n: p for n, p in model.named_parameters()
-              if p.requires_grad or n.endswith(("lora_A", "lora_B"))}
-    for p in params.values():
-        p.requires_grad_(True)
-        p.grad = None
-    K = next(iter(params.values())).shape[0] if bank else 1
+    # [what is trained, and where an earlier call stopped]
+    params, K, bank = trained(model)
     device = model.lm_head.weight.device
     optimizer = AdamW(params, recipe, bank)
     state = {"step": 0, "tokens": 0, "seconds": 0.0, "stopped": {}, "loss": [None] * K}
@@ -199,45 +222,33 @@ def train(model, batches, recipe, folder=None, run="", label="train"):
     first, before, start, saved, fresh = state["step"], state["seconds"], time.time(), time.time(), 0
     bar = tqdm(total=recipe.steps, initial=first, desc=label, unit="step", disable=None, dynamic_ncols=True)
     for step in range(first, recipe.steps):
-        alive = torch.tensor([str(k) not in state["stopped"] for k in range(K)], device=device)
+        # [the step's examples; break if every adapter has stopped]
+        alive = torch.tensor([str(k) not in state["stopped"] for k in range(K)])
         if not bool(alive.any()):
             break
-        lists = batches(step)
-        if len(lists) != K:
-            raise ValueError(f"step {step}: {len(lists)} lists of examples for {K} adapters")
-        lists = [rows if a else [] for rows, a in zip(lists, alive.tolist())]
-        totals = torch.tensor([sum(sum(w[1:]) for _, w in rows) for rows in lists], device=device)
-        if bool((alive & (totals <= 0)).any()):
-            raise ValueError(f"step {step}: an adapter's examples carry no loss at all")
-        losses = torch.zeros(K, device=device, dtype=torch.float64)
-        for ids, weights in micro_batches(lists, recipe.micro_tokens):
-            part = summed_losses(model, ids.to(device), weights.to(device), K) / totals.clamp(min=1e-9)
+        lists, totals = draw(batches, step, alive)
+        # [forward and backward, one micro-batch at a time]
+        scale, losses = totals.clamp(min=1e-9).to(device), torch.zeros(K, dtype=torch.float64)
+        for batch in micro_batches(lists, recipe.micro_tokens, bank):
+            part = loss(model, batch.to(device)) / scale
             part.sum().backward()
-            losses += part.detach()
+            losses += part.detach().cpu()
             optimizer.collect()
-        norms = optimizer.norms()
+        # [update whoever is finite; the others stop for good]
+        norms, rate = optimizer.norms().cpu(), recipe.rate_at(step)
         good = alive & losses.isfinite() & norms.isfinite()
-        for k in (alive & ~good).nonzero().flatten().tolist():
-            state["stopped"][str(k)] = step
-        rate = recipe.rate_at(step)
-        optimizer.step(step + 1, torch.full((K,), rate), good)
-        new = sum(len(ids) for rows in lists for ids, _ in rows)
+        stopped = {str(k): step for k in (alive & ~good).nonzero().flatten().tolist()}
+        optimizer.step(step + 1, torch.full((K,), rate), good.to(device))
+        # [book the step]
+        new = sum(len(row.ids) for rows in lists for row in rows)
         fresh += new
-        state = {**state, "step": step + 1, "tokens": state["tokens"] + new,
+        last = [now if g else old for now, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]
+        state = {"step": step + 1, "tokens": state["tokens"] + new, "loss": last,
                  "seconds": round(before + time.time() - start, 3),
-                 "loss": [loss if g else old
-                          for loss, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]}
-        per_second = fresh / (time.time() - start)
-        known = [loss for loss in state["loss"] if loss is not None]
-        bar.set_postfix_str(f"loss {sum(known) / max(1, len(known)):.3f}, {per_second:,.0f} tokens/s",
-                            refresh=False)
-        bar.update()
+                 "stopped": {**state["stopped"], **stopped}}
+        show(bar, state["loss"], fresh / (time.time() - start))
         if folder is not None:
-            line = {"step": step, "rate": rate, "tokens": state["tokens"], "loss": state["loss"],
-                    "grad_norm": [n if math.isfinite(n) else None for n in norms.tolist()],
-                    "seconds": state["seconds"]}
-            with open(Path(folder) / "metrics.jsonl", "a") as f:
-                f.write(json.dumps(line) + "\n")
+            write_metrics(Path(folder), step, rate, state, norms)
             if time.time() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
                 keep_state(Path(folder), optimizer, state, run)
                 saved = time.time()
@@ -248,6 +259,22 @@ def train(model, batches, recipe, folder=None, run="", label="train"):
         p.requires_grad_(False)
     return {"steps": state["step"], "tokens": state["tokens"], "seconds": state["seconds"],
             "loss": state["loss"], "stopped": {int(k): s for k, s in state["stopped"].items()}}
+
+
+def show(bar, losses, per_second):
+    known = [loss for loss in losses if loss is not None]
+    mean = sum(known) / max(1, len(known))
+    bar.set_postfix_str(f"loss {mean:.3f}, {per_second:,.0f} tokens/s", refresh=False)
+    bar.update()
+
+
+def write_metrics(folder, step, rate, state, norms):
+    """One line of metrics.jsonl; a norm that is not finite has no spelling in JSON and becomes null."""
+    norms = [n if math.isfinite(n) else None for n in norms.tolist()]
+    line = {"step": step, "rate": rate, "tokens": state["tokens"], "loss": state["loss"], "grad_norm": norms,
+            "seconds": state["seconds"]}
+    with open(folder / "metrics.jsonl", "a") as f:
+        f.write(json.dumps(line) + "\n")
 
 
 def keep_state(folder, optimizer, state, run):

@@ -25,6 +25,7 @@ from test_training import examples, gap, metrics_of, same_bits, weights_of
 
 from model.lora import adapted, add_lora, lora_tensors
 from newnews import training
+from newnews.examples import Example
 from newnews.training import Recipe, Shuffled, micro_batches, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,6 +40,10 @@ def bank(dtype, adapters=(0, 1, 2)):
     return add_lora(make_tiny(0, dtype), rank=3, alpha=6, seeds=[INIT[k] for k in adapters])
 
 
+def whole(lists):
+    return [[Example(*row) for row in rows] for rows in lists]
+
+
 def data(adapters=(0, 1, 2)):
     return Shuffled([LISTS[k] for k in adapters], RECIPE.batch, [ORDER[k] for k in adapters])
 
@@ -51,7 +56,7 @@ def test_a_bank_is_its_single_runs(dtype, tolerance, micro_tokens, tmp_path):
     recipe, together = replace(RECIPE, micro_tokens=micro_tokens), bank(dtype)
     result = train(together, data(), recipe, tmp_path / "bank")
     lines = metrics_of(tmp_path / "bank")
-    splits = [len(list(micro_batches(data()(0), micro_tokens)))]
+    splits = [len(list(micro_batches(whole(data()(0)), micro_tokens)))]
     for k in range(3):
         alone = bank(dtype, [k])
         start = {n: t.clone() for n, t in lora_tensors(alone).items()}
@@ -63,7 +68,7 @@ def test_a_bank_is_its_single_runs(dtype, tolerance, micro_tokens, tmp_path):
         for name in ("loss", "grad_norm"):
             assert [x[name][k] for x in lines] == pytest.approx([x[name][0] for x in ours], rel=tolerance)
         assert [x["rate"] for x in lines] == [x["rate"] for x in ours]
-        splits.append(len(list(micro_batches(data([k])(0), micro_tokens))))
+        splits.append(len(list(micro_batches(whole(data([k])(0)), micro_tokens))))
     assert splits[0] > max(splits[1:]) > 1 if micro_tokens == 30 else set(splits) == {1}
     clipped = [[n > recipe.clip for n in x["grad_norm"]] for x in lines]
     assert any(any(c) and not all(c) for c in clipped)      # adapters of one step, clipped and not
@@ -138,7 +143,7 @@ def test_a_bank_whose_adapter_has_no_loss_is_an_error():
 # Data -------------------------------------------------------------------------------------------------------
 
 def picks(shuffled, k, steps):
-    return [[int(i) for i in shuffled.pick(k, s)] for s in steps]
+    return [[place for _, place in shuffled.pick(k, s)] for s in steps]
 
 
 def test_every_epoch_is_a_permutation_of_its_own():
@@ -178,8 +183,10 @@ def test_micro_batches_keep_the_budget_and_every_example(sizes, budget):
     K, rng, left = len(sizes), np.random.default_rng(budget), max(sizes)
     lists = [examples(k, rng.integers(1, 15, n)) for k, n in enumerate(sizes)]
     found = [Counter() for _ in lists]
-    for ids, weights in micro_batches(lists, budget):
+    for ids, weights, groups, adapters, other in micro_batches(whole(lists), budget):
         rows, T = ids.shape
+        assert groups == K and adapters.tolist() == [k for k in range(K) for _ in range(rows // K)]
+        assert other is None
         assert ids.dtype == torch.int64 and weights.dtype == torch.float32 and weights.shape == ids.shape
         assert rows % K == 0 and T >= 2 and (rows * T <= budget or rows == K)
         left -= rows // K

@@ -1,6 +1,6 @@
 """Low-rank adapters against PEFT, and a bank of K against K single models.
 
-Covers add_lora, remove_lora, only, lora_tensors, merged_tensors, LoRALinear.delta (model/lora.py) and
+Covers add_lora, remove_lora, arrange, switched_off, lora_tensors, merged_tensors, LoRALinear.delta (model/lora.py) and
 save_adapter, load_adapter (model/checkpoint.py): the same logits as PEFT in both directions, what
 load_adapter refuses, merging, the bank's row groups and gradients, and how A is drawn. CPU, offline, seven
 seconds:
@@ -21,8 +21,8 @@ from scipy.stats import ks_2samp, kstest
 from torch import nn
 
 from model.checkpoint import load_adapter, load_model, save_adapter, save_model
-from model.lora import (PROJECTIONS, LoRALinear, adapted, add_lora, lora_tensors, merged_tensors, only,
-                        remove_lora)
+from model.lora import (PROJECTIONS, Linear, LoRALinear, adapted, add_lora, arrange, lora_tensors,
+                        merged_tensors, remove_lora, switched_off)
 from model.qwen2 import Qwen2, Qwen2Config
 
 CONFIG = Qwen2Config(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
@@ -67,8 +67,12 @@ def with_random_factors(model, seed=11, std=0.15):
 
 
 @torch.no_grad()
-def logits(model, ids=IDS):
-    out = model(ids)
+def logits(model, ids=IDS, k=None):
+    """k: the adapter of every row, or a list with one for each."""
+    if k is None:
+        out = model(ids)
+    else:
+        out = model(ids, adapters=k if isinstance(k, list) else [k] * len(ids))
     return getattr(out, "logits", out)
 
 
@@ -197,7 +201,7 @@ def test_a_new_adapter_is_exactly_the_base(dtype):
     base = new_model(dtype=dtype).requires_grad_(True)
     before = logits(base)
     model = add_lora(base, rank=4, alpha=8, seeds=(0, 1, 2))
-    assert torch.equal(logits(model), before) and before.dtype == dtype
+    assert torch.equal(logits(model, k=[0, 0, 1, 1, 2, 2]), before) and before.dtype == dtype
     factors = {n: p for n, p in model.named_parameters() if "lora_" in n}
     assert len(factors) == 2 * 7 * CONFIG.num_hidden_layers
     # at least fp32, and the only thing that is trained
@@ -275,7 +279,7 @@ def test_remove_lora_gives_the_base_back():
     assert torch.equal(logits(model), before)
     assert [n for n, _ in model.named_parameters()] == names and not adapted(model)
     assert [p.data_ptr() for p in model.parameters()] == addresses      # the weights were never copied
-    assert {type(m) for m in model.modules() if isinstance(m, nn.Linear)} == {nn.Linear}
+    assert {type(m) for m in model.modules() if isinstance(m, nn.Linear)} == {nn.Linear, Linear}
     assert not any(p.requires_grad for p in model.parameters())
     add_lora(model, rank=2, alpha=4)                                    # and it can be adapted anew
     assert torch.equal(logits(model), before)
@@ -294,8 +298,7 @@ def test_merged_equals_unmerged(targets, rank, alpha, dtype, tolerance):
         assert list(merged) == list(base.state_dict())
         plain = Qwen2(CONFIG).to(dtype)
         plain.load_state_dict(merged, strict=True)
-        with only(model, k):
-            assert worst(logits(plain), logits(model)) <= tolerance
+        assert worst(logits(plain), logits(model, k=k)) <= tolerance
         changed = {n for n, t in merged.items() if not torch.equal(t, base.state_dict()[n])}
         assert changed == {f"{n}.weight" for n in adapted(model)}
         assert not any(t.requires_grad for t in merged.values())
@@ -324,12 +327,10 @@ def test_transformers_loads_a_merged_model(tmp_path, tied):
     model = add_lora(new_model(tie_word_embeddings=tied), rank=4, alpha=8, seeds=(0, 1, 2))
     with_random_factors(model)
     save_model(tmp_path / "m", model.config, merged_tensors(model, 1))
-    with only(model, 1):
-        ours = logits(model)
+    ours = logits(model, k=1)
     assert worst(ours, logits(hf_base(tmp_path / "m"))) <= 5e-5         # one product where there were three
     assert worst(ours, logits(load_model(tmp_path / "m"))) <= 5e-5
-    with only(model, False):
-        assert worst(ours, logits(model)) > 0.2
+    assert worst(ours, logits(model, k=-1)) > 0.2
 
 
 # ---- what load_adapter refuses -----------------------------------------------------------------------------
@@ -452,7 +453,7 @@ def test_a_bank_is_its_single_adapters(dtype, tolerance):
     """Six rows in three groups of two: group k gets adapter k, in the logits and in the gradients."""
     bank, singles = bank_and_singles(dtype)
     weight = torch.randn(6, 13, 61, generator=torch.Generator().manual_seed(1)).to(dtype)
-    out = bank(IDS)
+    out = bank(IDS, adapters=[0, 0, 1, 1, 2, 2])
     (out * weight).sum().backward()
     for k, single in enumerate(singles):
         rows = slice(2 * k, 2 * k + 2)
@@ -467,38 +468,87 @@ def test_a_bank_is_its_single_adapters(dtype, tolerance):
     assert all((p.grad is not None) == ("lora_" in n) for n, p in bank.named_parameters())
 
 
-def test_only_chooses_an_adapter_or_none():
-    bank, singles = bank_and_singles(torch.float32)
-    grouped = logits(bank)
+ROWS = ([0, 0, 1, 1, 2, 2], [2, 2, 2, 2, 2, 2], [2, 0, 1, 1, 0, 2], [1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 2, 2],
+        [-1, 0, 2, -1, -1, 1], [-1, -1, -1, 1, 1, 1], [-1, 2, 2, 2, 2, -1])
+
+
+@pytest.mark.parametrize("dtype, tolerance", ((torch.float64, 1e-12), (torch.float32, 2e-5)))
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+def test_any_row_may_use_any_adapter_or_none(rows, dtype, tolerance):
+    """Groups, mixtures, base and tuned side by side: logits and gradients are those of single models."""
+    bank, singles = bank_and_singles(dtype)
+    base = new_model(dtype=dtype)
+    weight = torch.randn(6, 13, 61, generator=torch.Generator().manual_seed(1)).to(dtype)
+    out = bank(IDS, adapters=torch.tensor(rows))
+    (out * weight).sum().backward()
     for k, single in enumerate(singles):
-        with only(bank, k) as inside:
-            assert inside is bank
-            assert worst(logits(bank), logits(single)) <= 1e-5
-            assert worst(logits(bank, IDS[:1]), logits(single, IDS[:1])) <= 1e-5     # any number of rows
-    with only(bank, False):
-        assert torch.equal(logits(bank), logits(new_model()))
-        with only(bank, 2):
-            assert worst(logits(bank), logits(singles[2])) <= 1e-5
-        assert torch.equal(logits(bank), logits(new_model()))           # the outer block is restored
-    assert torch.equal(logits(bank), grouped)
+        mine = [i for i, row in enumerate(rows) if row == k]
+        if mine:
+            one = single(IDS[mine])
+            assert worst(out[mine], one) <= tolerance
+            (one * weight[mine]).sum().backward()
+        for module, alone in zip(adapted(bank).values(), adapted(single).values()):
+            for ours, theirs in ((module.lora_A, alone.lora_A), (module.lora_B, alone.lora_B)):
+                grad = theirs.grad[0] if mine else torch.zeros_like(ours[k])
+                assert worst(ours.grad[k], grad) <= tolerance * 200
+    for i, row in enumerate(rows):
+        if row == -1:
+            assert worst(out[i], logits(base, IDS[i:i + 1])[0]) <= tolerance
+            assert worst(out[i], logits(singles[0], IDS[i:i + 1])[0]) > 0.2
 
 
-@pytest.mark.parametrize("k", (False, 0, 2))
-def test_only_is_undone_after_an_exception(k):
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_all_rows_on_the_base_are_the_base_bit_for_bit(dtype):
+    bank, _ = bank_and_singles(dtype)
+    plain = logits(new_model(dtype=dtype))
+    assert torch.equal(logits(bank, k=-1), plain)
+    assert torch.equal(logits(new_model(dtype=dtype), k=-1), plain)         # a model without adapters too
+    with switched_off(bank) as inside:
+        assert inside is bank
+        assert torch.equal(logits(bank), plain) and torch.equal(logits(bank, k=2), plain)
+        with switched_off(bank):
+            assert torch.equal(logits(bank), plain)
+        assert torch.equal(logits(bank), plain)                             # the outer block still holds
+    assert worst(logits(bank, k=2), plain) > 0.2
+
+
+def test_switched_off_is_undone_after_an_exception():
     bank, _ = bank_and_singles(torch.float32)
-    grouped = logits(bank)
+    tuned = logits(bank, k=1)
     with pytest.raises(RuntimeError, match="inside"):
-        with only(bank, k):
-            assert worst(logits(bank), grouped) > 0.2
+        with switched_off(bank):
             raise RuntimeError("inside")
-    assert torch.equal(logits(bank), grouped)
+    assert torch.equal(logits(bank, k=1), tuned)
 
 
-@pytest.mark.parametrize("rows", (1, 2, 4, 5))
-def test_rows_that_do_not_form_groups_are_refused(rows):
+def test_a_broken_adapter_does_not_touch_rows_on_the_base():
+    bank, singles = bank_and_singles(torch.float32)
+    for module in adapted(bank).values():
+        module.lora_A.data[0] = float("nan")
+    out = logits(bank, k=[-1, 0, 2, -1, 2, 1])
+    assert out[1].isnan().all() and out[[0, 2, 3, 4, 5]].isfinite().all()
+
+
+def test_groups_are_found():
+    """Equal runs are one product a run; the bank in its order is used as it is, without a copy."""
+    assert arrange([-1, -1], 2, 3) is None and arrange(None, 4, 0) is None
+    assert arrange(None, 4, 1) == arrange([0] * 4, 4, 1) == (1, None, None)
+    assert arrange([0, 0, 1, 1, 2, 2], 6, 3) == (3, None, None)
+    assert (found := arrange([2, 2, 0, 0], 4, 3)).n == 2 and found.which.tolist() == [2, 0]
+    assert (found := arrange([0, 0, 1], 3, 2)).n == 3 and found.which.tolist() == [0, 0, 1]
+    found = arrange([-1, 1, 1, -1], 4, 3)
+    assert found.n == 1 and found.which.tolist() == [1] and found.used.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("k, said", (
+    (None, "carries 3 adapters: say which"), ([0, 1], "6 rows, but adapters for 2"),
+    ([0, 1, 2, 3, 0, 0], "adapter 3 is not on the model .it carries 0 to 2"), ([-2] * 6, "adapter -2")))
+def test_adapters_that_fit_no_row_are_refused(k, said):
     bank, _ = bank_and_singles(torch.float32)
-    with pytest.raises(ValueError, match=f"{rows} rows cannot form 3 equal groups"):
-        logits(bank, IDS[:rows])
+    with pytest.raises(ValueError, match=said):
+        logits(bank, k=k)
+    with pytest.raises(ValueError, match="it carries none"):
+        logits(new_model(), k=0)
 
 
 def test_delta_is_the_update():
@@ -508,5 +558,5 @@ def test_delta_is_the_update():
     for k in (0, 1):
         assert module.delta(k).shape == (4, 5)
         expected = linear(x[k]) + x[k] @ module.delta(k).T
-        assert worst(module(x)[k], expected) <= 1e-6
+        assert worst(module(x, arrange([0, 1], 2, 2))[k], expected) <= 1e-6
         assert worst(module.delta(k), 7 / 3 * module.lora_B[k] @ module.lora_A[k]) <= 1e-6

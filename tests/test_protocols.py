@@ -19,6 +19,7 @@ import pytest
 from conftest import make_tiny
 from test_news import FILES, POCKET, QWEN
 
+from model import cache
 from model.chat import Chat
 from model.checkpoint import save_model
 from model.qwen2 import forward_flops
@@ -213,7 +214,7 @@ def test_a_row_depends_neither_on_n_nor_on_the_other_rows(protocol, pocket, monk
     many = rows(8)
     assert len(many) >= 3 and [row for row in many if row["row"] < 4] == rows(4) != []
     assert texts(rows(8, seed=6)) != texts(many) != texts(rows(8, id="zag"))
-    monkeypatch.setattr(selfplay, "CACHE_BYTES", 1)         # one row at a time
+    monkeypatch.setattr(cache, "CACHE_BYTES", 1)            # one row at a time
     assert rows(8) == many
 
 

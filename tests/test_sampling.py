@@ -3,6 +3,7 @@
 Greedy        64 tokens equal to transformers' generate(), with and without a repetition penalty, row by row
               and in batches of unequal prompts; the test checks that no step was a near tie
 Oracle        generate = generate_naive: greedy, sampled, shared prefixes, equal prompts, rows that stop apart
+Adapters      rows that leave take their adapter along; base, one and several side by side; no false sharing
 Independence  a row's tokens depend neither on the other rows nor on their order
 Rescoring     what was generated is what one pass over it says; score() = a plain log_softmax
 Filters       penalty, temperature, top-k, top-p equal transformers' processors to the bit, ties included
@@ -18,9 +19,11 @@ import numpy as np
 import pytest
 import torch
 
+from model import cache as cache_module
 from model import sampling as sampling_module
-from model.sampling import (Completion, Sampling, common_prefix, generate, generate_naive, pick, prefill,
-                            score, token_probabilities, uniforms)
+from model.lora import adapted, add_lora
+from model.sampling import (COLDEST, Completion, Sampling, common_prefix, generate, generate_naive,
+                            has_float64, pick, prefill, score, token_probabilities, uniforms)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GREEDY = Sampling(temperature=0.0, max_new_tokens=64)
@@ -229,6 +232,78 @@ def test_shared_work_is_done_once(exact):
     assert shapes == [(1, 6), (3, 5), (1, 5), (1, 1)]
 
 
+# ---- adapters ----
+
+@pytest.fixture
+def bank(exact):
+    """Three adapters with large random factors: no two rows with different adapters say the same."""
+    add_lora(exact, rank=3, alpha=6, seeds=(0, 1, 2))
+    generator = torch.Generator().manual_seed(44)
+    for module in adapted(exact).values():
+        for factor in (module.lora_A, module.lora_B):
+            factor.data.copy_(torch.randn(factor.shape, generator=generator, dtype=torch.float64) * 0.4)
+    return exact
+
+
+ADAPTERS = ([2, 2, 0, 0, 1, 1, -1, -1], [0, 1, 2, -1, 0, 1, 2, -1], [-1] * 8, [1] * 8, [1, -1] * 4)
+
+
+@pytest.mark.parametrize("adapters", ADAPTERS, ids=str)
+@pytest.mark.parametrize("prompts", [family() + prompts_of(2, 9, 4, seed=7), prompts_of(6) * 8],
+                         ids=["different", "equal"])
+def test_a_row_keeps_its_adapter_when_others_leave(bank, adapters, prompts):
+    """Rows stop apart; those that stay must go on with their own adapter, not with a leaver's."""
+    sampling = Sampling(temperature=0.8, max_new_tokens=14, seed=7)
+
+    def alone(i, stops):
+        return generate_naive(bank, prompts[i], stops, sampling, i, adapters[i])
+
+    free = [alone(i, ()).ids for i in range(8)]
+    assert len(set(map(tuple, free))) == 8
+    stops = {free[0][1], free[3][4], free[6][7]}
+    expected = [alone(i, stops) for i in range(8)]
+    assert sum(c.stopped for c in expected) >= 3
+    assert generate(bank, prompts, stops, sampling, adapters=adapters) == expected
+    assert generate(bank, prompts, stops, sampling, adapters=torch.tensor(adapters), rows=3) == expected
+
+
+def test_equal_prompts_of_different_adapters_are_not_shared(bank):
+    """One pass a prompt and adapter: a prefix row for each adapter, then each pair once."""
+    prompt, shapes = prompts_of(6)[0], []
+    bank.model.register_forward_hook(lambda module, args, out: shapes.append(tuple(args[0].shape)))
+    with torch.no_grad():
+        cache, logits = prefill(bank, [prompt] * 5, 1, [0, -1, 0, 2, -1])
+        assert shapes == [(3, 5), (3, 1)]
+        for row, k in enumerate([0, -1, 0, 2, -1]):
+            whole = bank(torch.tensor([prompt]), adapters=[k])[0, -1]
+            assert (logits[row] - whole).abs().max() < 1e-12
+        shapes.clear()
+        prefill(bank, [prompt, prompt[:3] + [1, 2], prompt], 1, [0, 1, 1])
+        assert shapes == [(2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("adapters", ADAPTERS, ids=str)
+def test_score_with_adapters(bank, adapters):
+    prompts, continuations = family(seed=13) + prompts_of(3, 4, 8, seed=20), prompts_of(*range(1, 9), seed=14)
+    found = score(bank, prompts, continuations, adapters)
+    for prompt, continuation, k, ours in zip(prompts, continuations, adapters, found, strict=True):
+        with torch.no_grad():
+            table = bank(torch.tensor([prompt + continuation]), adapters=[k])[0].log_softmax(-1)
+        expected = [float(table[len(prompt) + i - 1, token]) for i, token in enumerate(continuation)]
+        assert ours == pytest.approx(expected, abs=2e-6)
+
+
+def test_adapters_must_be_named_for_each_prompt(bank):
+    for ask in (lambda **kw: generate(bank, [[1], [2]], (), GREEDY, **kw),
+                lambda **kw: score(bank, [[1], [2]], [[3], [4]], **kw)):
+        with pytest.raises(ValueError, match="carries 3 adapters"):
+            ask()
+        with pytest.raises(ValueError, match="2 prompts, but adapters for 3"):
+            ask(adapters=[0, 1, 2])
+        with pytest.raises(ValueError, match="adapter 3 is not on the model"):
+            ask(adapters=[0, 3])
+
+
 # ---- rescoring ----
 
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
@@ -259,6 +334,44 @@ def test_score_is_a_plain_log_softmax(exact):
         expected = [float(table[len(prompt) + i - 1, token]) for i, token in enumerate(continuation)]
         assert ours == pytest.approx(expected, abs=2e-6)            # score() takes its softmax in fp32
         assert max(expected) < 0
+
+
+def test_a_long_prompt_and_the_long_answer_of_another_are_scored(tiny):
+    """13 + 3 and 3 + 13 tokens fit a context of 16, though 13 + 13 would not."""
+    model = tiny(seed=32, dtype=torch.float64, max_position_embeddings=16)
+    prompts, continuations = prompts_of(13, 3, seed=16), prompts_of(3, 13, seed=17)
+    together = score(model, prompts, continuations)
+    for prompt, continuation, ours in zip(prompts, continuations, together):
+        assert score(model, [prompt], [continuation]) == [pytest.approx(ours, abs=2e-6)]
+        assert len(ours) == len(continuation)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 100])
+def test_rows_at_a_time_change_nothing_but_the_memory(exact, rows):
+    prompts, sampling = family(seed=18), short(SAMPLINGS["everything"], 8)
+    batches = []
+    exact.model.register_forward_hook(lambda module, args, out: batches.append(len(args[0])))
+    assert generate(exact, prompts, {3}, sampling, rows=rows) == generate(exact, prompts, {3}, sampling)
+    continuations = prompts_of(4, 1, 6, 3, 2, seed=14)
+    parts, whole = score(exact, prompts, continuations, rows=rows), score(exact, prompts, continuations)
+    for ours, theirs in zip(parts, whole, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-6)
+    batches.clear()
+    score(exact, prompts, continuations, rows=rows)
+    assert max(batches) <= rows
+
+
+def test_rows_are_bounded_by_default(exact, monkeypatch):
+    """4 rows of 12 + 2 tokens of fp64 keys and values: 2 (k, v) * 2 layers * 1 head * 6 * 8 bytes a token."""
+    monkeypatch.setattr(cache_module, "CACHE_BYTES", 4 * (12 + 2) * 2 * 2 * 1 * 6 * 8)
+    batches = []
+    exact.model.register_forward_hook(lambda module, args, out: batches.append(len(args[0])))
+    prompts = prompts_of(*[12] * 9, seed=19)
+    score(exact, prompts, [[1, 2]] * 9)
+    assert max(batches) == 4
+    batches.clear()
+    generate(exact, prompts, (), short(GREEDY, 2))
+    assert max(batches) == 4
 
 
 def test_score_of_an_empty_continuation_is_empty(exact):
@@ -406,6 +519,27 @@ def test_a_row_has_its_own_distribution():
     assert frequencies_fit(torch.bincount(tokens[::2], minlength=4), torch.full((4,), 0.25)) > 0.01
 
 
+def test_a_device_without_float64_draws_the_same(monkeypatch):
+    logits = torch.randn(200, 97, generator=torch.Generator().manual_seed(45))
+    wanted = pick(logits, Sampling(seed=13), np.arange(200), 3)
+    asked = []
+    monkeypatch.setattr(sampling_module, "has_float64", lambda device: bool(asked.append(device)))
+    assert torch.equal(pick(logits, Sampling(seed=13), np.arange(200), 3), wanted) and asked
+    assert not asked.clear() and has_float64(torch.device("cuda")) and not has_float64(torch.device("mps"))
+
+
+@pytest.mark.parametrize("temperature", [1e-38, 1e-5, 9.9e-5, float("inf")])
+def test_temperatures_that_fp32_cannot_divide_by_are_refused(temperature):
+    with pytest.raises(ValueError, match="temperature = .* expected 0 .greedy. or at least 0.0001"):
+        Sampling(temperature=temperature)
+
+
+def test_the_coldest_temperature_is_greedy_on_large_logits():
+    logits = 1e4 * torch.randn(100, 97, generator=torch.Generator().manual_seed(46))
+    cold = pick(logits, Sampling(temperature=COLDEST), np.arange(100), 0)
+    assert torch.equal(cold, logits.argmax(-1))
+
+
 def test_the_ends_of_the_unit_interval(monkeypatch):
     """A uniform of 0 must skip leading tokens of probability 0, the largest one must not run off the end."""
     logits = torch.tensor([[-1e4, -1e4, 0.0, 1.0, -1e4]])
@@ -482,8 +616,8 @@ def test_a_prompt_beyond_the_context_is_refused(tiny):
         generate(model, [too_long], (), two)
     with pytest.raises(ValueError, match="13 tokens and 4 new ones"):
         generate(model, [[1], fits], (), short(two, 4))     # one row is enough
-    with pytest.raises(ValueError, match="context of 16"):
-        score(model, [[1], fits], [[1, 2, 3, 4], [1]])
+    with pytest.raises(ValueError, match="13 tokens and 4 new ones"):
+        score(model, [[1], fits], [[1], [1, 2, 3, 4]])
     assert len(generate(model, [fits], (), short(two, 3))[0].ids) == 3      # 16 in all
 
 

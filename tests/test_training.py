@@ -17,7 +17,8 @@ from conftest import make_tiny
 from safetensors.torch import safe_open
 
 from model.lora import PROJECTIONS, adapted, add_lora
-from newnews.training import AdamW, Recipe, Shuffled, summed_losses, train
+from newnews.optimizer import AdamW
+from newnews.training import Batch, Recipe, Shuffled, next_token, train
 
 V = 97
 
@@ -43,6 +44,10 @@ def padded(rows):
     for i, (x, w) in enumerate(rows):
         ids[i, :len(x)], weights[i, :len(w)] = torch.tensor(x), torch.tensor(w)
     return ids.long(), weights
+
+
+def summed(model, ids, weights, K):
+    return next_token(model, Batch(ids, weights, K, None))
 
 
 def weighted_mean(model, rows):
@@ -238,17 +243,17 @@ def test_tied_embeddings_sum_the_gradient_of_both_uses(tmp_path):
 
 def test_padding_and_neighbours_do_not_change_the_losses():
     model, rows = small(), examples(6, [3, 12, 7, 2, 9, 5])
-    alone = torch.stack([summed_losses(model, *padded([row]), 1)[0] for row in rows])
+    alone = torch.stack([summed(model, *padded([row]), 1)[0] for row in rows])
     wanted = torch.stack([weighted_mean(model, [row]) * sum(row[1][1:]) for row in rows])
     torch.testing.assert_close(alone, wanted, rtol=1e-12, atol=0)
     ids, weights = padded(rows)
     for K in (1, 2, 3, 6):                                  # consecutive rows belong together
-        found = summed_losses(model, ids, weights, K)
+        found = summed(model, ids, weights, K)
         torch.testing.assert_close(found, wanted.view(K, -1).sum(1), rtol=1e-12, atol=0)
     other = ids.clone()
     for i, (x, _) in enumerate(rows):
         other[i, len(x):] = V - 1
-    assert torch.equal(summed_losses(model, other, weights, 6), found)
+    assert torch.equal(summed(model, other, weights, 6), found)
 
 
 @pytest.mark.parametrize("rows", [[([1, 2, 3], [0.0, 0.0, 0.0])],

@@ -1,0 +1,64 @@
+"""Optimizers for K adapters side by side: every adapter has its own clipping, rate and end.
+
+torch's own cannot give slices of a tensor their own rate, clipping and end. What the loop asks of one:
+
+    collect()               add the micro-batch's gradients, parameter.grad, to the step's
+    norms()                 gradient norm of each adapter so far in this step, (K,)
+    step(t, rates, alive)   update t = 1, 2, ... with rates (K,); adapters not alive (K,) keep their values
+    tensors()               {name: tensor} of everything that a resumed run needs
+    values                  {name: tensor} of the parameters' own values, fp32 or wider
+"""
+
+import torch
+
+
+class AdamW:
+    """AdamW (Loshchilov & Hutter, 1711.05101) on parameters whose first dimension is the adapter, (K, ...);
+    with bank = False on any parameters, as one learner.
+
+    Values and moments are fp32 whatever the model's dtype: a bf16 parameter has an fp32 master here, and its
+    micro-batches' gradients are summed in fp32.
+    """
+
+    def __init__(self, params, recipe, bank):
+        self.params, self.recipe = params, recipe
+        self.rows = (lambda t: t) if bank else (lambda t: t[None])      # (K, ...) views
+        self.values = {n: p.data.to(torch.promote_types(p.dtype, torch.float32)) for n, p in params.items()}
+        self.m = {n: torch.zeros_like(v) for n, v in self.values.items()}
+        self.v = {n: torch.zeros_like(v) for n, v in self.values.items()}
+        self.grads = {n: torch.zeros_like(v) for n, v in self.values.items()}
+
+    def collect(self):
+        for name, p in self.params.items():
+            if p.grad is not None:
+                self.grads[name] += p.grad
+                p.grad = None
+
+    def norms(self):
+        return sum(self.rows(g).flatten(1).square().sum(1) for g in self.grads.values()).sqrt()
+
+    def step(self, t, rates, alive):
+        recipe, norms = self.recipe, self.norms()
+        scale = torch.ones_like(norms)
+        if recipe.clip:
+            scale = (recipe.clip / (norms + 1e-6)).clamp(max=1)
+        for name, p in self.params.items():
+            value, g, m, v = (self.rows(x[name]) for x in (self.values, self.grads, self.m, self.v))
+            shape = (-1,) + (1,) * (value.dim() - 1)                # (K, 1, ...), against (K, ...)
+            live, rate = alive.view(shape), rates.to(value).view(shape)
+            g = torch.where(live, g * scale.view(shape), 0)         # where, not *: it may be NaN
+            # first and second moment, each corrected for its start at zero
+            m.lerp_(g, 1 - recipe.beta1)
+            v.mul_(recipe.beta2).addcmul_(g, g, value=1 - recipe.beta2)
+            mean, square = m / (1 - recipe.beta1 ** t), v / (1 - recipe.beta2 ** t)
+            change = mean / (square.sqrt() + 1e-8)
+            if recipe.weight_decay and value.dim() > 2:             # matrices; not norms and biases
+                change += recipe.weight_decay * value
+            value -= torch.where(live, rate * change, 0)
+            if p.data_ptr() != self.values[name].data_ptr():        # the value is a master copy
+                p.data.copy_(self.values[name])
+            self.grads[name].zero_()
+
+    def tensors(self):
+        return {f"{kind}/{name}": tensor for kind in ("values", "m", "v")
+                for name, tensor in getattr(self, kind).items()}
