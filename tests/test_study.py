@@ -267,7 +267,7 @@ def test_a_change_recomputes_what_depends_on_it_and_nothing_else(tiny):
         return {str(name).split("/")[0] for name in tiny.stamps().keys() - before.keys()}
 
     q = tiny.items[0].questions[0]
-    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, accept=["yes"])]), *tiny.items[1:]])
+    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, forms=["yes"])]), *tiny.items[1:]])
     assert fresh() == set()                                 # other accepted answers: only the summary
     write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, text="New?", ask="New?")]), *tiny.items[1:]])
     assert fresh() == {"answers"}
