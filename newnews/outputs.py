@@ -32,22 +32,6 @@ def digest(*parts):
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def model_digest(folder):
-    """A hash of a model or adapter folder: its configs and tokenizer, and of every weight file the size and
-    64 blocks of 1 MiB spread evenly (up to 64 MiB: all; a 7B model's 15 GB would take a minute to read)."""
-    h, block = sha256(), 2 ** 20
-    for path in sorted(p for p in Path(folder).iterdir() if p.suffix in (".json", ".jinja", ".safetensors")):
-        if path.name == "manifest.json":            # holds timings
-            continue
-        size = path.stat().st_size
-        h.update(f"{path.name} {size}".encode())
-        with open(path, "rb") as f:
-            for i in range(64):
-                f.seek(max(i * block, i * (size - block) // 63))
-                h.update(f.read(block))
-    return h.hexdigest()[:16]
-
-
 def provenance():
     """What a result depends on besides its settings: code and library versions, threads, machine."""
     root = Path(__file__).parent.parent
@@ -67,14 +51,17 @@ def build_folder(out, run, fill):
     """
     out, run = Path(out), json.loads(json.dumps(run))
     work = out.with_name(out.name + ".part")
-    result, manifest = work / "result", out / "manifest.json"
+    result, manifest, start = work / "result", out / "manifest.json", work / "run.json"
+    if work.exists() and not start.is_file() and (not work.is_dir() or {p.name for p in work.iterdir()} -
+                                                  {"run.json.part"}):
+        raise ValueError(f"{work}: it is there already and no unfinished output (no run.json is in it); this run "
+                         f"would use and remove that name: move it, or write elsewhere")
     if out.exists():
         found = read_json(manifest) if manifest.is_file() else {}
         refuse_other(found.get("run"), run, out, "the output")
         shutil.rmtree(work, ignore_errors=True)
         return found
     work.mkdir(parents=True, exist_ok=True)
-    start = work / "run.json"
     if start.is_file():
         refuse_other(read_json(start), run, out, "the unfinished output")
     else:
