@@ -47,7 +47,8 @@ def arguments():
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
-                        help="fp32, bf16 or auto: bf16 on CUDA, else fp32 (default: %(default)s)")
+                        help="fp32, bf16 or auto: bf16 on CUDA, and from 30M parameters on a CPU that "
+                             "multiplies it; else fp32 (default: %(default)s)")
     args = parser.parse_args()
     if (args.chat is None) == (args.news is None):
         parser.error("give one of --chat and --news")

@@ -19,6 +19,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from model.files import read_json, short
+from model.settings import end_ids
 from model.template import default_system
 
 ROLES = ("system", "user", "assistant")
@@ -162,15 +163,6 @@ def ends_of(folder):
         if (folder / name).is_file():
             return end_ids(read_json(folder / name), folder / name)
     return []
-
-
-def end_ids(config, path):
-    """eos_token_id of a config as a list of ids."""
-    eos = config.get("eos_token_id")
-    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
-    if not all(type(i) is int and i >= 0 for i in ids):
-        raise ValueError(f"{path}: eos_token_id: found {short(eos)}, expected a token id or a list of them")
-    return ids
 
 
 def system_of(folder):

@@ -2,22 +2,27 @@
 Safetensors only: nothing from a file is ever executed. What is written here appears whole or not at all."""
 
 import json
-import os
 import re
 import shutil
+import sys
+from collections import Counter
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.files import read_json
+from model.files import read_json, short, write_folder
 from model.lora import PROJECTIONS, adapted, add_lora, lora_tensors, remove_lora
 from model.qwen2 import Qwen2, Qwen2Config
+from model.settings import ADAPTER, MODEL, check_ends, check_rope, check_settings, wrong
 
 COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
-              "special_tokens_map.json", "vocab.json", "merges.txt", "prompts.yaml")
+              "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "prompts.yaml")
 PREFIX = "base_model.model."        # PEFT's name for the model that it wraps
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+WEIGHTS = ("F64", "F32", "F16", "BF16")     # the types of tensor, in safetensors' words, that are weights to us
+ROTARY = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")    # buffers, computed anew
 
 
 def find_model(name):
@@ -37,29 +42,39 @@ def find_model(name):
 
 
 def load_config(folder):
-    path = Path(folder) / "config.json"
+    """The Qwen2Config of a folder. Its values are checked first, and against those of the other files."""
+    folder = Path(folder)
+    path = folder / "config.json"
+    settings = read_json(path)
+    check_settings(settings, MODEL, path)
+    check_rope(settings, path)
     try:
-        return Qwen2Config.from_dict(read_json(path))
+        config = Qwen2Config.from_dict(settings)
     except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise ValueError(error if str(path) in str(error) else f"{path}: {error}") from None
+        raise ValueError(f"{path}: {str(error)[:300]}") from None
+    check_ends(folder, settings)
+    return config
 
 
 def tensor_files(folder):
     """{tensor name: file} of a folder with one model.safetensors, or shards and their index."""
-    folder, index = Path(folder), Path(folder) / "model.safetensors.index.json"
+    folder = Path(folder)
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         names = read_json(index).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise ValueError(f"{index}: weight_map: expected tensor names and their files, "
-                             f"found {str(names)[:60]}")
+                             f"found {short(names)}")
         for name, file in names.items():
             # Judge the name, not where it leads:
             # in the hub's cache every file is a symlink out of the folder.
             if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
-                raise ValueError(f"{index}: weight_map[{name!r}] = {file!r} is not a .safetensors file "
+                raise ValueError(f"{index}: weight_map[{short(name)}] = {short(file)} is not a .safetensors file "
                                  f"of this folder")
+        if single.is_file() and single.name not in names.values():
+            raise ValueError(f"{index} and {single} are both there, and the first does not name the second: one of "
+                             f"them is left over from another model; remove it (transformers reads {single.name})")
         return {name: folder / file for name, file in names.items()}
-    single = folder / "model.safetensors"
     if not single.is_file():
         raise FileNotFoundError(f"{folder}: no weights; expected model.safetensors or "
                                 f"model.safetensors.index.json")
@@ -77,15 +92,33 @@ def open_tensors(path):
         raise ValueError(f"{path}: not a readable safetensors file, perhaps cut short ({error})") from None
 
 
+def listed(first, lines):
+    """An error of many lines: the first says how many, ten are shown."""
+    more = [f"  and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return ValueError("\n".join([first, *lines[:10], *more]))
+
+
 def complain(where, expected, found):
-    """One error that lists every missing, unexpected and misshaped tensor;
-    both arguments are {name: shape}."""
+    """One error about every missing, unexpected and misshaped tensor; both arguments are {name: shape}."""
     lines = [f"  missing     {n} {list(s)}" for n, s in expected.items() if n not in found]
     lines += [f"  unexpected  {n} {list(s)}" for n, s in found.items() if n not in expected]
     lines += [f"  misshaped   {n} {list(found[n])}, expected {list(s)}" for n, s in expected.items()
               if n in found and tuple(found[n]) != tuple(s)]
     if lines:
-        raise ValueError("\n".join([f"{where}: the tensors are not this model's:", *lines]))
+        counts = Counter(line.split()[0] for line in lines)
+        raise listed(f"{where}: the tensors are not this model's: "
+                     f"{', '.join(f'{n} {kind}' for kind, n in counts.items())} (of {len(expected)})", lines)
+
+
+def shapes(handle, names, path):
+    """{name: shape} of tensors in an open safetensors file; what holds no weights is refused."""
+    slices = {name: handle.get_slice(name) for name in names}
+    odd = {name: s.get_dtype() for name, s in slices.items() if s.get_dtype() not in WEIGHTS}
+    if odd:
+        raise listed(f"{path}: {len(odd)} tensors of a type that this code does not compute with "
+                     f"({', '.join(sorted(set(odd.values())))}); expected one of {', '.join(WEIGHTS)}",
+                     [f"  {kind}  {name}" for name, kind in odd.items()])
+    return {name: tuple(s.get_shape()) for name, s in slices.items()}
 
 
 def load_model(folder, device="cpu", dtype=None):
@@ -97,46 +130,55 @@ def load_model(folder, device="cpu", dtype=None):
     with torch.device("meta"):
         model = Qwen2(config)
     files = tensor_files(folder)
+    rotary = [name for name in files if ROTARY.fullmatch(name)]
+    if rotary:
+        print(f"{folder}: {len(rotary)} stored rotary buffers (inv_freq) are not read; they follow from the config",
+              file=sys.stderr)
     by_file = {}
     for name, file in files.items():
-        by_file.setdefault(file, []).append(name)
+        if name not in rotary:
+            by_file.setdefault(file, []).append(name)
     handles = {file: open_tensors(file) for file in by_file}
-    absent = [f"{file}: lacks {n}, which the index places there" for file, names in by_file.items()
+    absent = [f"  {file}: lacks {n}" for file, names in by_file.items()
               for n in sorted(set(names) - set(handles[file].keys()))]
     if absent:
-        raise ValueError("\n".join(absent))
+        raise listed(f"{folder}: {len(absent)} tensors are not where the index places them", absent)
+    found = {}
+    for file, names in by_file.items():
+        found.update(shapes(handles[file], names, file))
+
+    def read(name):
+        return handles[files[name]].get_tensor(name)
+
     expected = {name: p.shape for name, p in model.named_parameters()}      # a tied head appears once
-    found = {n: tuple(handles[f].get_slice(n).get_shape()) for n, f in files.items()}
-    tied_copy = config.tie_word_embeddings and {"lm_head.weight", "model.embed_tokens.weight"} <= set(found)
-    if tied_copy:                           # some tools store the tied head twice; it must be the same tensor
-        head, embed = (handles[files[n]].get_tensor(n)
-                       for n in ("lm_head.weight", "model.embed_tokens.weight"))
-        if not torch.equal(head, embed):
+    sources = {name: name for name in expected}
+    if config.tie_word_embeddings and HEAD in found:
+        # Some tools store the tied head twice, where it must be the same tensor, and some under this name only.
+        if EMBEDDING not in found:
+            sources[EMBEDDING] = HEAD
+            found[EMBEDDING] = found[HEAD]
+        elif not torch.equal(read(HEAD), read(EMBEDDING)):
             raise ValueError(f"{folder}: tie_word_embeddings is true, but lm_head.weight differs "
                              f"from the embedding")
-        del found["lm_head.weight"]
+        del found[HEAD]
     complain(folder, expected, found)
-    tensors = {n: handles[files[n]].get_tensor(n).to(device=device, dtype=dtype) for n in expected}
+    tensors = {n: read(source).to(device=device, dtype=dtype) for n, source in sources.items()}
     if config.tie_word_embeddings:
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+        tensors[HEAD] = tensors[EMBEDDING]
     model.load_state_dict(tensors, strict=True, assign=True)
     model.tie()
     return model.requires_grad_(False).eval()
 
 
-def write_folder(folder, fill):
-    """Call fill(path) on a fresh folder beside `folder`, then rename it into place: whole or not at all."""
-    folder = Path(folder)
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    fill(aside)
-    old = folder.with_name(folder.name + ".old")        # moved, not removed: a kill in between loses nothing
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(aside, folder)
-    shutil.rmtree(old, ignore_errors=True)
+def refuse_strangers(folder):
+    """Saving replaces a whole folder: one that holds anything but a model's or an adapter's files is refused."""
+    known = {"config.json", "adapter_config.json", "model.safetensors.index.json", "manifest.json",
+             "metrics.jsonl", *COMPANIONS}
+    strangers = sorted(p.name for p in Path(folder).glob("*")
+                       if not p.is_file() or p.name not in known and p.suffix != ".safetensors")
+    if strangers or Path(folder).is_file():
+        raise ValueError(f"{folder}: it is there already and holds {', '.join(strangers[:5]) or 'no model'}, which "
+                         f"saving a model or adapter there would remove; save elsewhere")
 
 
 def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
@@ -144,8 +186,10 @@ def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
     more than shard_bytes become shards.
 
     tensors comes from model.state_dict() or merged_tensors.
-    source: a model folder whose tokenizer files are copied.
+    source: a model folder whose tokenizer files are copied, and whose config.json keeps every setting that is
+    not ours (the ids that end an answer, for one).
     """
+    refuse_strangers(folder)
     tensors = {n: t.detach().contiguous() for n, t in tensors.items()       # tied: stored once, as HF does
                if not (config.tie_word_embeddings and n == "lm_head.weight")}
     shards, size = [{}], 0
@@ -158,8 +202,12 @@ def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
 
     def fill(path):
         dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-        (path / "config.json").write_text(
-            json.dumps({**config.to_dict(), "torch_dtype": dtype}, indent=2) + "\n")
+        kept = Path(source or "") / "config.json"
+        settings = read_json(kept) if source and kept.is_file() else {}
+        settings |= {**config.to_dict(), "torch_dtype": dtype}
+        if "dtype" in settings:                             # transformers 5's name of the same
+            settings["dtype"] = dtype
+        (path / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
         if len(shards) == 1:
             save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
         else:
@@ -178,6 +226,7 @@ def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
 
 def save_adapter(folder, model, k=0, base="", dtype=None):
     """Adapter k of the model's bank as a PEFT folder; base: the name of the model it belongs to."""
+    refuse_strangers(folder)
     modules = adapted(model)
     first = next(iter(modules.values()))
     rank = first.lora_A.shape[1]
@@ -208,21 +257,23 @@ def load_adapter(folder, model):
     folder = Path(folder)
     path = folder / "adapter_config.json"
     config = read_json(path)
-    refused = [f"{key} = {value!r}" for key, value in config.items()
+    refused = [f"{key} = {short(value)}" for key, value in config.items()
                if key not in HARMLESS and value not in (None, False, {}, [], "", "none")]
     if config.get("init_lora_weights") not in HARMLESS_STARTS:
-        refused.append(f"init_lora_weights = {config['init_lora_weights']!r} "
+        refused.append(f"init_lora_weights = {short(config['init_lora_weights'])} "
                        f"(it changes the base weights too)")
     if config.get("peft_type") != "LORA":
-        refused.insert(0, f"peft_type = {config.get('peft_type')!r}")
-    targets, rank, alpha = config.get("target_modules"), config.get("r"), config.get("lora_alpha")
-    if not isinstance(targets, list) or not targets or set(targets) - set(PROJECTIONS):
-        refused.append(f"target_modules = {targets!r} (expected a list of {', '.join(PROJECTIONS)})")
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
-        refused.append(f"r = {rank!r}, lora_alpha = {alpha!r}")
+        refused.insert(0, f"peft_type = {short(config.get('peft_type'))}")
+    targets, rank, alpha = (config.get(key) for key in ("target_modules", "r", "lora_alpha"))
+    if not isinstance(targets, list) or not targets or [t for t in targets if t not in PROJECTIONS]:
+        refused.append(f"target_modules = {short(targets)} (expected a list of {', '.join(PROJECTIONS)})")
+    refused += [f"{key} = None" for key in ("r", "lora_alpha") if config.get(key) is None]
+    refused += [f"{key} = {short(value)} (expected {expected})" for key, value, expected in wrong(config, ADAPTER)]
     if refused:
         raise ValueError(f"{path}: not supported: {'; '.join(refused)}")
-    with open_tensors(folder / "adapter_model.safetensors") as f:
+    weights = folder / "adapter_model.safetensors"
+    with open_tensors(weights) as f:
+        shapes(f, f.keys(), weights)
         tensors = {n.removeprefix(PREFIX): f.get_tensor(n) for n in f.keys()}
     expected = {}
     for name, module in model.named_modules():

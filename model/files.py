@@ -16,12 +16,14 @@ MARK = "put-aside-by-newnews"
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 100
+_short.maxlist = _short.maxdict = 20
 _short.maxlevel = 3
 
 
 def short(value):
     """A value as an error shows it: on one line, cut where it is long or deep."""
-    return _short.repr(value)
+    text = _short.repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def read_json(path):

@@ -2,6 +2,7 @@
 a script enters user_errors first and imports the rest inside, so that Ctrl-C is answered from the start."""
 
 import os
+import re
 import signal
 import sys
 from contextlib import contextmanager, suppress
@@ -9,6 +10,9 @@ from contextlib import contextmanager, suppress
 from newnews import locks
 
 STOPPED = "stopped; an output that had begun goes on with the same command"
+
+POCKET = 30 * 10 ** 6           # parameters
+CPUINFO = "/proc/cpuinfo"
 
 
 @contextmanager
@@ -79,24 +83,50 @@ def in_words(error):
     return str(error) or type(error).__name__
 
 
-def choose_device(device, dtype):
-    """("auto", "auto") -> (device, torch dtype, the reason in words)."""
+def choose_device(device, dtype, parameters=0):
+    """(device, torch dtype, the reason in words) from what a user types ("auto", "auto") and the model's size."""
     import torch
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda", "mps"):
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or colon and (kind != "cuda" or not re.fullmatch("[0-9]{1,4}", number)):
         raise ValueError(f"--device {device}: expected auto, cpu, cuda, cuda:N or mps")
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: this PyTorch sees no CUDA device")
-    if device == "mps" and not torch.backends.mps.is_available():
+    if colon and int(number) >= torch.cuda.device_count():
+        raise ValueError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError("--device mps: this PyTorch has no MPS device")
     if dtype not in ("auto", "fp32", "bf16"):
         raise ValueError(f"--dtype {dtype}: expected auto, fp32 or bf16")
     if dtype != "auto":
         return device, {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype], "as asked"
-    if device.startswith("cuda"):
-        return device, torch.bfloat16, "CUDA: tensor cores, half the memory"
-    return device, torch.float32, "not CUDA: never slow; --dtype bf16 halves the memory"
+    if kind == "cuda":
+        return device, torch.bfloat16, "CUDA multiplies it fast, and it takes half the memory"
+    if kind == "mps":
+        return device, torch.float32, "not CUDA"
+    if parameters < POCKET:
+        return device, torch.float32, f"a model below {POCKET // 10 ** 6}M parameters gains nothing from bf16 on a CPU"
+    if not cpu_multiplies_bf16():
+        return device, torch.float32, "this CPU has no bf16 multiplication; --dtype bf16 halves the memory"
+    return device, torch.bfloat16, "this CPU multiplies it (AMX, AVX512-BF16 or Arm's bf16), and it takes half the memory"
+
+
+def cpu_multiplies_bf16():
+    """Does the CPU multiply bf16 in hardware? By PyTorch's own word, else by the system's list of its features;
+    no, where neither says so: fp32 is always right, and bf16 without it is many times slower."""
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        try:
+            if getattr(torch.cpu, name)():
+                return True
+        except (AttributeError, RuntimeError):
+            continue                # names with an underscore may go
+    try:
+        with open(CPUINFO, encoding="utf-8", errors="replace") as f:
+            lines = [line for line in f if line.startswith(("flags", "Features"))]
+    except OSError:
+        return False
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(lines[0].split() if lines else ()))
 
 
 def say(**settings):

@@ -1,25 +1,30 @@
 """A model, its chat format and what to say about them, from what a user types."""
 
+import torch
+
 from model.chat import Chat
-from model.checkpoint import find_model, load_adapter, load_model
+from model.checkpoint import find_model, load_adapter, load_config, load_model
+from model.qwen2 import Qwen2
 from newnews.console import choose_device
-from newnews.outputs import model_digest
+from newnews.identity import model_digest
 
 
 def load(name, adapter=None, device="auto", dtype="auto"):
-    """(model, chat, about):
-    about = {"model", "folder", "parameters", "digest", "device", "dtype", ["adapter"]}."""
+    """(model, chat, about): about = {"model", "folder", "parameters", "digest", "device", "dtype" (fp32 or bf16),
+    "dtype_reason", ["adapter"]}."""
     folder = find_model(name)
-    chat = Chat(folder)
-    device, dtype, reason = choose_device(device, dtype)
+    chat, config = Chat(folder), load_config(folder)
+    largest = max(chat.tokenizer.get_vocab().values())
+    if largest >= config.vocab_size:
+        raise ValueError(f"{folder}: tokenizer.json has ids up to {largest}, config.json has vocab_size "
+                         f"{config.vocab_size}")
+    with torch.device("meta"):
+        count = sum(p.numel() for p in Qwen2(config).parameters())
+    device, dtype, reason = choose_device(device, dtype, count)
     model = load_model(folder, device, dtype)
-    count = sum(p.numel() for p in model.parameters())
     about = {"model": str(name), "folder": str(folder), "parameters": f"{count:,}",
              "digest": model_digest(folder), "device": device,
-             "dtype": f"{str(dtype).removeprefix('torch.')} ({reason})"}
-    if len(chat.tokenizer.get_vocab()) > model.config.vocab_size:
-        raise ValueError(f"{folder}: tokenizer.json has {len(chat.tokenizer.get_vocab())} tokens, more than "
-                         f"the model's vocab_size {model.config.vocab_size}")
+             "dtype": {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype], "dtype_reason": reason}
     if adapter is not None:
         load_adapter(adapter, model)
         about["adapter"] = f"{adapter} {model_digest(adapter)}"

@@ -50,22 +50,6 @@ def digest(*parts):
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def model_digest(folder):
-    """A hash of a model or adapter folder: its configs and tokenizer, and of every weight file the size and
-    64 blocks of 1 MiB spread evenly (up to 64 MiB: all; a 7B model's 15 GB would take a minute to read)."""
-    h, block = sha256(), 2 ** 20
-    for path in sorted(p for p in Path(folder).iterdir() if p.suffix in (".json", ".jinja", ".safetensors")):
-        if path.name == "manifest.json":            # holds timings
-            continue
-        size = path.stat().st_size
-        h.update(f"{path.name} {size}".encode())
-        with open(path, "rb") as f:
-            for i in range(64):
-                f.seek(max(i * block, i * (size - block) // 63))
-                h.update(f.read(block))
-    return h.hexdigest()[:16]
-
-
 def provenance():
     """What a result depends on besides its settings: code and library versions, threads, machine."""
     root, torch = Path(__file__).parent.parent, sys.modules.get("torch")
