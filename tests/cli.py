@@ -31,8 +31,9 @@ from newnews.prompts import read_prompts
 from newnews.first_world import make_news
 
 PROMPTS = ROOT / "configs" / "prompts" / "pocket.yaml"
-STUDY = {"news": {"split": "dev", "per_domain": 1, "questions": 2, "seed": 0},
-         "protocols": ["naive", "self_qa_shadowed"], "draws": 4,
+STUDY = {"device": "cpu", "dtype": "fp32", "ask": ["free", "text", "letter"], "bank": 3,
+         "news": {"split": "dev", "per_domain": 1, "questions": 2, "seed": 0},
+         "axes": {"protocol": ["naive", "self_qa_shadowed"]}, "draws": 4,
          "lora": {"rank": 2, "alpha": 4, "targets": ["q_proj", "down_proj"]},
          "recipe": {"steps": 6, "rate": 0.01, "batch": 4}, "recipes": {"naive": {"steps": 3}}, "seed": 0}
 PRETRAIN = {"prompts": str(PROMPTS), "vocabulary": 320, "sample": 40, "seed": 0,
@@ -191,8 +192,9 @@ class Forks:
 def serve():
     import torch._dynamo                        # a second, which torch puts off until the first empty model
 
-    import newnews.experiment                   # all that the scripts import, once
-    import newnews.report                       # noqa: F401
+    import newnews.finetune                     # all that the scripts import, once
+    import newnews.studies.report
+    import newnews.studies.study                # noqa: F401
     for line in sys.stdin:
         job = json.loads(line)
         read, write = os.pipe()

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from newnews import locks, outputs
-from newnews.outputs import Rows, build_folder, digest, model_digest, provenance, write_json
+from newnews.identity import model_digest
+from newnews.outputs import Rows, build_folder, digest, provenance, write_json
 
 RUN = {"seed": 1, "model": "m", "draws": 4}
 TOTALS = {"tokens": 1111, "seconds": 2.0}
