@@ -8,7 +8,8 @@ the same bytes.
 
 import argparse
 
-if __name__ == "__main__":
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="YAML: model, tokenizer and recipe (configs/pretrain/*.yaml)")
@@ -16,11 +17,15 @@ if __name__ == "__main__":
                         help="model folder to write; OUT.part holds the unfinished run")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda, or auto: cuda if there (default: %(default)s)")
-    args = parser.parse_args()
+    return parser.parse_args()
 
-from newnews.console import user_errors
-from newnews.pretraining import pretrain
+
+def main(args):
+    from newnews.pretraining import pretrain
+    pretrain(args.config, args.out, args.device)
+
 
 if __name__ == "__main__":
+    from newnews.console import user_errors
     with user_errors():
-        pretrain(args.config, args.out, args.device)
+        main(arguments())

@@ -2,29 +2,47 @@
 
 A long output grows in NAME.part. Beside it NAME.progress.json holds what the run is, how many chunks are
 whole and how many bytes they take; it is replaced after every chunk. A second start cuts NAME.part back to
-the last whole chunk and goes on. At the end come NAME.manifest.json, then NAME itself. Another run's output
-is refused, never overwritten.
+the last whole chunk and goes on. At the end come NAME.manifest.json, then NAME itself.
+
+Another run's output is refused, never overwritten; only what carries our own mark (that progress file, or
+run.json in OUT.part) is ever replaced or removed. While one process writes an output, others are refused
+(newnews/locks.py). No torch here: results are read without it.
 """
 
+import importlib.metadata
 import json
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
-import torch
-
 from model.files import read_json
+from newnews import locks
+from newnews.reading import read_jsonl
+
+
+@contextmanager
+def disk(path):
+    """An error of the disk names the file; "no space left" by itself does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path, data):
     """Write aside, then rename: a reader sees the old file or the new one."""
     aside = Path(f"{path}.part")
-    aside.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    with disk(path):
+        aside.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(aside, path)
 
 
 def digest(*parts):
@@ -50,43 +68,23 @@ def model_digest(folder):
 
 def provenance():
     """What a result depends on besides its settings: code and library versions, threads, machine."""
-    root = Path(__file__).parent.parent
+    root, torch = Path(__file__).parent.parent, sys.modules.get("torch")
     git = shutil.which("git") and subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"],
                          capture_output=True, text=True)
     return {"git": git and git.stdout.strip() or "unknown", "python": platform.python_version(),
-            "torch": torch.__version__, "threads": torch.get_num_threads(),
+            "torch": importlib.metadata.version("torch"), "threads": torch and torch.get_num_threads(),
             "machine": f"{platform.system()} {platform.machine()}"}
 
 
-def build_folder(out, run, fill):
-    """Make the folder `out` by fill(work, result): whole or not at all, resumable, marked with what it is.
-
-    fill may keep state in `work` (OUT.part, which stays after a kill) and writes the finished files to
-    `result`; what it returns goes into OUT/manifest.json beside run. Returns that manifest; if the very same
-    run is there already, only that.
-    """
-    out, run = Path(out), json.loads(json.dumps(run))
-    work = out.with_name(out.name + ".part")
-    result, manifest = work / "result", out / "manifest.json"
-    if out.exists():
-        found = read_json(manifest) if manifest.is_file() else {}
-        refuse_other(found.get("run"), run, out, "the output")
-        shutil.rmtree(work, ignore_errors=True)
-        return found
-    work.mkdir(parents=True, exist_ok=True)
-    start = work / "run.json"
-    if start.is_file():
-        refuse_other(read_json(start), run, out, "the unfinished output")
-    else:
-        write_json(start, run)
-    shutil.rmtree(result, ignore_errors=True)
-    made = fill(work, result)
-    if (work / "metrics.jsonl").is_file() and not (result / "metrics.jsonl").exists():
-        shutil.copyfile(work / "metrics.jsonl", result / "metrics.jsonl")
-    write_json(result / "manifest.json", {"run": run, **made, **provenance()})
-    os.replace(result, out)
-    shutil.rmtree(work)
-    return read_json(manifest)
+def check_out(out, kind):
+    """The path of an output, a new "file" or "folder", or one of that kind that is there already."""
+    path = Path(out)
+    if path.name in ("", "..") or kind == "file" and str(out).endswith(("/", os.sep)):
+        raise ValueError(f"{str(out)!r}: expected the path of a {kind} to write")
+    if path.exists() and not (path.is_file() if kind == "file" else path.is_dir()):
+        found = "a folder" if path.is_dir() else "a file" if path.is_file() else "a device"
+        raise ValueError(f"{out}: expected a {kind} to write, found {found}")
+    return path
 
 
 def refuse_other(found, run, path, what):
@@ -98,6 +96,95 @@ def refuse_other(found, run, path, what):
                          f"remove it, or write elsewhere")
 
 
+def refuse_lost(out):
+    """For a folder that was removed, or moved, under a running process."""
+    if not locks.holds(out):
+        raise OSError(f"{out}: its folder was removed or replaced while it was being written; start again")
+
+
+# ---- folders ----
+
+def build_folder(out, run, fill):
+    """Make the folder `out` by fill(work, result): whole or not at all, resumable, marked with what it is.
+
+    fill may keep state in `work` (OUT.part, which stays after a kill) and writes the finished files to
+    `result`; what it returns goes into OUT/manifest.json beside run. Returns that manifest; if the very same
+    run is there already, only that.
+    """
+    out, run = check_out(out, "folder"), json.loads(json.dumps(run))
+    work = out.with_name(out.name + ".part")
+    if out.exists():
+        found = whole_folder(out, run)
+        if work.exists() or Path(locks.lock_of(out)).exists():      # left by a kill between the last steps
+            with suppress(ValueError):                              # or another process is at them
+                locks.hold(out)
+                if marked(work) in ({}, run):
+                    remove_work(work)
+                locks.release(out)
+        return found
+    with disk(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        locks.hold(out)
+    try:
+        if out.exists():                                            # made since
+            return whole_folder(out, run)
+        start_work(work, run)
+        result = work / "result"
+        shutil.rmtree(result, ignore_errors=True)
+        made = fill(work, result)
+        if (work / "metrics.jsonl").is_file() and not (result / "metrics.jsonl").exists():
+            shutil.copyfile(work / "metrics.jsonl", result / "metrics.jsonl")
+        refuse_lost(out)
+        write_json(result / "manifest.json", {"run": run, **made, **provenance()})
+        os.replace(result, out)
+        remove_work(work)
+        return read_json(out / "manifest.json")
+    finally:
+        locks.release(out)
+
+
+def whole_folder(out, run):
+    """The manifest of a finished folder of the very same run; any other is refused."""
+    manifest = out / "manifest.json"
+    found = read_json(manifest) if manifest.is_file() else {}
+    refuse_other(found.get("run"), run, out, "the output")
+    return found
+
+
+def marked(work):
+    """The run that an unfinished folder belongs to; {} if it is empty, our first and last step; None if it is
+    not ours."""
+    if (work / "run.json").is_file():
+        return read_json(work / "run.json")
+    return {} if work.is_dir() and {p.name for p in work.iterdir()} <= {"run.json.part"} else None
+
+
+def start_work(work, run):
+    """Begin an unfinished folder, or go on in the one of the same run."""
+    found = marked(work)
+    if found:
+        refuse_other(found, run, work, "the unfinished output")
+    elif found is None and work.exists():
+        raise ValueError(f"{work}: is needed for the unfinished output, but is there and not ours (without "
+                         f"run.json); move it away, or write elsewhere")
+    else:
+        work.mkdir(exist_ok=True)
+        write_json(work / "run.json", run)
+
+
+def remove_work(work):
+    """Remove an unfinished folder of ours, its mark last, so that a kill leaves it removable."""
+    for path in work.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "run.json":
+            path.unlink()
+    (work / "run.json").unlink(missing_ok=True)
+    work.rmdir()
+
+
+# ---- files ----
+
 class Rows:
     """A JSONL file written in whole chunks. run: what identifies the run, JSON-able.
 
@@ -107,23 +194,57 @@ class Rows:
     """
 
     def __init__(self, path, run):
-        self.path, self.run = Path(path), json.loads(json.dumps(run))
-        self.part, self.progress = Path(f"{path}.part"), Path(f"{path}.progress.json")
-        self.manifest = Path(f"{path}.manifest.json")
+        self.path, self.run = check_out(path, "file"), json.loads(json.dumps(run))
+        self.part, self.progress = Path(f"{self.path}.part"), Path(f"{self.path}.progress.json")
+        self.manifest = manifest_of(self.path)
         self.chunks, self.bytes, self.totals, self.whole = 0, 0, {}, False
         if self.path.exists():
-            found = read_json(self.manifest) if self.manifest.is_file() else {}
-            refuse_other(found.get("run"), self.run, path, "the output")
-            self.whole, self.totals = True, found["totals"]
-            self.progress.unlink(missing_ok=True)       # left by a kill between the last two steps of finish
-        elif self.progress.is_file():
-            kept = read_json(self.progress)
-            refuse_other(kept.get("run"), self.run, path, "the unfinished output")
-            self.chunks, self.bytes, self.totals = kept["chunks"], kept["bytes"], kept["totals"]
-            size = self.part.stat().st_size if self.part.is_file() else 0
-            if size < self.bytes:
-                raise ValueError(f"{self.part}: holds {size} bytes, {self.progress} says {self.bytes}; "
-                                 f"remove both")
+            self.open_whole()
+            return
+        with disk(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            locks.hold(self.path)
+        try:
+            if self.path.exists():                      # finished since
+                self.open_whole()
+            else:
+                self.open_unfinished()
+        except BaseException:
+            locks.release(self.path)
+            raise
+
+    def open_whole(self):
+        found = read_manifest(self.path) if self.manifest.is_file() else {}
+        refuse_other(found.get("run"), self.run, self.path, "the output")
+        self.whole, self.totals = True, found["totals"]
+        # left by a kill between the last steps of finish; or another process is at them
+        with suppress(ValueError):
+            if self.progress.exists() or Path(locks.lock_of(self.path)).exists():
+                locks.hold(self.path)
+                self.progress.unlink(missing_ok=True)
+                locks.release(self.path)
+
+    def open_unfinished(self):
+        """Go on from the last whole chunk, or find the place free."""
+        if self.manifest.exists() and "run" not in read_json(self.manifest):
+            raise ValueError(f"{self.manifest}: is needed, but is there and not ours; move it away, or write "
+                             f"elsewhere")
+        if not self.progress.exists():
+            if self.part.exists():
+                raise ValueError(f"{self.part}: is needed for the unfinished output, but is there and not "
+                                 f"ours (without {self.progress.name}); move it away, or write elsewhere")
+            return
+        kept = read_json(self.progress)
+        refuse_other(kept.get("run"), self.run, self.path, "the unfinished output")
+        if type(kept.get("chunks")) is not int or type(kept.get("bytes")) is not int \
+                or not isinstance(kept.get("totals"), dict):
+            raise ValueError(f"{self.progress}: expected chunks, bytes and totals; remove it and {self.part}")
+        self.chunks, self.bytes, self.totals = kept["chunks"], kept["bytes"], kept["totals"]
+        size = self.part.stat().st_size if self.part.is_file() else 0
+        if size < self.bytes:
+            raise ValueError(f"{self.part}: holds {size} bytes, {self.progress} says {self.bytes}; "
+                             f"remove both")
+        if self.chunks:
             os.truncate(self.part, self.bytes)
 
     def keep(self):
@@ -133,21 +254,54 @@ class Rows:
     def add(self, rows, /, **totals):
         """Append one chunk."""
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.part, "ab" if self.chunks else "wb") as f:
+        refuse_lost(self.path)
+        if not self.chunks:
+            self.keep()                                 # our mark, before there is a part file
+        with disk(self.part), open(self.part, "r+b" if self.chunks else "wb") as f:
+            self.check_size(f.seek(0, os.SEEK_END))
             f.write(data)
         self.chunks, self.bytes = self.chunks + 1, self.bytes + len(data)
         for name, value in totals.items():
             self.totals[name] = self.totals.get(name, 0) + value
         self.keep()
 
+    def check_size(self, size):
+        if size != self.bytes:
+            raise OSError(f"{self.part}: holds {size} bytes, expected {self.bytes}: it was changed while it "
+                          f"was being written; remove it and {self.progress}")
+
     def finish(self, **more):
-        write_json(self.manifest, {"run": self.run, "totals": self.totals, **more, **provenance(),
-                                   "finished": time.strftime("%Y-%m-%d %H:%M:%S")})
+        refuse_lost(self.path)
+        self.check_size(self.part.stat().st_size)
+        if self.path.exists():
+            raise OSError(f"{self.path}: somebody else wrote it in the meantime; the rows are in {self.part}")
+        write_json(self.manifest, {"run": self.run, "totals": self.totals, "bytes": self.bytes, **more,
+                                   **provenance(), "finished": time.strftime("%Y-%m-%d %H:%M:%S")})
         os.replace(self.part, self.path)
-        self.progress.unlink()
+        self.progress.unlink(missing_ok=True)
+        locks.release(self.path)
         self.whole = True
 
     def read(self):
-        with open(self.path, encoding="utf-8") as f:
-            return [json.loads(line) for line in f]
+        return read_rows(self.path)
+
+
+def manifest_of(path):
+    return Path(f"{path}.manifest.json")
+
+
+def read_manifest(path):
+    """The manifest of a finished JSONL file, which must still be as long as it was then."""
+    found, size = read_json(manifest_of(path)), Path(path).stat().st_size
+    if "run" not in found or not isinstance(found.get("totals"), dict):
+        raise ValueError(f"{manifest_of(path)}: expected a manifest with run and totals")
+    if found.get("bytes", size) != size:
+        raise ValueError(f"{path}: holds {size} bytes, its manifest says {found['bytes']}: it was changed "
+                         f"since; remove both, and the same command makes it again")
+    return found
+
+
+def read_rows(path):
+    """The rows of a finished JSONL file; an unfinished or changed one is an error."""
+    read_manifest(path)
+    return read_jsonl(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from newnews import outputs
+from newnews import locks, outputs
 from newnews.outputs import Rows, build_folder, digest, model_digest, provenance, write_json
 
 RUN = {"seed": 1, "model": "m", "draws": 4}
@@ -125,8 +125,10 @@ def test_killed_anywhere_and_started_again_ends_in_the_same_bytes(after, tmp_pat
 
 def stop_after(path, chunks):
     output = Rows(path, RUN)
+    output.keep()                       # as a kill in the middle of the first chunk leaves it
     for i, rows in enumerate(CHUNKS[:chunks]):
         output.add(rows, tokens=10 ** i, seconds=0.5)
+    locks.release_all()
     return path.with_name(f"{path.name}.part")
 
 
