@@ -15,13 +15,13 @@ STOPPED = "stopped; an output that had begun goes on with the same command"
 def user_errors():
     """A user's mistake ends in one clear line and exit code 2, Ctrl-C in 130, SIGTERM in 143; a bug keeps its
     traceback. Locks are let go."""
-    caught = []                             # a library may turn the interrupt into an error of its own
+    caught = []                             # signals; a library may turn the interrupt into its own error
 
     def stop(number, frame):
         caught.append(number)
         if locks.HELD:
             raise KeyboardInterrupt
-        # no output has begun: end here and now, for an exception within the import of torch aborts the process
+        # no output has begun: end here and now, for an exception within the import of torch would abort
         with suppress(Exception):
             print(STOPPED, file=sys.stderr)
             sys.stdout.flush()
@@ -43,7 +43,7 @@ def user_errors():
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(141)
         if out_of_memory(error):
-            ended(f"error: out of memory ({error}); --help names what makes it smaller", 2)
+            ended(f"error: out of memory{f' ({error})' if str(error) else ''}", 2)
         if not isinstance(error, (ValueError, OSError)):
             raise
         ended(f"error: {in_words(error)}", 2)
