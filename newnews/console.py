@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from newnews import locks
 
 STOPPED = "stopped; an output that had begun goes on with the same command"
-
 POCKET = 30 * 10 ** 6           # parameters
 CPUINFO = "/proc/cpuinfo"
 
@@ -19,13 +18,13 @@ CPUINFO = "/proc/cpuinfo"
 def user_errors():
     """A user's mistake ends in one clear line and exit code 2, Ctrl-C in 130, SIGTERM in 143; a bug keeps its
     traceback. Locks are let go."""
-    caught = []                             # a library may turn the interrupt into an error of its own
+    caught = []                             # signals; a library may turn the interrupt into its own error
 
     def stop(number, frame):
         caught.append(number)
         if locks.HELD:
             raise KeyboardInterrupt
-        # no output has begun: end here and now, for an exception within the import of torch aborts the process
+        # no output has begun: end here and now, for an exception within the import of torch would abort
         with suppress(Exception):
             print(STOPPED, file=sys.stderr)
             sys.stdout.flush()
@@ -47,7 +46,7 @@ def user_errors():
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(141)
         if out_of_memory(error):
-            ended(f"error: out of memory ({error}); --help names what makes it smaller", 2)
+            ended(f"error: out of memory{f' ({error})' if str(error) else ''}", 2)
         if not isinstance(error, (ValueError, OSError)):
             raise
         ended(f"error: {in_words(error)}", 2)
@@ -115,6 +114,7 @@ def choose_device(device, dtype, parameters=0):
 def cpu_multiplies_bf16():
     """Does the CPU multiply bf16 in hardware? By PyTorch's own word, else by the system's list of its features;
     no, where neither says so: fp32 is always right, and bf16 without it is many times slower."""
+    import torch
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         try:
             if getattr(torch.cpu, name)():

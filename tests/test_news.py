@@ -125,7 +125,7 @@ def test_any_world_can_be_the_actual_one(tmp_path):
 
 
 def test_a_digest_changes_with_what_depends_on_it(tmp_path):
-    """Accepted answers: verdicts only. Questions: no replay. Restatements, headlines, derivations: nothing."""
+    """Accepted answers: verdicts only. Questions: no replay. Restatements, derivations: nothing."""
     item, = read_news(write(tmp_path / "a.yaml", WORLDS))
     q, = item.questions
     before = content([item])
@@ -242,7 +242,7 @@ def test_files_that_hold_no_list_of_news(content, wanted, tmp_path):
 
 
 @pytest.mark.parametrize("id", [
-    "", "..", ".hidden", "/etc/x", "a/b", "a\\b", "a\nb", "a\tb", "x" * 300, "é" * 60, "end ", " start", "end.",
+    "", "..", ".hidden", "/etc/x", "a/b", "a\\b", "a\nb", "x" * 300, "é" * 60, "end ", " start", "end.",
     "a:b", "what?", "a*", "<a>", "a|b", 'a"b', "NUL", "com1.x", "a\u202eb"])
 def test_ids_that_cannot_be_the_name_of_a_folder(id, tmp_path):
     for change in (news(id=id), question(id=id)):

@@ -4,19 +4,27 @@ Rows          killed at every call that touches the disk, in the middle of a chu
               in the .part file; the manifest is there before the data; a whole output is not touched; another
               run is refused and the key that differs is named
 build_folder  the same for folders: nothing at OUT until all is there, state kept in OUT.part
+Strangers     what is in the way and carries no mark of ours is neither replaced nor removed; a full disk,
+              files that change under the writer
 Digests       change with what they stand for
 """
 
 import builtins
+import errno
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from conftest import ROOT
 
 from newnews import locks, outputs
 from newnews.identity import model_digest
-from newnews.outputs import Rows, build_folder, digest, provenance, write_json
+from newnews.outputs import Rows, build_folder, digest, provenance, read_rows, write_json
 
 RUN = {"seed": 1, "model": "m", "draws": 4}
 TOTALS = {"tokens": 1111, "seconds": 2.0}
@@ -186,6 +194,122 @@ def test_another_run_is_refused_and_the_key_named(whole, other, tmp_path):
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize("name, text, said", [
+    ("a.jsonl.part", "precious", "a.jsonl.part: is needed .* not ours"), ("a.jsonl.part", "", "not ours"),
+    ("a.jsonl.manifest.json", '{"mine": 1}', "a.jsonl.manifest.json: is needed, but is there and not ours"),
+    ("a.jsonl.progress.json", '{"mine": 1}', "another run"),
+    ("a.jsonl.progress.json", json.dumps({"run": RUN, "chunks": "1"}), "expected chunks, bytes and totals")])
+def test_what_is_in_the_way_and_not_ours_is_left_alone(name, text, said, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=said):
+        Rows(tmp_path / "a.jsonl", RUN)
+    assert files(tmp_path) == {name: text.encode()}
+
+
+def test_a_manifest_whose_data_was_removed_is_ours_to_replace(tmp_path):
+    write(tmp_path / "a.jsonl").path.unlink()
+    assert len(write(tmp_path / "a.jsonl").read()) == 4
+
+
+@pytest.mark.parametrize("out, said", [
+    ("", "''"), ("/", "'/'"), (".", "'.'"), ("..", "'..'"),
+    ("sub", "expected a file to write, found a folder"),
+    ("new/", "'new/'"), (os.devnull, "expected a file to write, found a device")])
+def test_paths_that_no_output_can_have(out, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(ValueError, match=said):
+        Rows(out, RUN)
+    if out not in ("sub", "new/"):
+        with pytest.raises(ValueError, match=said.replace("a file to", "a folder to")):
+            build_folder(out, RUN, None)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="file: expected a folder to write, found a file"):
+        build_folder("file", RUN, None)
+    assert files(tmp_path) == {"file": b"mine"}
+
+
+def test_a_full_disk_names_the_file_and_the_next_start_goes_on(tmp_path, monkeypatch):
+    wanted = write(tmp_path / "whole.jsonl").path.read_bytes()
+    plain = builtins.open
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def seek(self, *place):
+            return self.file.seek(*place)
+
+        def write(self, data):
+            self.file.write(data[:len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for chunk in range(len(CHUNKS)):
+        path = tmp_path / f"{chunk}.jsonl"
+        stop_after(path, chunk)
+        output = Rows(path, RUN)
+        with monkeypatch.context() as patch, pytest.raises(OSError, match=f"No space left.*{path}.part"):
+            patch.setattr(builtins, "open", lambda *a, **b: Full(plain(*a, **b)))
+            output.add(CHUNKS[chunk], tokens=10 ** chunk, seconds=0.5)
+        locks.release_all()
+        again = write(path)
+        assert again.path.read_bytes() == wanted and again.totals == TOTALS
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    for make in (lambda out: Rows(out, RUN), lambda out: build_folder(out, RUN, fill)):
+        with pytest.raises(PermissionError, match=str(tmp_path)):
+            make(tmp_path / "out")
+
+
+def test_a_part_file_that_another_program_changes_is_an_error(tmp_path):
+    for change in (lambda part: part.write_bytes(b""), lambda part: part.write_bytes(bytes(9)), Path.unlink):
+        for end in (lambda output: output.add([{"n": 1}]), Rows.finish):
+            output = Rows(tmp_path / "a.jsonl", RUN)
+            output.add([{"n": 0}])
+            change(output.part)
+            with pytest.raises(OSError, match="a.jsonl.part"):
+                end(output)
+            assert not output.path.exists()
+            output.progress.unlink()
+            output.part.unlink(missing_ok=True)
+    output = Rows(tmp_path / "a.jsonl", RUN)
+    output.add([{"n": 0}])
+    output.path.write_text("somebody else's")
+    with pytest.raises(OSError, match="somebody else wrote it"):
+        output.finish()
+    assert output.path.read_text() == "somebody else's"
+
+
+def test_rows_are_read_from_whole_outputs_only(tmp_path):
+    path = write(tmp_path / "a.jsonl").path
+    assert read_rows(path) == [row for rows in CHUNKS for row in rows]
+    path.write_bytes(path.read_bytes()[:-8])
+    for read in (read_rows, lambda path: Rows(path, RUN)):
+        with pytest.raises(ValueError, match="a.jsonl: holds .* its manifest says .* changed since"):
+            read(path)
+    with pytest.raises(FileNotFoundError, match="b.jsonl.manifest.json"):
+        read_rows(stop_after(tmp_path / "b.jsonl", 2).with_suffix(""))
+    (tmp_path / "c.jsonl").write_text("{}\n")
+    (tmp_path / "c.jsonl.manifest.json").write_text('{"run": {}}')
+    with pytest.raises(ValueError, match="c.jsonl.manifest.json: expected a manifest"):
+        read_rows(tmp_path / "c.jsonl")
+
+
+def test_results_are_read_without_torch():
+    code = "import sys; from newnews.outputs import provenance; provenance(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert provenance()["torch"] == torch.__version__ and provenance()["threads"] == torch.get_num_threads()
+
+
 def test_a_file_without_a_manifest_is_not_ours(tmp_path):
     (tmp_path / "a.jsonl").write_text("precious")
     with pytest.raises(ValueError, match="no manifest"):
@@ -262,6 +386,40 @@ def test_another_runs_folder_is_refused(tmp_path):
         with pytest.raises(ValueError, match=f"{tmp_path / name}.*{wanted}"):
             build_folder(tmp_path / name, {**RUN, "seed": 2}, fill)
     assert files(tmp_path) == before
+
+
+def test_a_part_folder_that_is_not_ours_is_left_alone(tmp_path):
+    """And one whose own run was broken off in its very first or very last step is gone on with."""
+    work = tmp_path / "out.part"
+    work.write_text("mine")
+    with pytest.raises(ValueError, match="out.part: is needed .* not ours"):
+        build_folder(tmp_path / "out", RUN, fill)
+    work.unlink()
+    work.mkdir()
+    (work / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="out.part: is needed .* not ours"):
+        build_folder(tmp_path / "out", RUN, fill)
+    assert files(tmp_path) == {"out.part/thesis.tex": b"mine"}
+    (work / "thesis.tex").rename(work / "run.json.part")
+    build_folder(tmp_path / "out", RUN, fill)
+    work.mkdir()                                        # the output is whole
+    (work / "thesis.tex").write_text("mine")
+    build_folder(tmp_path / "out", RUN, fill)
+    assert (work / "thesis.tex").exists()
+    (work / "thesis.tex").unlink()
+    build_folder(tmp_path / "out", RUN, fill)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_work_folder_that_vanishes_is_an_error(tmp_path):
+    def vanishing(work, result):
+        fill(work, result)
+        shutil.rmtree(work)
+        return {}
+
+    with pytest.raises(FileNotFoundError, match="out.part"):
+        build_folder(tmp_path / "out", RUN, vanishing)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- digests ----
