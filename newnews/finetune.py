@@ -5,7 +5,6 @@ from dataclasses import asdict
 
 from model.checkpoint import save_adapter, save_model
 from model.lora import add_lora, remove_lora
-from model.qwen2 import forward_flops
 from newnews.console import say
 from newnews.loading import default_rate, load, parameters
 from newnews.outputs import build_folder, digest
@@ -26,13 +25,6 @@ def examples(rows, chat, config, where):
     return out
 
 
-def training_flops(config, result, lora):
-    """FLOPs of a run: forward 1, backward to the activations 1, and to all weights 1 (full) or to the small
-    factors (LoRA, left out: rank / width of the rest). Attention is counted at half of 64 keys, the order of
-    a conversation's length."""
-    return forward_flops(config, result["tokens"], 32) * (2 if lora else 3)
-
-
 def train_bank(out, model, lists, names, recipe, lora, run, base, label):
     """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each.
     Returns the manifest.
@@ -50,7 +42,7 @@ def train_bank(out, model, lists, names, recipe, lora, run, base, label):
                 save_adapter(result / name, model, k, base)
         finally:
             remove_lora(model)
-        return {**done, "flops": training_flops(model.config, done, True)}
+        return done
 
     return build_folder(out, run, fill)
 
@@ -89,7 +81,7 @@ def finetune(args):
             save_model(result, model.config, model.state_dict(), source=about["folder"])
         else:
             save_adapter(result, model, 0, about["model"])
-        return {**done, "flops": training_flops(model.config, done, not args.full)}
+        return done
 
     done = build_folder(args.out, run, fill)
     stopped = f"; stopped at step {done['stopped']['0']}: the loss was not finite" if done["stopped"] else ""

@@ -6,7 +6,7 @@ from hashlib import sha256
 from tqdm import tqdm
 
 from model.cache import rows_at_once
-from model.qwen2 import forward_flops
+from model.flops import forward_flops
 from model.sampling import Sampling, common_prefix, generate
 from newnews.protocols import PROTOCOLS, element, request, shadow
 
@@ -39,13 +39,14 @@ class Writer:
                 text = self.chat.decode(done.ids).strip()
                 texts.append(text if text and done.stopped else None)
                 self.cost["new_tokens"] += len(done.ids) + done.stopped
-                self.cost["flops"] += forward_flops(self.model.config, len(done.ids) + done.stopped,
-                                                    len(prompt) + len(done.ids) / 2)
+                read = len(done.ids) + done.stopped - 1         # the last token drawn is read by nobody
+                self.cost["flops"] += forward_flops(self.model.config, read, len(prompt), heads=read)
             unique = set(map(tuple, part))      # n samples of one prompt read it once; so is a shared prefix
             shared = common_prefix(list(unique))
-            for begin, end in [(0, shared), *((shared, len(prompt)) for prompt in unique)]:
-                self.cost["prompt_tokens"] += end - begin
-                self.cost["flops"] += forward_flops(self.model.config, end - begin, (begin + end) / 2)
+            self.cost["prompt_tokens"] += shared + sum(len(prompt) - shared for prompt in unique)
+            self.cost["flops"] += forward_flops(self.model.config, shared, heads=0)
+            self.cost["flops"] += sum(forward_flops(self.model.config, len(prompt) - shared, shared)
+                                      for prompt in unique)
         return texts
 
     def elements(self, item, protocol, n):
