@@ -129,8 +129,11 @@ class Attention(nn.Module):
         self.v_proj = Linear(D, self.G * Dh, bias=True)
         self.o_proj = Linear(self.H * Dh, D, bias=False)
         self.eager = False              # True: spell the softmax out, so that `pattern` can be read;
-                                        # for probing only
-        self.pattern = nn.Identity()    # (B, H, T, S) attention weights pass through here when eager
+                                        # for probing only (model/capture.py)
+        # activations that are no module's output pass through here, so that probes find them by name
+        self.rot_q, self.rot_k = nn.Identity(), nn.Identity()   # (B, H, T, Dh), (B, G, T, Dh), rotated
+        self.pattern = nn.Identity()                            # (B, H, T, S), only when eager
+        self.z = nn.Identity()                                  # (B, T, H, Dh), what o_proj reads
 
     def forward(self, x, cos, sin, cache=None, mask=None, rows=None):
         """x (B, T, D) -> (B, T, D). mask (B, 1, T, S) bool, True where a query may look;
@@ -139,7 +142,7 @@ class Attention(nn.Module):
         q = self.q_proj(x, rows=rows).view(B, T, self.H, self.Dh).transpose(1, 2)       # (B, H, T, Dh)
         k = self.k_proj(x, rows=rows).view(B, T, self.G, self.Dh).transpose(1, 2)       # (B, G, T, Dh)
         v = self.v_proj(x, rows=rows).view(B, T, self.G, self.Dh).transpose(1, 2)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k = self.rot_q(rotate(q, cos, sin)), self.rot_k(rotate(k, cos, sin))
         if cache is not None:
             k, v = cache.append(self.layer, k, v)                           # (B, G, S, Dh)
         if self.eager:
@@ -148,7 +151,8 @@ class Attention(nn.Module):
             # is_causal is right only for a square: with keys in the cache it aligns top-left, which is wrong.
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
                                                enable_gqa=True)
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, self.H * self.Dh), rows=rows)
+        z = self.z(y.transpose(1, 2))                                       # (B, T, H, Dh)
+        return self.o_proj(z.reshape(B, T, self.H * self.Dh), rows=rows)
 
     def eager_attention(self, q, k, v, mask):
         T, S, n = q.shape[2], k.shape[2], self.H // self.G
@@ -180,10 +184,12 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.resid_pre, self.resid_mid, self.resid_post = nn.Identity(), nn.Identity(), nn.Identity()
 
     def forward(self, x, cos, sin, cache=None, mask=None, rows=None):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, mask, rows)
-        return x + self.mlp(self.post_attention_layernorm(x), rows)
+        x = self.resid_pre(x)                                               # (B, T, D), all three
+        x = self.resid_mid(x + self.self_attn(self.input_layernorm(x), cos, sin, cache, mask, rows))
+        return self.resid_post(x + self.mlp(self.post_attention_layernorm(x), rows))
 
 
 class Decoder(nn.Module):
@@ -258,17 +264,3 @@ class Qwen2(nn.Module):
                 small = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(p, 0.0, std / (2 * self.config.num_hidden_layers) ** 0.5 if small else std,
                                 generator)
-
-
-def forward_flops(config, tokens, context):
-    """Floating-point operations of one forward pass over `tokens` tokens
-    that see `context` keys each on average.
-
-    2 per weight and token in the matrices (the head included, the embedding look-up not), and
-    4 H Dh per query and key in attention (scores and mix). Norms, rotations and softmax are left out:
-    below 1% at Qwen2.5-0.5B.
-    """
-    D, Dh, F_ = config.hidden_size, config.head_dim, config.intermediate_size
-    H, G = config.num_attention_heads, config.num_key_value_heads
-    per_layer = 2 * (D * Dh * (2 * H + 2 * G) + 3 * D * F_) + 4 * H * Dh * context
-    return tokens * (config.num_hidden_layers * per_layer + 2 * D * config.vocab_size)

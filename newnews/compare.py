@@ -3,6 +3,7 @@ by how much?"""
 
 import torch
 
+from model.capture import capture
 from model.chat import Chat
 from model.checkpoint import find_model, load_model
 from model.sampling import Sampling, generate
@@ -10,20 +11,13 @@ from model.sampling import Sampling, generate
 PROMPT = "Mathematicians have defined a new operation: x dax y equals x plus twice y. What is 3 dax 4?"
 
 
+@torch.inference_mode()
 def outputs(model, names, ids):
-    """{name: output} of the named modules in one forward pass, and the logits."""
-    kept, hooks = {}, []
-    for name in names:
-        def hook(_, __, output, name=name):
-            kept[name] = (output[0] if isinstance(output, tuple) else output).detach().float()
-        hooks.append(model.get_submodule(name).register_forward_hook(hook))
-    try:
-        with torch.inference_mode():
-            logits = model(ids)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {**kept, "logits": (logits if torch.is_tensor(logits) else logits.logits).float()}
+    """{name: output} of the named modules in one forward pass, and the logits, fp32."""
+    with capture(model, names) as seen:
+        logits = model(ids)
+    seen["logits"] = logits if torch.is_tensor(logits) else logits.logits
+    return {name: tensor.float() for name, tensor in seen.items()}
 
 
 def compare(name, dtype="fp32", tokens=32):

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from model.chat import check_messages
 from model.checkpoint import save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, remove_lora
-from model.qwen2 import forward_flops
 from newnews.console import say
 from newnews.examples import Example
 from newnews.loading import default_rate, load, parameters
@@ -44,13 +43,6 @@ def examples(rows, chat, config, where):
     return out
 
 
-def training_flops(config, result, lora):
-    """FLOPs of a run: forward 1, backward to the activations 1, and to all weights 1 (full) or to the small
-    factors (LoRA, left out: rank / width of the rest). Attention is counted at half of 64 keys, the order of
-    a conversation's length."""
-    return forward_flops(config, result["tokens"], 32) * (2 if lora else 3)
-
-
 def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=None):
     """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each. Returns the
     manifest, in which "stopped" is {name: step} of the adapters whose loss was not finite any more.
@@ -70,8 +62,7 @@ def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=No
         finally:
             remove_lora(model)
         stopped = {names[k]: step for k, step in done["stopped"].items()}
-        return {**done, "names": list(names), "stopped": stopped,
-                "flops": training_flops(model.config, done, True)}
+        return {**done, "names": list(names), "stopped": stopped}
 
     return build_folder(out, run, fill)
 
@@ -137,7 +128,7 @@ def finetune(settings):
             save_model(result, model.config, model.state_dict(), source=about["folder"])
         else:
             save_adapter(result, model, 0, about["model"])
-        return {**done, "flops": training_flops(model.config, done, not settings.full)}
+        return done
 
     done = build_folder(settings.out, run, fill)
     print(f"{settings.out}: {done['tokens']:,} tokens in {done['steps']} steps, last loss {done['loss'][0]:.4f}")

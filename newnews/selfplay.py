@@ -5,7 +5,7 @@ import time
 from tqdm import tqdm
 
 from model.cache import rows_at_once
-from model.qwen2 import forward_flops
+from model.flops import forward_flops
 from model.sampling import Sampling, common_prefix, generate
 from newnews.randomness import stream
 
@@ -43,14 +43,15 @@ class Writer:
         """Count tokens and FLOPs of one call: equal prompts and the prefix that all share were read once."""
         config = self.model.config
         for prompt, done in zip(prompts, completions):
-            new = len(done.ids) + done.stopped
-            self.cost["new_tokens"] += new
-            self.cost["flops"] += forward_flops(config, new, len(prompt) + len(done.ids) / 2)
+            self.cost["new_tokens"] += len(done.ids) + done.stopped
+            read = len(done.ids) + done.stopped - 1         # the last token drawn is read by nobody
+            self.cost["flops"] += forward_flops(config, read, len(prompt), heads=read)
         unique = set(map(tuple, prompts))
         shared = common_prefix(list(unique))
-        for begin, end in [(0, shared), *((shared, len(prompt)) for prompt in unique)]:
-            self.cost["prompt_tokens"] += end - begin
-            self.cost["flops"] += forward_flops(config, end - begin, (begin + end) / 2)
+        self.cost["prompt_tokens"] += shared + sum(len(prompt) - shared for prompt in unique)
+        self.cost["flops"] += forward_flops(config, shared, heads=0)
+        for prompt in unique:
+            self.cost["flops"] += forward_flops(config, len(prompt) - shared, shared)
 
 
 def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=None):

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from model.checkpoint import open_tensors
+from model.flops import training_flops
 from model.lora import adapted
 from model.loss import token_losses
 from newnews.examples import Example
@@ -176,16 +177,20 @@ def pad(rows, K, adapters):
 
 
 def trained(model):
-    """What train() trains: (the parameters by name, how many learners, whether they are adapters)."""
-    bank = bool(adapted(model))
-    if not bank:
+    """What train() trains: (the parameters by name, how many learners, and of adapters the rank and targets,
+    else None)."""
+    modules = adapted(model)
+    if not modules:
         model.requires_grad_(True)
     params = {name: p for name, p in model.named_parameters()
               if p.requires_grad or name.endswith(("lora_A", "lora_B"))}
     for p in params.values():
         p.requires_grad_(True)
         p.grad = None
-    return params, next(iter(params.values())).shape[0] if bank else 1, bank
+    if not modules:
+        return params, 1, None
+    K, rank, _ = next(iter(modules.values())).lora_A.shape
+    return params, K, (rank, sorted({name.rpartition(".")[2] for name in modules}))
 
 
 def draw(batches, step, alive):
@@ -208,14 +213,14 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     The gradient is that of  loss(model, batch) / total weight  over the whole step, however it is split. An
     adapter whose loss or gradient is not finite stops there, frozen with its last good values. With a folder,
     metrics.jsonl grows there and the state is kept: the same call after a kill goes on and ends in the same
-    bytes (`run` names the run: a state of another is refused). Returns {"steps", "tokens" (trained),
-    "seconds", "loss" (K,), "stopped": {adapter: step}}.
+    bytes (`run` names the run: a state of another is refused). Returns {"steps", "tokens" (trained), "flops"
+    (of next_token on them; a teacher's come on top), "seconds", "loss" (K,), "stopped": {adapter: step}}.
     """
     # [what is trained, and where an earlier call stopped]
-    params, K, bank = trained(model)
+    params, K, lora = trained(model)
     device = model.lm_head.weight.device
-    optimizer = AdamW(params, recipe, bank)
-    state = {"step": 0, "tokens": 0, "seconds": 0.0, "stopped": {}, "loss": [None] * K}
+    optimizer = AdamW(params, recipe, bank=lora is not None)
+    state = {"step": 0, "tokens": 0, "flops": 0, "seconds": 0.0, "stopped": {}, "loss": [None] * K}
     run = json.dumps([run, asdict(recipe), K])
     if folder is not None:
         state = resume(Path(folder), optimizer, params, run) or state
@@ -229,7 +234,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         lists, totals = draw(batches, step, alive)
         # [forward and backward, one micro-batch at a time]
         scale, losses = totals.clamp(min=1e-9).to(device), torch.zeros(K, dtype=torch.float64)
-        for batch in micro_batches(lists, recipe.micro_tokens, bank):
+        for batch in micro_batches(lists, recipe.micro_tokens, lora is not None):
             part = loss(model, batch.to(device)) / scale
             part.sum().backward()
             losses += part.detach().cpu()
@@ -240,10 +245,12 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         stopped = {str(k): step for k in (alive & ~good).nonzero().flatten().tolist()}
         optimizer.step(step + 1, torch.full((K,), rate), good.to(device))
         # [book the step]
-        new = sum(len(row.ids) for rows in lists for row in rows)
-        fresh += new
+        lengths = [len(row.ids) for rows in lists for row in rows]
+        supervised = sum(w > 0 for rows in lists for row in rows for w in row.weights[1:])
+        fresh += sum(lengths)
         last = [now if g else old for now, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]
-        state = {"step": step + 1, "tokens": state["tokens"] + new, "loss": last,
+        state = {"step": step + 1, "tokens": state["tokens"] + sum(lengths), "loss": last,
+                 "flops": state["flops"] + training_flops(model.config, lengths, supervised, lora),
                  "seconds": round(before + time.time() - start, 3),
                  "stopped": {**state["stopped"], **stopped}}
         show(bar, state["loss"], fresh / (time.time() - start))
@@ -257,8 +264,9 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         keep_state(Path(folder), optimizer, state, run)
     for p in params.values():
         p.requires_grad_(False)
-    return {"steps": state["step"], "tokens": state["tokens"], "seconds": state["seconds"],
-            "loss": state["loss"], "stopped": {int(k): s for k, s in state["stopped"].items()}}
+    return {"steps": state["step"], "tokens": state["tokens"], "flops": state["flops"],
+            "seconds": state["seconds"], "loss": state["loss"],
+            "stopped": {int(k): step for k, step in state["stopped"].items()}}
 
 
 def show(bar, losses, per_second):

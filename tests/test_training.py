@@ -1,8 +1,9 @@
-"""The training loop: schedules, AdamW, accumulation, ties, what moves, precision, overfitting.
+"""The training loop: schedules, accumulation, ties, what moves, precision, overfitting; and its seams: losses
+and examples that the loop knows nothing of, and a model that torch has sharded.
 
 Oracles: torch.optim.AdamW with clip_grad_norm_, tables written by hand, and `slow_twin`, the same training as
 one would write it at first: one padded batch, whole logits, torch's optimizer. Banks, data order, stops and
-resume are in test_bank.py.
+resume are in test_bank.py, AdamW by itself in test_optimizer.py.
 """
 
 import json
@@ -16,9 +17,11 @@ import torch.nn.functional as F
 from conftest import make_tiny
 from safetensors.torch import safe_open
 
-from model.lora import PROJECTIONS, adapted, add_lora
-from newnews.optimizer import AdamW
-from newnews.training import Batch, Recipe, Shuffled, next_token, train
+from model.flops import training_flops
+from model.lora import PROJECTIONS, adapted, add_lora, switched_off
+from model.loss import token_losses
+from newnews.examples import Example
+from newnews.training import Batch, Recipe, Shuffled, micro_batches, next_token, train
 
 V = 97
 
@@ -124,67 +127,6 @@ def test_recipe_names_what_is_out_of_range(name, value):
         Recipe(**{"steps": 1, "rate": 1e-3, name: value})
 
 
-# AdamW ------------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-@pytest.mark.parametrize("bank", [False, True])
-def test_adamw_is_torchs(dtype, tolerance, bank):
-    """100 updates with moving rates; gradients from 1e-9, where eps decides, to 10, where clipping does. Each
-    slice of a bank has a torch optimizer of its own."""
-    K, generator = 3 if bank else 1, torch.Generator().manual_seed(1)
-    recipe = Recipe(steps=100, rate=1e-2, weight_decay=0.1, beta1=0.8, beta2=0.9, clip=1.0)
-    shapes = {"matrix": (4, 5), "wide": (2, 7)} if bank else {"matrix": (4, 5), "vector": (6,)}
-    start = {n: torch.randn(K, *s, generator=generator, dtype=dtype) for n, s in shapes.items()}
-    ours = {n: torch.nn.Parameter(t.clone() if bank else t[0].clone()) for n, t in start.items()}
-    theirs = [{n: torch.nn.Parameter(t[k].clone()) for n, t in start.items()} for k in range(K)]
-    optimizer = AdamW(ours, recipe, bank)
-    torchs = [torchs_adamw(ps.values(), recipe) for ps in theirs]
-    norms = []
-    for t in range(1, recipe.steps + 1):
-        rates = torch.rand(K, generator=generator, dtype=dtype) * 0.1
-        grads = {n: torch.randn(K, *s, generator=generator, dtype=dtype) for n, s in shapes.items()}
-        for k in range(K):
-            size = 10.0 ** float(torch.randint(-9, 2, (), generator=generator))
-            for n, g in grads.items():
-                g[k] *= size
-                theirs[k][n].grad = g[k].clone()
-            wanted = torch.nn.utils.clip_grad_norm_(theirs[k].values(), 1.0)
-            norms.append(wanted.item())
-            for group in torchs[k].param_groups:
-                group["lr"] = rates[k].item()
-            torchs[k].step()
-        for n, p in ours.items():
-            p.grad = grads[n] if bank else grads[n][0]
-        optimizer.collect()
-        assert optimizer.norms().tolist() == pytest.approx(norms[-K:], rel=1e-5)
-        with torch.no_grad():
-            optimizer.step(t, rates, torch.ones(K, dtype=torch.bool))
-    for n, p in ours.items():
-        stacked = torch.stack([ps[n].detach() for ps in theirs])
-        assert gap({n: p.detach() if bank else p.detach()[None]}, {n: stacked}, start) < tolerance
-    assert min(norms) < 1e-7 and max(norms) > 1
-
-
-def test_adamw_on_bf16_keeps_an_fp32_master():
-    """The same gradients on a bf16 parameter and its fp32 copy: the same values, rounded only at the end."""
-    generator = torch.Generator().manual_seed(2)
-    low = torch.nn.Parameter(torch.randn(8, 8, generator=generator).bfloat16())
-    full = torch.nn.Parameter(low.detach().float())
-    recipe, start = Recipe(steps=50, rate=1e-5), low.detach().clone()
-    optimizers = [AdamW({"w": p}, recipe, False) for p in (low, full)]
-    for t in range(1, 51):
-        for micro in range(3):                      # sums of micro-batches must not round to bf16 either
-            g = torch.randn(8, 8, generator=generator).abs().bfloat16()
-            low.grad, full.grad = g, g.float()
-            for optimizer in optimizers:
-                optimizer.collect()
-        with torch.no_grad():
-            for optimizer in optimizers:
-                optimizer.step(t, torch.tensor([1e-3]), torch.tensor([True]))
-    assert low.dtype == torch.bfloat16 and same_bits(low.detach().float(), full.detach().bfloat16().float())
-    assert same_bits(optimizers[0].values["w"], full.detach()) and (low != start).float().mean() > 0.9
-
-
 # A step -----------------------------------------------------------------------------------------------------
 
 RATES = [2 ** -8, 2 ** -7, 2 ** -7] + [2 ** -7 * i / 8 for i in range(7, 0, -1)]     # linear, exact in fp32
@@ -217,7 +159,15 @@ def test_any_split_of_the_step_equals_the_slow_twin(kind, clip, tmp_path):
         tokens = np.cumsum([sum(len(x) for x, _ in data(s)[0]) for s in range(10)]).tolist()
         assert [x["tokens"] for x in lines] == tokens
         assert result.pop("seconds") == lines[-1]["seconds"]
+        assert result.pop("flops") == sum(step_flops(model, data(s)[0], kind) for s in range(10))
         assert result == {"steps": 10, "tokens": tokens[-1], "stopped": {}, "loss": lines[-1]["loss"]}
+
+
+def step_flops(model, rows, kind):
+    """By the ledger, which test_flops.py holds against torch's counter: padding and splits cost nothing."""
+    supervised = sum(w > 0 for _, weights in rows for w in weights[1:])
+    return training_flops(model.config, [len(x) for x, _ in rows], supervised,
+                          (3, PROJECTIONS) if kind == "lora" else None)
 
 
 def first_gradient(model, rows, folder):
@@ -328,3 +278,161 @@ def test_one_batch_is_learnt_by_heart(kind):
     assert weighted_mean(model, rows) > 4
     result = train(model, lambda step: [rows], Recipe(steps=120, rate=1e-2, schedule="linear"))
     assert result["loss"][0] < 0.01 and weighted_mean(model, rows) < 0.01
+
+
+# The seams: a protocol brings its own examples or its own loss ----------------------------------------------
+
+MASK = V - 1
+
+
+def masked(ids):
+    """Masked tuning, as a protocol would write it: fresh holes at each use, only the holes carry loss, and the
+    text stands behind its holed copy."""
+    def draw(rng):
+        holes = rng.random(len(ids)) < 0.3
+        holes[rng.integers(len(ids))] = True
+        holed = [MASK if hole else t for t, hole in zip(ids, holes)]
+        return Example(holed + ids, [0.0] * len(ids) + holes.astype(float).tolist())
+    return draw
+
+
+def test_masked_tuning_by_functions():
+    """Each use of an example is drawn anew, by (seed, epoch, place) and nothing else; and it trains."""
+    lists = [[masked(x) for x, _ in examples(20 + k, [6, 8, 5, 7])] for k in range(2)]
+    shuffled, again = Shuffled(lists, 2, [3, 4]), Shuffled(lists, 2, [3, 4])
+    steps = [shuffled(step) for step in range(6)]
+    assert [again(step) for step in reversed(range(6))][::-1] == steps      # what a resumed run would draw
+    alone = Shuffled(lists[1:], 2, [4])
+    assert [alone(step)[0] for step in range(6)] == [step[1] for step in steps]
+    drawn = [tuple(e.weights) for step in steps for e in step[0]]
+    assert len(drawn) == 12 and len(set(drawn)) > 8                         # four texts, three epochs
+    model = add_lora(small(torch.float32), rank=2, alpha=4, seeds=(0, 1))
+    result = train(model, shuffled, Recipe(steps=30, rate=2e-2))
+    first = train(add_lora(small(torch.float32), rank=2, alpha=4, seeds=(0, 1)), shuffled, Recipe(1, 1e-9))
+    assert all(now < before for now, before in zip(result["loss"], first["loss"]))
+
+
+def test_the_first_place_does_not_share_the_generator_of_the_order():
+    seen = []
+    Shuffled([[lambda rng: seen.append(rng.permutation(50).tolist())]], 1, [3])(0)
+    assert seen[0] != np.random.default_rng([3, 0]).permutation(50).tolist()
+    assert np.random.default_rng([3, 0, 0]).permutation(50).tolist() != seen[0]
+
+
+def distil(model, batch):
+    """Distillation, as a protocol would write it: KL from the base, which reads `other`, at each supervised
+    token."""
+    keep, there = batch.weights[:, 1:] > 0, batch.other.weights[:, 1:] > 0
+    with torch.no_grad(), switched_off(model):
+        teacher = model(batch.other.ids[:, :-1], keep=there).log_softmax(-1)
+    student = model(batch.ids[:, :-1], keep=keep, adapters=batch.adapters).log_softmax(-1)
+    kl = (teacher.exp() * (teacher - student)).sum(-1)
+    return batch.sums(kl * batch.weights[:, 1:][keep], keep)
+
+
+def pairs_of_views():
+    """The same answers behind a long context, which the teacher reads, and behind a short one."""
+    rows = []
+    for context, answer in zip(examples(23, [9, 4, 6]), examples(24, [4, 6, 5])):
+        weights = [1.0] * len(answer[0])
+        other = Example(context[0] + [5] + answer[0], [0.0] * len(context[0]) + [0.0] + weights)
+        rows.append(Example([5] + answer[0], [0.0] + weights, other))
+    return rows
+
+
+@pytest.mark.parametrize("micro_tokens", [1, 40, 10 ** 6])
+def test_distillation_by_a_loss(micro_tokens, tmp_path):
+    """Two adapters that learn from the base with a context to do without. The first loss by hand, row by row,
+    and however the step is split; then it falls."""
+    rows = pairs_of_views()
+    lists, base = [rows, rows[:1]], small()
+    wanted = []
+    for mine in lists:
+        total = 0.0
+        for row in mine:
+            n = len(row.ids) - 1
+            here, there = (base(torch.tensor([ids[:-1]]))[0, -n:].log_softmax(-1)
+                           for ids in (row.ids, row.other.ids))
+            total += F.kl_div(here, there, reduction="sum", log_target=True).item()
+        wanted.append(total / sum(len(row.ids) - 1 for row in mine))
+    model = add_lora(small(), rank=3, alpha=6, seeds=(0, 1))
+    recipe = Recipe(steps=25, rate=2e-2, micro_tokens=micro_tokens, schedule="constant")
+    result = train(model, lambda step: lists, recipe, tmp_path, loss=distil)
+    assert metrics_of(tmp_path)[0]["loss"] == pytest.approx(wanted, rel=1e-9)
+    assert all(now < 0.7 * before for now, before in zip(result["loss"], wanted))
+    assert wanted[0] > 0.1
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda row: row._replace(other=None), "some examples .* have a second view"),
+    (lambda row: row._replace(weights=[0.0, 0.0] + row.weights[2:]), "as many tokens as the first one")])
+def test_a_second_view_that_does_not_fit_is_refused(spoil, said):
+    rows = pairs_of_views()
+    with pytest.raises(ValueError, match=said):
+        train(small(), lambda step: [[spoil(rows[0]), *rows[1:]]], Recipe(steps=1, rate=1e-3), loss=distil)
+
+
+def old_path(model, ids, weights, K):
+    """What the loop computed when it called the decoder and the head itself."""
+    targets, weights = ids[:, 1:], weights[:, 1:]
+    keep = weights > 0
+    adapters = torch.arange(K).repeat_interleave(len(ids) // K) if adapted(model) else None
+    hidden = model.model(ids[:, :-1], adapters=adapters)[keep]
+    losses = token_losses(hidden, targets[keep], model.lm_head)
+    group = torch.arange(len(ids)) // (len(ids) // K)
+    group = group[:, None].expand_as(keep)[keep]
+    return losses.new_zeros(K).index_add(0, group, losses * weights[keep])
+
+
+@pytest.mark.parametrize("K", [0, 1, 3])
+def test_the_default_loss_is_the_old_path_bit_for_bit(K):
+    """Through the root module: the same sums and the same gradients."""
+    rows = [Example(*row) for row in examples(25, [7, 3, 9, 5, 8, 2])]
+    found = []
+    for path in (next_token, lambda model, b: old_path(model, b.ids, b.weights, b.K)):
+        model = small(torch.float32)
+        if K:
+            add_lora(model, rank=2, alpha=4, seeds=range(K))
+            for module in adapted(model).values():
+                module.lora_B.data.normal_(generator=torch.Generator().manual_seed(1))
+        lists = [rows[k::K] for k in range(K)] if K else [rows]
+        (batch,) = micro_batches(lists, 10 ** 6, bank=K > 0)
+        sums = path(model, batch)
+        sums.sum().backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append((sums.detach(), *grads))
+    assert len(found[0]) > 10 and all(same_bits(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_step_of_a_sharded_model(tmp_path):
+    """torch's fully_shard, one process: the loss goes through the root, so its weights are gathered. It must
+    fail where the decoder is called behind the root's back."""
+    dist = pytest.importorskip("torch.distributed")
+    if not dist.is_available() or not dist.is_gloo_available():
+        pytest.skip("this torch has no gloo")
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.device_mesh import init_device_mesh
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        (batch,) = micro_batches([[Example(*row) for row in examples(26, [7, 3, 9])]], 10 ** 6, bank=False)
+        plain, sharded = small(torch.float32), small(torch.float32)
+        mesh = init_device_mesh("cpu", (1,))
+        for block in sharded.model.layers:
+            fully_shard(block, mesh=mesh)
+        fully_shard(sharded, mesh=mesh)
+        with pytest.raises(RuntimeError, match="mixed torch.Tensor and DTensor"):
+            sharded.model(batch.ids)
+        losses = []
+        for model in (plain, sharded):
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+            for _ in range(2):
+                loss = next_token(model, batch).sum()
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                losses.append(loss.item())
+        assert losses[2:] == pytest.approx(losses[:2], rel=1e-6) and losses[1] < losses[0]
+        found = {n: p.detach().full_tensor() for n, p in sharded.named_parameters()}
+        assert gap(found, dict(plain.named_parameters())) < 1e-5
+    finally:
+        dist.destroy_process_group()
