@@ -1,4 +1,4 @@
-"""The judge of free-form answers: every rule with its counter-example, and 200 real replies that a person labelled.
+"""The judge of free-form answers: every rule with its counter-example, and 200 real replies, each read and labelled.
 
 Rules      what normalise makes equal, and what looks alike and must stay apart
 Finding    the answer in a reply: markers, fences, boxes, short replies, replies that were cut off
@@ -141,7 +141,7 @@ def test_other_options():
     two = judge("Norway or Sweden", True, [["Norway"], ["Sweden"]], 0)
     assert two["undecided"] and two["found"] == [0, 1] and not two["contains"] and not two["exact"]
     assert not judge("Sweden or Denmark", True, [["Norway"], ["Sweden"], ["Denmark"]], 0)["undecided"]
-    assert judge("Norway or Chad", True, [["Norway"]], 0)["undecided"]      # "Chad" is no option, yet it is open
+    assert judge("Norway or Chad", True, [["Norway"]], 0)["undecided"]       # Chad is no option, yet it is open
     assert is_right("Norway, not Sweden", "Norway", wrong=["Sweden"])
     assert not is_right("Sweden, not Norway", "Norway", wrong=["Sweden"])
     assert judge("Marit Vey", True, [["Vey"], ["Marit Vey"]], 0)["found"] == [1]       # the longer form counts

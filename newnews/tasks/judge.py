@@ -5,8 +5,8 @@ Three verdicts, from strict to lenient; none of them asks a model.
     contains     such a text stands in the answer as whole words, and no text of another option does
     undecided    the right option stands there beside another, or with an "or": nobody could tell
 
-Checked against 200 real replies that a person read and labelled (tests/data/judged_replies.jsonl). Every rule has
-its counter-example in tests/test_judge.py: a text that looks alike and must stay wrong.
+Checked against 200 real replies that were read and labelled one by one (tests/data/judged_replies.jsonl). Every
+rule has its counter-example in tests/test_judge.py: a text that looks alike and must stay wrong.
 """
 
 import re
@@ -27,7 +27,7 @@ UNITS = {"km": "kilometre kilometer km", "m": "metre meter m", "cm": "centimetre
          "minute": "minute min", "hour": "hour hr h", "day": "day", "week": "week", "month": "month",
          "year": "year yr", "degree": "degree °", "euro": "euro eur €", "dollar": "dollar usd",
          "cent": "cent", "point": "point", "percent": "percent %"}
-UNIT_OF = {form: unit for unit, names in UNITS.items() for name in names.split() for form in (name, name + "s")}
+UNIT_OF = {name + s: unit for unit, names in UNITS.items() for name in names.split() for s in ("", "s")}
 UNIT = "|".join(sorted(map(re.escape, UNIT_OF), key=len, reverse=True))
 QUANTITY = re.compile(rf"(-?\d+(?:\.\d+)?) ?({UNIT})?")
 
