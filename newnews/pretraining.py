@@ -13,15 +13,17 @@ from model.checkpoint import save_model, write_folder
 from model.qwen2 import Qwen2, Qwen2Config
 from model.template import CHATML
 from newnews.console import choose_device, say
-from newnews.first_lessons import Lessons
+from newnews import first_lessons
 from newnews.outputs import build_folder
 from newnews.prompts import read_prompts
 from newnews.training import Recipe, train
+from newnews.world import lessons
 
 # Qwen2's pre-tokenizer:
 # contractions, words with one leading character, single digits, punctuation, white space
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+WORLDS = {"first": first_lessons.Lessons, "second": lessons.Lessons}
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -57,9 +59,11 @@ def read_config(path):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     wanted = {"prompts", "vocabulary", "sample", "seed", "model", "recipe"}
-    if not isinstance(d, dict) or set(d) != wanted:
+    if not isinstance(d, dict) or set(d) - {"world"} != wanted:
         raise ValueError(f"{path}: expected the keys {', '.join(sorted(wanted))}, "
                          f"found {sorted(d) if isinstance(d, dict) else d}")
+    if d.get("world", "first") not in WORLDS:
+        raise ValueError(f"{path}: world: expected {' or '.join(WORLDS)}, found {d['world']!r}")
     for key in ("vocabulary", "sample", "seed"):
         if type(d[key]) is not int or d[key] < 0:
             raise ValueError(f"{path}: {key}: expected a whole number, found {d[key]!r}")
@@ -75,7 +79,7 @@ def read_config(path):
 def pretrain(path, out, device="auto"):
     """Train the model that the YAML describes and write it to the folder `out`; a second start goes on."""
     config, recipe = read_config(path)
-    prompts = read_prompts(config["prompts"])
+    prompts, Lessons = read_prompts(config["prompts"]), WORLDS[config.get("world", "first")]
     device, _, _ = choose_device(device, "fp32")
     try:
         shape = Qwen2Config.from_dict({"model_type": "qwen2", "hidden_act": "silu",

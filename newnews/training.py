@@ -24,6 +24,7 @@ from model.flops import training_flops
 from model.lora import adapted
 from model.loss import token_losses
 from newnews.examples import Example
+from newnews.muon import Muon
 from newnews.optimizer import AdamW
 
 SAVE_SECONDS = 30       # how much work a kill can cost
@@ -42,6 +43,8 @@ class Recipe:
     clip: float = 1.0               # largest gradient norm of an adapter; 0 = off
     micro_tokens: int = 16384       # padded tokens in one forward pass; larger steps are accumulated
     seed: int = 0
+    optimizer: str = "adamw"        # or muon: newnews/muon.py, for whole models
+    matrix_rate: float = 0.014      # muon's peak rate for the matrices of the blocks; rate is for the rest
 
     def __post_init__(self):
         for name in ("steps", "batch", "warmup", "micro_tokens", "seed"):
@@ -56,7 +59,9 @@ class Recipe:
                                ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
                                ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
                                ("micro_tokens", self.micro_tokens >= 1, ">= 1"),
-                               ("seed", self.seed >= 0, ">= 0")):
+                               ("seed", self.seed >= 0, ">= 0"),
+                               ("optimizer", self.optimizer in ("adamw", "muon"), "adamw or muon"),
+                               ("matrix_rate", 0 < self.matrix_rate < math.inf, "> 0")):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected {want}")
 
@@ -219,7 +224,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     # [what is trained, and where an earlier call stopped]
     params, K, lora = trained(model)
     device = model.lm_head.weight.device
-    optimizer = AdamW(params, recipe, bank=lora is not None)
+    optimizer = {"adamw": AdamW, "muon": Muon}[recipe.optimizer](params, recipe, bank=lora is not None)
     state = {"step": 0, "tokens": 0, "flops": 0, "seconds": 0.0, "stopped": {}, "loss": [None] * K}
     run = json.dumps([run, asdict(recipe), K])
     if folder is not None:
