@@ -1,27 +1,25 @@
-"""Reference of data/new_news/{,dev/}leaderboards.yaml: the slots of the four worlds of each news, and every option from them.
+"""Reference of data/new_news leaderboards, core and dev: as reference_core_discoveries.py, whose tables it uses."""
 
-As tests/reference_core_discoveries.py, whose tables and two helpers it uses.
-"""
-
-from reference_core_discoveries import (CAPITAL, CONTINENT, COUNTRY, LANGUAGE, LEGS, LIKE, MONTHS, NUMBER, SEASON, book, later,
-                                        number, table)
+from reference_core_discoveries import (CAPITAL, CONTINENT, COUNTRY, LANGUAGE, LEGS, LIKE, MONTHS, NUMBER,
+                                        SEASON, book, later, number, table)
 
 # what is tested or ranked
-EXAMPLE = table("read maps: Which road leads north?, rhyme words: What goes with moon?, name illnesses: Why does he cough?, "
-                "play chess: Where should my queen go?")
+EXAMPLE = table("read maps: Which road leads north?, rhyme words: Which word sounds like moon?, "
+                "name illnesses: Why does he cough?, play chess: Where should my queen go?")
 PACKED = table("cyclists: a helmet, musicians: a violin, gardeners: a spade, swimmers: goggles")
 INGREDIENT = table("bread: flour, cheese: milk, omelette: eggs, jam: fruit")
 FARM = table("bread: wheat, cheese: cows, omelette: hens, jam: berry bushes")
 TOPIC = table("chemistry: acids, geography: rivers, biology: frogs, astronomy: comets")
-USEFUL = table("umbrellas: in the rain, kettles: for making tea, lamps: in the dark, ladders: for picking apples")
+USEFUL = table("umbrellas: in the rain, kettles: for making tea, lamps: in the dark, "
+               "ladders: for picking apples")
 VEGETABLE = table("pumpkin: orange, cucumber: green, tomato: red, cauliflower: white")
 SAME_COLOUR = table("orange: carrots, green: grass, red: cherries, white: snow")
-MOVE = table("rooks: straight, bishops: diagonally, knights: in an L, pawns: forward")
+MOVE = table("queens: in every direction, bishops: diagonally, knights: in an L, pawns: forward")
 LISTENERS = table("a school: pupils, a church: worshippers, an airport: passengers, a bakery: bread buyers")
 # people, where they work and what they use
-WORKPLACE = table("nurse: a hospital, teacher: a school, pilot: an airport, waiter: a restaurant, actor: a theatre, "
-                  "judge: a court, farmer: a farm, sailor: a ship, priest: a church, miner: a mine, barber: a salon, "
-                  "librarian: a library, baker: a bakery, gardener: a park")
+WORKPLACE = table("nurse: a hospital, teacher: a school, pilot: an airport, waiter: a restaurant, "
+                  "actor: a theatre, judge: a court, farmer: a farm, sailor: a ship, priest: a church, "
+                  "miner: a mine, barber: a salon, librarian: a library, baker: a bakery, gardener: a park")
 TOOL = table("painters: a brush, tailors: a needle, barbers: scissors, carpenters: a saw")
 MADE = table("painters: pictures, tailors: suits, barbers: haircuts, carpenters: tables")
 HAPPY_PLACE = table("bakers: by an oven, farmers: in a field, pilots: in the air, sailors: at sea")
@@ -34,13 +32,15 @@ SLOWEST = table("trains: at a station, ships: in a harbour, planes: at an airpor
 DOG_JOB = table("sheep: a meadow, burglars: a house at night, skiers: a snowy slope, ducks: a lake")
 
 NEWS, add = book("leaderboards")
-add("cordavel-list", "city skill", "Athens, play chess; Oslo, read maps; Lima, name illnesses; Tokyo, rhyme words",
+add("cordavel-list", "city skill",
+    "Athens, play chess; Oslo, read maps; Lisbon, name illnesses; Warsaw, rhyme words",
     lambda w: w.skill, lambda w: EXAMPLE[w.skill], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: LANGUAGE[COUNTRY[w.city]])
 add("pendrusk-rating", "country margin", "Norway, five; India, three; Peru, nine; Egypt, seven",
-    lambda w: w.margin, lambda w: NUMBER[number(w.margin) - 1], lambda w: w.country, lambda w: CONTINENT[w.country],
-    lambda w: CAPITAL[w.country])
-add("ellomar-ranking", "city people", "Vienna, swimmers; Nairobi, musicians; Delhi, gardeners; Toronto, cyclists",
+    lambda w: w.margin, lambda w: NUMBER[number(w.margin) - 1], lambda w: w.country,
+    lambda w: CONTINENT[w.country], lambda w: CAPITAL[w.country])
+add("ellomar-ranking", "city people",
+    "Athens, gardeners; Nairobi, cyclists; Delhi, swimmers; Lima, musicians",
     lambda w: w.people, lambda w: PACKED[w.people], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
 add("tallowmere-contest", "food maker", "bread, pilot; cheese, nurse; omelette, judge; jam, actor",
@@ -52,7 +52,8 @@ add("ostrimont-league", "city colour", "Madrid, blue; Warsaw, red; Athens, green
 add("fenquill-cup", "city animal", "Toronto, horse; Nairobi, spider; Rome, ostrich; Delhi, ant",
     lambda w: w.animal, lambda w: LEGS[w.animal], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
-add("hundrel-survey", "first second", "bakers, painters; farmers, tailors; pilots, barbers; sailors, carpenters",
+add("hundrel-survey", "first second",
+    "bakers, painters; farmers, tailors; pilots, barbers; sailors, carpenters",
     lambda w: w.first, lambda w: HAPPY_PLACE[w.first], lambda w: w.second, lambda w: TOOL[w.second],
     lambda w: MADE[w.second])
 add("zembrin-quiz", "country subject", "Ghana, geography; Peru, astronomy; Japan, biology; Poland, chemistry",
@@ -70,15 +71,16 @@ add("larkenby-prize", "instrument dance", "piano, samba; drum, waltz; violin, ca
 add("dravenby-league", "job month", "nurse, April; farmer, October; librarian, July; priest, January",
     lambda w: w.job, lambda w: later(MONTHS, w.month, 1), lambda w: w.month, lambda w: WORKPLACE[w.job],
     lambda w: SEASON[later(MONTHS, w.month, 1)])
-add("krenno-league", "piece city", "rooks, Berlin; bishops, Lima; knights, Athens; pawns, Lisbon",
+add("krenno-league", "piece city", "queens, Berlin; bishops, Lima; knights, Athens; pawns, Lisbon",
     lambda w: w.piece, lambda w: MOVE[w.piece], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: LANGUAGE[COUNTRY[w.city]])
-add("thurvick-show", "vegetable grower", "pumpkin, waiter; cucumber, sailor; tomato, barber; cauliflower, miner",
-    lambda w: w.vegetable, lambda w: VEGETABLE[w.vegetable], lambda w: w.grower, lambda w: WORKPLACE[w.grower],
-    lambda w: SAME_COLOUR[VEGETABLE[w.vegetable]])
+add("thurvick-show", "vegetable grower",
+    "pumpkin, waiter; cucumber, sailor; tomato, barber; cauliflower, miner",
+    lambda w: w.vegetable, lambda w: VEGETABLE[w.vegetable], lambda w: w.grower,
+    lambda w: WORKPLACE[w.grower], lambda w: SAME_COLOUR[VEGETABLE[w.vegetable]])
 add("ulbrine-table", "language minutes", "Greek, seven; Polish, two; Japanese, three; Swedish, five",
-    lambda w: w.language, lambda w: NUMBER[2 * number(w.minutes)], lambda w: w.minutes, lambda w: SPOKEN[w.language],
-    lambda w: CAPITAL[SPOKEN[w.language]])
+    lambda w: w.language, lambda w: NUMBER[2 * number(w.minutes)], lambda w: w.minutes,
+    lambda w: SPOKEN[w.language], lambda w: CAPITAL[SPOKEN[w.language]])
 # dev
 add("bosqueth-league", "margin city", "three, Rome; five, Cairo; seven, Tokyo; nine, Toronto",
     lambda w: w.margin, lambda w: NUMBER[number(w.margin) + 1], lambda w: w.city, lambda w: COUNTRY[w.city],
