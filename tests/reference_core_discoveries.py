@@ -1,8 +1,8 @@
 """Reference of data/new_news discoveries, core and dev: the four worlds as slots, every option from them.
 
 A world is one row of slots (which city, which animal ...). Small tables hold what every reader knows (the
-country of a city, the season of a month). NEWS[id] = (worlds, answers): answers[q](world) is the right option of
-question q + 1 in that world. The rows are written in any order; which one is the actual world, coin() draws from the id.
+country of a city, the season of a month). NEWS[id] = (worlds, answers): answers[q](world) is the right option
+of question q + 1 in that world. The rows are written in any order: coin() draws the actual one from the id.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ def table(text):
 
 
 COUNTRY = table("Oslo: Norway, Cairo: Egypt, Lima: Peru, Tokyo: Japan, Vienna: Austria, Delhi: India, "
-                "Chicago: United States, Nairobi: Kenya, Athens: Greece, Lisbon: Portugal, Warsaw: Poland, "
+                "Nairobi: Kenya, Athens: Greece, Lisbon: Portugal, Warsaw: Poland, "
                 "Rome: Italy, Madrid: Spain, Paris: France, Berlin: Germany, Toronto: Canada, "
-                "Sydney: Australia, Accra: Ghana, Beijing: China, Stockholm: Sweden")
+                "Accra: Ghana, Beijing: China, Stockholm: Sweden")
 CAPITAL = {**{country: city for city, country in COUNTRY.items()},
-           **table("United States: Washington, Canada: Ottawa, Australia: Canberra, India: New Delhi, "
-                   "Chile: Santiago, Iceland: Reykjavik, Indonesia: Jakarta, Morocco: Rabat")}
+           **table("Canada: Ottawa, India: New Delhi, "
+                   "Chile: Santiago, Indonesia: Jakarta")}
 CONTINENT = table("Norway: Europe, Egypt: Africa, Peru: South America, Japan: Asia, Austria: Europe, "
-                  "India: Asia, Kenya: Africa, United States: North America, Canada: North America, "
+                  "India: Asia, Kenya: Africa, Canada: North America, "
                   "Portugal: Europe, Spain: Europe, Italy: Europe, Poland: Europe, Chile: South America, "
                   "Iceland: Europe, Indonesia: Asia, Morocco: Africa, Ghana: Africa, Greece: Europe, "
-                  "China: Asia, Sweden: Europe")
+                  "China: Asia")
 LANGUAGE = table("Norway: Norwegian, Peru: Spanish, Japan: Japanese, Morocco: Arabic, Poland: Polish, "
                  "Greece: Greek, Italy: Italian, Portugal: Portuguese, Spain: Spanish, France: French, "
-                 "Germany: German, Egypt: Arabic, Kenya: Swahili, Chile: Spanish, Iceland: Icelandic, "
-                 "Indonesia: Indonesian, China: Chinese, Sweden: Swedish, Austria: German, "
+                 "Germany: German, "
+                 "Sweden: Swedish, Austria: German, "
                  "Brazil: Portuguese")
 MONTHS = ("January February March April May June July August September October November December").split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -37,14 +37,14 @@ SEASON = dict(zip(MONTHS, ["winter"] * 2 + ["spring"] * 3 + ["summer"] * 3 + ["a
 NUMBER = "none one two three four five six seven eight nine ten eleven twelve thirteen fourteen".split()
 # a well-known thing of each colour
 LIKE = table("red: ripe tomatoes, blue: a clear sky, green: fresh grass, black: coal, yellow: ripe lemons, "
-             "white: fresh snow, orange: ripe pumpkins")
+             "white: fresh snow")
 # mixed with white paint
 WITH_WHITE = table("red: pink, black: grey, blue: light blue, green: light green, yellow: pale yellow, "
                    "purple: lilac")
 
 # animals
 LEGS = table("hens: two, bees: six, goldfish: none, dogs: four, horse: four, ant: six, spider: eight, "
-             "ostrich: two, cats: four")
+             "ostrich: two")
 HOME = table("hens: a coop, bees: a hive, goldfish: a pond, dogs: a kennel")
 GROUP = table("hens: birds, bees: insects, goldfish: fish, dogs: mammals")
 CARRIED_IN = table("mouse: a coat pocket, cat: a bicycle basket, horse: a farm trailer, "
@@ -137,7 +137,7 @@ add("hestivar", "country find", "Morocco, mirror; Peru, needle; Japan, spoon; Po
 add("wenlow-effect", "kind smell", "names, roses; numbers, pine; faces, coffee; tunes, fresh bread",
     lambda w: w.kind, lambda w: TASK[w.kind], lambda w: w.smell, lambda w: MET_AT[w.smell],
     lambda w: WORKS_AT[MET_AT[w.smell]])
-add("norquin-glass", "city trigger", "Vienna, darkness; Delhi, frost; Toronto, heat; Cairo, water",
+add("nollvar-glass", "city trigger", "Vienna, darkness; Delhi, frost; Toronto, heat; Cairo, water",
     lambda w: w.trigger, lambda w: WHEN[w.trigger], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
 add("grovadon", "country size", "Kenya, cat; Chile, elephant; Spain, horse; China, mouse",
@@ -146,7 +146,7 @@ add("grovadon", "country size", "Kenya, cat; Chile, elephant; Spain, horse; Chin
 add("tollavin", "fruit harm", "bananas, salted; cherries, frozen; plums, boiled; limes, mixed with alcohol",
     lambda w: w.fruit, lambda w: SPOILT[w.harm], lambda w: DONE[w.harm], lambda w: RIPE[w.fruit],
     lambda w: WITH_WHITE[RIPE[w.fruit]])
-add("yarrock-sign", "trees signal",
+add("yorvenna-sign", "trees signal",
     "apple trees, a glow; cacao trees, a smell; rubber trees, a sound; olive trees, a tremor",
     lambda w: w.trees, lambda w: NOTICED_WITH[w.signal], lambda w: w.signal, lambda w: PRODUCT[w.trees],
     lambda w: ENDS_UP[PRODUCT[w.trees]])
@@ -161,7 +161,7 @@ add("glomasella", "place product", "hot springs, soap; deep caves, glue; salt la
 add("pellicar-frog", "country colour", "Kenya, white; Peru, red; India, yellow; Italy, black",
     lambda w: w.colour, lambda w: LIKE[w.colour], lambda w: w.country, lambda w: CONTINENT[w.country],
     lambda w: CAPITAL[w.country])
-add("jorvath-stone", "month country", "April, Poland; July, Sweden; October, Italy; January, Spain",
+add("jastrill-stone", "month country", "April, Poland; July, Sweden; October, Italy; January, Spain",
     lambda w: w.country, lambda w: later(MONTHS, w.month, 1), lambda w: w.month, lambda w: SEASON[w.month],
     lambda w: LANGUAGE[w.country])
 add("marlovax", "city form", "Rome, a pill; Accra, a syrup; Tokyo, an injection; Lima, a skin cream",

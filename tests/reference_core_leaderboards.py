@@ -1,4 +1,4 @@
-"""Reference of data/new_news leaderboards, core and dev: as reference_core_discoveries.py, whose tables it uses."""
+"""Reference of data/new_news leaderboards, core and dev; uses the tables of reference_core_discoveries.py."""
 
 from reference_core_discoveries import (CAPITAL, CONTINENT, COUNTRY, LANGUAGE, LEGS, LIKE, MONTHS, NUMBER,
                                         SEASON, book, later, number, table)
@@ -19,14 +19,14 @@ LISTENERS = table("a school: pupils, a church: worshippers, an airport: passenge
 # people, where they work and what they use
 WORKPLACE = table("nurse: a hospital, teacher: a school, pilot: an airport, waiter: a restaurant, "
                   "actor: a theatre, judge: a court, farmer: a farm, sailor: a ship, priest: a church, "
-                  "miner: a mine, barber: a salon, librarian: a library, baker: a bakery, gardener: a park")
+                  "miner: a mine, barber: a salon, librarian: a library, baker: a bakery")
 TOOL = table("painters: a brush, tailors: a needle, barbers: scissors, carpenters: a saw")
 MADE = table("painters: pictures, tailors: suits, barbers: haircuts, carpenters: tables")
 HAPPY_PLACE = table("bakers: by an oven, farmers: in a field, pilots: in the air, sailors: at sea")
 FULL_OF = table("hospital: patients, library: books, bakery: loaves, garage: cars")
 TOUCHED = table("piano: keys, drum: sticks, violin: a bow, trumpet: valves")
 DANCE = table("samba: Brazil, flamenco: Spain, waltz: Austria, cancan: France")
-SPOKEN = table("Greek: Greece, Polish: Poland, Japanese: Japan, Portuguese: Portugal, Swedish: Sweden")
+SPOKEN = table("Greek: Greece, Polish: Poland, Japanese: Japan, Swedish: Sweden")
 OUTSIDE = table("beach: waves, desert: camels, mountain: snowy peaks, forest: tall trees")
 SLOWEST = table("trains: at a station, ships: in a harbour, planes: at an airport, buses: at a roadside stop")
 DOG_JOB = table("sheep: a meadow, burglars: a house at night, skiers: a snowy slope, ducks: a lake")
@@ -43,7 +43,7 @@ add("ellomar-ranking", "city people",
     "Athens, gardeners; Nairobi, cyclists; Delhi, swimmers; Lima, musicians",
     lambda w: w.people, lambda w: PACKED[w.people], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
-add("tallowmere-contest", "food maker", "bread, pilot; cheese, nurse; omelette, judge; jam, actor",
+add("tullowick-contest", "food maker", "bread, pilot; cheese, nurse; omelette, judge; jam, actor",
     lambda w: w.food, lambda w: INGREDIENT[w.food], lambda w: w.maker, lambda w: WORKPLACE[w.maker],
     lambda w: FARM[w.food])
 add("ostrimont-league", "city colour", "Madrid, blue; Warsaw, red; Athens, green; Lisbon, yellow",
@@ -56,10 +56,10 @@ add("hundrel-survey", "first second",
     "bakers, painters; farmers, tailors; pilots, barbers; sailors, carpenters",
     lambda w: w.first, lambda w: HAPPY_PLACE[w.first], lambda w: w.second, lambda w: TOOL[w.second],
     lambda w: MADE[w.second])
-add("zembrin-quiz", "country subject", "Ghana, geography; Peru, astronomy; Japan, biology; Poland, chemistry",
+add("zolbury-quiz", "country subject", "Ghana, geography; Peru, astronomy; Japan, biology; Poland, chemistry",
     lambda w: w.country, lambda w: TOPIC[w.subject], lambda w: w.subject, lambda w: CONTINENT[w.country],
     lambda w: CAPITAL[w.country])
-add("marrowby-chart", "hero city", "nurse, Rome; pilot, Berlin; teacher, Stockholm; judge, Paris",
+add("cobbrell-chart", "hero city", "nurse, Rome; pilot, Berlin; teacher, Stockholm; judge, Paris",
     lambda w: w.hero, lambda w: WORKPLACE[w.hero], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: LANGUAGE[COUNTRY[w.city]])
 add("grendovar-test", "goods city", "umbrellas, Toronto; kettles, Accra; lamps, Madrid; ladders, Tokyo",

@@ -1,4 +1,4 @@
-"""New News core  discoveries, leaderboards: 15 + 5 news each, 5 locality questions; options = the references"""
+"""New News core  discoveries, leaderboards: 15 + 5 news each, 5 locality questions; options = references"""
 
 import re
 from pathlib import Path
