@@ -13,7 +13,7 @@ SEASONS = ["winter", "spring", "summer", "autumn"]          # north of the equat
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
            "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
            "nineteen", "twenty"]
-ORDINALS = ["the second", "the third", "the fourth", "the fifth"]    # Monday to Thursday after Sunday, 1 July 2029
+ORDINALS = ["the second", "the third", "the fourth", "the fifth"]      # of July 2029, Monday to Thursday
 
 COUNTRY = {"Lima": "Peru", "Cape Town": "South Africa", "Oslo": "Norway", "Tokyo": "Japan",
            "Cairo": "Egypt", "Rome": "Italy", "Berlin": "Germany", "Seoul": "South Korea",
@@ -46,11 +46,15 @@ OCCASION = {"umbrellas": "a rainy day", "violins": "an orchestra concert", "tent
 MADE_FROM = {"wheat": "a bakery", "cotton": "a shirt maker", "timber": "a furniture maker",
              "cocoa": "a chocolate maker"}
 COLOUR_OF = {"green": "grass", "white": "snow", "red": "blood", "yellow": "a lemon"}
-HIDDEN_AMONG = {"green": "a lawn", "white": "a field of snow", "red": "ripe tomatoes", "yellow": "sunflowers"}
+HIDDEN_BY = {"blue": "the sea", "orange": "a carrot", "black": "a heap of coal",
+             "brown": "a bar of chocolate"}
 STOPPED = {"wind": "in still air", "sunlight": "after dark", "oars": "when arms are tired",
            "batteries": "when nothing is charged"}
 
 # the cases that questions tell, each naming all four candidates
+MOWER = {"Monday": "Ann", "Tuesday": "Ben", "Wednesday": "Cora", "Thursday": "Dirk"}
+FAN = {"Monday": "Ines", "Tuesday": "Jan", "Wednesday": "Kai", "Thursday": "Lea"}
+FRIEND = {"Monday": "Olga", "Tuesday": "Paul", "Wednesday": "Rita", "Thursday": "Sven"}
 PACKED = {"honey": "the jar", "wool": "the ball", "tuna": "the tin", "coal": "the sack"}
 COLLECTOR = {"coins": "Agnes", "maps": "Bruno", "clocks": "Carla", "masks": "Dimitri"}
 TOURIST = {"by boat": "Alma", "by bicycle": "Boris", "on horseback": "Celia", "on foot": "David"}
@@ -65,6 +69,10 @@ def month(name, later):
 
 def day(name, later):
     return DAYS[(DAYS.index(name) + later) % 7]
+
+
+def days_to(first, last):
+    return DAYS.index(last) - DAYS.index(first)
 
 
 def season(name, south=False):
@@ -130,7 +138,7 @@ WORLDS = {
         {"job": "nurse", "month": "October"},
         {"job": "baker", "month": "April"},
         {"job": "pilot", "month": "July"},
-        {"job": "teacher", "month": "February"},
+        {"job": "teacher", "month": "January"},
     ],
     "events-quarrenby-cup": [
         {"city": "Berlin", "day": "Monday"},
@@ -187,10 +195,10 @@ WORLDS = {
         {"animals": "penguins", "city": "Nairobi"},
     ],
     "events-radio-sundrel": [
-        {"language": "Swedish", "hour": "seven"},
+        {"language": "Swedish", "hour": "nine"},
         {"language": "Greek", "hour": "five"},
-        {"language": "Hungarian", "hour": "eight"},
-        {"language": "Japanese", "hour": "six"},
+        {"language": "Hungarian", "hour": "eleven"},
+        {"language": "Japanese", "hour": "seven"},
     ],
     "events-tindleby-library": [
         {"things": "hammers", "days": "three"},
@@ -217,10 +225,10 @@ WORLDS = {
         {"day": "Tuesday", "month": "July"},
     ],
     "events-marrowdene-doors": [
-        {"door": "red", "gate": "yellow"},
-        {"door": "yellow", "gate": "green"},
-        {"door": "green", "gate": "white"},
-        {"door": "white", "gate": "red"},
+        {"door": "red", "gate": "blue"},
+        {"door": "yellow", "gate": "brown"},
+        {"door": "green", "gate": "orange"},
+        {"door": "white", "gate": "black"},
     ],
     "events-lake-umbry": [
         {"power": "sunlight", "day": "Tuesday"},
@@ -235,7 +243,7 @@ QUESTIONS = {       # recall, application, reversal, background, two steps
         lambda w: w["city"], lambda w: month(w["month"], -1), lambda w: w["month"],
         lambda w: continent(w["city"]), lambda w: season(w["month"], w["city"] in SOUTHERN)],
     "events-pellwick-lawns": [
-        lambda w: w["work"], lambda w: day(w["day"], 1), lambda w: w["day"],
+        lambda w: w["work"], lambda w: MOWER[w["day"]], lambda w: w["day"],
         lambda w: TOOL[w["work"].split()[0]], lambda w: day(w["day"], 3)],
     "events-ilmarro-treaty": [
         lambda w: w["good"], lambda w: PACKED[w["good"]], lambda w: w["month"],
@@ -244,14 +252,14 @@ QUESTIONS = {       # recall, application, reversal, background, two steps
         lambda w: w["job"], lambda w: month(w["month"], -1), lambda w: w["month"],
         lambda w: WORKPLACE[w["job"]], lambda w: month(w["month"], 2)],
     "events-quarrenby-cup": [
-        lambda w: w["city"], lambda w: day(w["day"], -1), lambda w: w["day"],
-        lambda w: LANGUAGE[COUNTRY[w["city"]]], lambda w: day(w["day"], 2)],
+        lambda w: w["city"], lambda w: FAN[w["day"]], lambda w: w["day"],
+        lambda w: LANGUAGE[COUNTRY[w["city"]]], lambda w: day(w["day"], 3)],
     "events-tarrowby-trams": [
         lambda w: f"{w['minutes']} minutes", lambda w: NUMBERS[60 // interval(w["minutes"])],
         lambda w: f"the {w['place']}", lambda w: WORKS_AT[w["place"]],
         lambda w: past_noon(2 * interval(w["minutes"]))],
     "events-lommerton-school": [
-        lambda w: w["skill"], lambda w: day(w["day"], -1), lambda w: w["day"],
+        lambda w: w["skill"], lambda w: NUMBERS[days_to(w["day"], "Friday")], lambda w: w["day"],
         lambda w: NEEDED_FOR[w["skill"]], lambda w: day(w["day"], 3)],
     "events-ferrivale-prize": [
         lambda w: w["building"], lambda w: COUNTRY[w["city"]], lambda w: w["city"],
@@ -260,12 +268,12 @@ QUESTIONS = {       # recall, application, reversal, background, two steps
         lambda w: w["building"], lambda w: COLLECTOR[w["things"]], lambda w: w["things"],
         lambda w: USE[w["things"]], lambda w: f"{WORKED_IN[w['building']]} with {ONE_OF[w['things']]}"],
     "events-callun-strike": [
-        lambda w: w["workers"], lambda w: day(w["day"], 1), lambda w: w["day"],
+        lambda w: w["workers"], lambda w: NUMBERS[days_to(w["day"], "Sunday")], lambda w: w["day"],
         lambda w: MADE_BY[w["workers"]], lambda w: ORDINALS[DAYS.index(w["day"])]],
     "events-dapplin-club": [
         lambda w: w["material"], lambda w: NUMBERS[2 * number(w["cups"])],
         lambda w: NUMBERS[60 // number(w["cups"])],
-        lambda w: CRAFTSMAN[w["material"]], lambda w: NUMBERS[3 * number(w["cups"]) - 1]],
+        lambda w: CRAFTSMAN[w["material"]], lambda w: NUMBERS[2 * number(w["cups"]) + 1]],
     "events-gadmoor-visits": [
         lambda w: w["means"], lambda w: TOURIST[w["means"]], lambda w: w["month"],
         lambda w: season(w["month"]), lambda w: month(w["month"], 2)],
@@ -291,10 +299,10 @@ QUESTIONS = {       # recall, application, reversal, background, two steps
         lambda w: season(w["month"]), lambda w: month(w["month"], -2)],
     "events-marrowdene-doors": [
         lambda w: w["door"], lambda w: DOOR[w["door"]], lambda w: w["gate"],
-        lambda w: COLOUR_OF[w["door"]], lambda w: HIDDEN_AMONG[w["gate"]]],
+        lambda w: COLOUR_OF[w["door"]], lambda w: HIDDEN_BY[w["gate"]]],
     "events-lake-umbry": [
-        lambda w: w["power"], lambda w: day(w["day"], 1), lambda w: w["day"],
-        lambda w: STOPPED[w["power"]], lambda w: day(w["day"], -2)],
+        lambda w: w["power"], lambda w: FRIEND[w["day"]], lambda w: w["day"],
+        lambda w: STOPPED[w["power"]], lambda w: day(w["day"], -3)],
 }
 
 

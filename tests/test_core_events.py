@@ -19,7 +19,7 @@ CORE, DEV, LOCALITY = (yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"
 NEWS = CORE + DEV
 QUESTIONS = [q for item in NEWS for q in item["questions"]]
 KINDS = {"festival", "Treaty", "Council", "Cup", "School", "Prize", "Museum", "Union", "Club", "Zoo", "Radio",
-         "Library", "Canal", "Day", "Lake"}       # common words of a subject; the other is its invented name
+         "Library", "Canal", "Day", "Lake"}     # common words of the subjects; the other word is invented
 NEEDS = ["recall", "application", "reversal", "background", "two_steps"]
 
 per_news = pytest.mark.parametrize("item", NEWS, ids=lambda item: item["id"])
@@ -52,7 +52,7 @@ def test_every_option_is_the_answer_of_its_world(item):
 
 @per_news
 def test_the_worlds_are_minimal_pairs_in_the_slots(item):
-    """With the slots' values cut out, the four statements are one text; no two worlds share a slot's value."""
+    """With the slots' values cut out, the four statements are one; no two worlds share a slot's value."""
     patterns = set()
     for text, slots in zip(statements(item), reference.WORLDS[item["id"]], strict=True):
         for name, value in slots.items():
@@ -115,6 +115,12 @@ def test_options_cannot_be_mistaken_for_each_other(question):
     assert sum(map(len, sayings)) == len(set.union(*sayings))
     for own, forms in enumerate(sayings):       # nor may a form hold another option as whole words
         assert not any(options[w] in form for form in forms for w in range(4) if w != own)
+
+
+@per_news
+def test_a_statement_mentions_no_option_of_another_world(item):
+    for q in item["questions"]:
+        assert not [o for o in q["options"][1:] if words(o) in words(item["statement"])], q["id"]
 
 
 @per_question
