@@ -1,7 +1,7 @@
 """data/new_news/events.yaml, its dev and its locality.
 
-Every option in all four worlds is recomputed by tests/reference_core_events.py. The rules of the schema: fields,
-lengths, minimal pairs, options and forms that cannot be mistaken for each other, nothing given away.
+Every option in all four worlds is recomputed by tests/reference_core_events.py. The rules of the schema:
+fields, lengths, minimal pairs, options and forms that cannot be mistaken for each other, nothing given away.
 """
 
 import datetime
