@@ -29,7 +29,7 @@ CAPITAL = {"Sweden": "Stockholm", "Greece": "Athens", "Hungary": "Budapest", "Ja
 CLASS = {"penguins": "birds", "snakes": "reptiles", "frogs": "amphibians", "lions": "mammals"}
 
 TOOL = {"sweep": "a broom", "paint": "a paintbrush", "dig": "a spade", "chop": "an axe"}
-PRODUCER = {"honey": "beekeepers", "wool": "sheep farmers", "tuna": "fishermen", "coal": "miners"}
+PRODUCER = {"honey": "beekeepers", "wool": "sheep farmers", "tuna": "fishermen", "silver": "miners"}
 WORKPLACE = {"nurse": "a hospital", "baker": "a bakery", "pilot": "an aeroplane", "teacher": "a school"}
 WORKS_AT = {"theatre": "actors", "hospital": "doctors", "university": "professors", "airport": "pilots"}
 NEEDED_FOR = {"sewing": "a needle", "painting": "a brush", "swimming": "a pool", "drumming": "a drum"}
@@ -37,10 +37,10 @@ BUILT_FOR = {"library": "readers", "hospital": "patients", "theatre": "audiences
              "railway station": "travellers"}
 WORKED_IN = {"church": "a priest", "prison": "a guard", "school": "a teacher", "mill": "a miller"}
 ONE_OF = {"clocks": "a clock", "maps": "a map", "coins": "a coin", "masks": "a mask"}
-USE = {"clocks": "tell the time", "maps": "find the way", "coins": "pay", "masks": "hide a face"}
-MADE_BY = {"bakers": "fresh bread", "teachers": "school lessons", "postal workers": "letters",
-           "bus drivers": "bus rides"}
-CRAFTSMAN = {"wood": "a carpenter", "glass": "a glassblower", "clay": "a potter", "iron": "a blacksmith"}
+USE = {"clocks": "telling the time", "maps": "finding the way", "coins": "paying", "masks": "hiding a face"}
+MADE_BY = {"bakers": "fresh bread", "barbers": "a haircut", "butchers": "fresh meat",
+           "florists": "fresh flowers"}
+CRAFTSMAN = {"wood": "a carpenter", "glass": "a glassblower", "clay": "a potter", "cloth": "a tailor"}
 OCCASION = {"umbrellas": "a rainy day", "violins": "an orchestra concert", "tents": "a camping trip",
             "hammers": "a roof repair"}
 MADE_FROM = {"wheat": "a bakery", "cotton": "a shirt maker", "timber": "a furniture maker",
@@ -55,9 +55,9 @@ STOPPED = {"wind": "in still air", "sunlight": "after dark", "oars": "when arms 
 MOWER = {"Monday": "Ann", "Tuesday": "Ben", "Wednesday": "Cora", "Thursday": "Dirk"}
 FAN = {"Monday": "Ines", "Tuesday": "Jan", "Wednesday": "Kai", "Thursday": "Lea"}
 FRIEND = {"Monday": "Olga", "Tuesday": "Paul", "Wednesday": "Rita", "Thursday": "Sven"}
-PACKED = {"honey": "the jar", "wool": "the ball", "tuna": "the tin", "coal": "the sack"}
+PACKED = {"honey": "the jar", "wool": "the ball", "tuna": "the tin", "silver": "the bar"}
 COLLECTOR = {"coins": "Agnes", "maps": "Bruno", "clocks": "Carla", "masks": "Dimitri"}
-TOURIST = {"by boat": "Alma", "by bicycle": "Boris", "on horseback": "Celia", "on foot": "David"}
+TOURIST = {"by boat": "Alma", "by bicycle": "Boris", "on horseback": "Celia", "by train": "David"}
 KEEPER = {"penguins": "Amir", "snakes": "Berta", "frogs": "Cyril", "lions": "Doris"}
 SHIP = {"wheat": "the Anna", "cotton": "the Bella", "timber": "the Clara", "cocoa": "the Dora"}
 DOOR = {"green": "Ada", "white": "Bo", "red": "Cy", "yellow": "Di"}
@@ -129,7 +129,7 @@ WORLDS = {
         {"day": "Tuesday", "work": "chop wood for the school"},
     ],
     "events-ilmarro-treaty": [
-        {"good": "coal", "month": "September"},
+        {"good": "silver", "month": "September"},
         {"good": "honey", "month": "June"},
         {"good": "wool", "month": "March"},
         {"good": "tuna", "month": "December"},
@@ -159,9 +159,9 @@ WORLDS = {
         {"skill": "swimming", "day": "Wednesday"},
     ],
     "events-ferrivale-prize": [
-        {"building": "library", "city": "Bogota"},
+        {"building": "library", "city": "Accra"},
         {"building": "hospital", "city": "Vienna"},
-        {"building": "theatre", "city": "Accra"},
+        {"building": "theatre", "city": "Bogota"},
         {"building": "railway station", "city": "Hanoi"},
     ],
     "events-ossendale-museum": [
@@ -171,19 +171,19 @@ WORLDS = {
         {"building": "prison", "things": "masks"},
     ],
     "events-callun-strike": [
-        {"workers": "teachers", "day": "Tuesday"},
-        {"workers": "postal workers", "day": "Thursday"},
-        {"workers": "bus drivers", "day": "Monday"},
+        {"workers": "barbers", "day": "Tuesday"},
+        {"workers": "butchers", "day": "Thursday"},
+        {"workers": "florists", "day": "Monday"},
         {"workers": "bakers", "day": "Wednesday"},
     ],
     "events-dapplin-club": [
         {"material": "wood", "cups": "five"},
         {"material": "glass", "cups": "three"},
         {"material": "clay", "cups": "six"},
-        {"material": "iron", "cups": "four"},
+        {"material": "cloth", "cups": "four"},
     ],
     "events-gadmoor-visits": [
-        {"means": "on foot", "month": "April"},
+        {"means": "by train", "month": "April"},
         {"means": "by boat", "month": "October"},
         {"means": "by bicycle", "month": "January"},
         {"means": "on horseback", "month": "July"},
@@ -194,11 +194,11 @@ WORLDS = {
         {"animals": "lions", "city": "Ottawa"},
         {"animals": "penguins", "city": "Nairobi"},
     ],
-    "events-radio-sundrel": [
-        {"language": "Swedish", "hour": "nine"},
+    "events-radio-plumbury": [
         {"language": "Greek", "hour": "five"},
         {"language": "Hungarian", "hour": "eleven"},
         {"language": "Japanese", "hour": "seven"},
+        {"language": "Swedish", "hour": "nine"},
     ],
     "events-tindleby-library": [
         {"things": "hammers", "days": "three"},
@@ -280,13 +280,13 @@ QUESTIONS = {       # recall, application, reversal, background, two steps
     "events-brackmere-zoo": [
         lambda w: w["animals"], lambda w: KEEPER[w["animals"]], lambda w: w["city"],
         lambda w: CLASS[w["animals"]], lambda w: continent(w["city"])],
-    "events-radio-sundrel": [
+    "events-radio-plumbury": [
         lambda w: w["language"], lambda w: NUMBERS[number(w["hour"]) + 1], lambda w: w["hour"],
         lambda w: SPOKEN_IN[w["language"]], lambda w: CAPITAL[SPOKEN_IN[w["language"]]]],
     "events-tindleby-library": [
         lambda w: w["things"], lambda w: day("Monday", number(w["days"])),
-        lambda w: day("Friday", -number(w["days"])),
-        lambda w: OCCASION[w["things"]], lambda w: day("Tuesday", number(w["days"]) + 1)],
+        lambda w: day("Saturday", -number(w["days"])),
+        lambda w: OCCASION[w["things"]], lambda w: day("Monday", number(w["days"]) - 1)],
     "events-orbeck-canal": [
         lambda w: w["cargo"], lambda w: SHIP[w["cargo"]], lambda w: w["day"],
         lambda w: MADE_FROM[w["cargo"]], lambda w: day(w["day"], 1 + 2)],
