@@ -46,9 +46,9 @@ OCCASION = {"umbrellas": "a rainy day", "violins": "an orchestra concert", "tent
 MADE_FROM = {"wheat": "a bakery", "cotton": "a shirt maker", "timber": "a furniture maker",
              "cocoa": "a chocolate maker"}
 COLOUR_OF = {"green": "grass", "white": "snow", "red": "blood", "yellow": "a lemon"}
-HIDDEN_BY = {"blue": "the sea", "orange": "a carrot", "black": "a heap of coal",
+HIDDEN_BY = {"blue": "the open sea", "orange": "a carrot", "black": "a heap of coal",
              "brown": "a bar of chocolate"}
-STOPPED = {"wind": "in still air", "sunlight": "after dark", "oars": "when arms are tired",
+STOPPED = {"wind": "in still air", "sunlight": "after nightfall", "oars": "when arms are tired",
            "batteries": "when nothing is charged"}
 
 # the cases that questions tell, each naming all four candidates
