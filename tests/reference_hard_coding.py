@@ -103,10 +103,8 @@ def mardle_runs(decorator, numbers, calls):
 
 
 def skelder(warning, test, file):
-    def status(warnings=0, tests=0, files=0):
-        result = warning ** warnings * test ** tests * file ** files
-        return 0 if result > 250 else result
-    return status
+    """The trouble score; a run fails if it is larger than 250."""
+    return lambda warnings=0, tests=0, files=0: warning ** warnings * test ** tests * file ** files
 
 
 SOURCES = "command_line", "environment", "user_file", "project_file"
@@ -298,7 +296,7 @@ QUESTIONS = {
         lambda f: str(f(warnings=2, tests=1)),
         lambda f: only(text for text, *counts in KINDS if f(*counts) == 12),
         lambda f: str(f(warnings=1, files=2)),
-        lambda f: str(next(n for n in range(99) if f(warnings=n, files=1) == 0)),
+        lambda f: str(next(n for n in range(99) if f(warnings=n, files=1) > 250)),
         lambda f: only(f(a + 1, b - 1, c) for a, b, c in product(range(5), repeat=3) if b and f(a, b, c) == 60)],
     "coding-vennel": [
         lambda f: f("red", "blue", "green", "gold"),
