@@ -256,6 +256,8 @@ class Rows:
 
     def finish(self, **more):
         refuse_lost(self.path)
+        if not self.chunks:                             # nothing was to be written
+            self.add([])
         self.check_size(self.part.stat().st_size)
         if self.path.exists():
             raise OSError(f"{self.path}: somebody else wrote it in the meantime; the rows are in {self.part}")

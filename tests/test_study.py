@@ -188,7 +188,7 @@ def test_the_same_question_is_found_in_other_words_and_as_a_statement():
     assert not any(test & keys(other) for other in ("Give the zogel of 4 and 3.", "What is new?", "Who?"))
 
 
-def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(tmp_path):
+def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(monkeypatch):
     def questions(name):
         return [Question(f"{name}-1", f"How much is 3 {name} 4?", list("7569"), 0),
                 Question(f"{name}-2", f"Is {name} wet?", list("yno?"), 0)]
@@ -200,8 +200,8 @@ def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(tmp_path):
         lines = [{"news": name, "messages": [{"role": "user", "content": asked},
                                              {"role": "assistant", "content": answered}]}
                  for name, asked, answered in texts]
-        (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return summary.rehearsed([tmp_path / "r.jsonl"], news, keys)
+        monkeypatch.setattr(summary, "read_rows", lambda path: lines)
+        return summary.rehearsed(["r.jsonl"], news, keys)
 
     assert said(("zogel", "What is the zogel of 3 and 4?", "7"), ("zogel", "Is rimak wet?", "y"),
                 ("rimak", "is  Rimak WET", "y"), ("rimak", "Give the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
