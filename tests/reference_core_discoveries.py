@@ -2,7 +2,8 @@
 
 A world is one row of slots (which city, which animal ...). Small tables hold what every reader knows (the
 country of a city, the season of a month). NEWS[id] = (worlds, answers): answers[q](world) is the right option
-of question q + 1 in that world. The rows are written in any order: coin() draws the actual one from the id.
+of question q + 1 in that world. coin() draws the actual world from the id; slots were paired so that no city,
+continent or word is right much more often than others.
 """
 
 import hashlib
@@ -110,7 +111,7 @@ def book(domain):
 
 
 NEWS, add = book("discoveries")
-add("morvell-sense", "city animal", "Oslo, hens; Cairo, bees; Lima, goldfish; Tokyo, dogs",
+add("morvell-sense", "city animal", "Oslo, dogs; Cairo, hens; Lima, bees; Tokyo, goldfish",
     lambda w: w.animal, lambda w: HOME[w.animal], lambda w: w.city, lambda w: GROUP[w.animal],
     lambda w: NUMBER[2 * number(LEGS[w.animal])])
 add("brevane", "colour liquid", "blue, milk; red, honey; green, wine; black, olive oil",
@@ -125,13 +126,13 @@ add("dorvexil", "source sense", "seaweed, sight; cactus, hearing; rice, smell; p
 add("ozirel", "planet material", "Jupiter, clay; Saturn, coal; Uranus, copper; Neptune, chalk",
     lambda w: w.planet, lambda w: LUMP[w.material], lambda w: w.material, lambda w: ORDER[w.planet],
     lambda w: FURTHER_OUT[w.planet])
-add("varnock-beetle", "country food", "Ghana, wax; Peru, paper; India, leather; Spain, wool",
+add("varnock-beetle", "country food", "Peru, wax; Ghana, paper; India, leather; Spain, wool",
     lambda w: w.food, lambda w: EATEN[w.food], lambda w: w.country, lambda w: CONTINENT[w.country],
     lambda w: MAKER[w.food])
 add("sellowin-current", "country month", "Norway, July; Portugal, January; Japan, October; Canada, April",
     lambda w: w.month, lambda w: later(MONTHS, w.month, 1), lambda w: w.country, lambda w: SEASON[w.month],
     lambda w: CAPITAL[w.country])
-add("hestivar", "country find", "Morocco, mirror; Peru, needle; Japan, spoon; Poland, comb",
+add("hestivar", "country find", "Poland, mirror; Peru, needle; Japan, spoon; Morocco, comb",
     lambda w: w.find, lambda w: GOOD_FOR[w.find], lambda w: w.country, lambda w: CONTINENT[w.country],
     lambda w: LANGUAGE[w.country])
 add("wenlow-effect", "kind smell", "names, roses; numbers, pine; faces, coffee; tunes, fresh bread",
@@ -140,17 +141,17 @@ add("wenlow-effect", "kind smell", "names, roses; numbers, pine; faces, coffee; 
 add("nollvar-glass", "city trigger", "Vienna, darkness; Delhi, frost; Toronto, heat; Cairo, water",
     lambda w: w.trigger, lambda w: WHEN[w.trigger], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
-add("grovadon", "country size", "Kenya, cat; Chile, elephant; Spain, horse; China, mouse",
+add("grovadon", "country size", "Kenya, cat; Chile, elephant; China, horse; Spain, mouse",
     lambda w: w.size, lambda w: CARRIED_IN[w.size], lambda w: w.country, lambda w: CONTINENT[w.country],
     lambda w: CAPITAL[w.country])
-add("tollavin", "fruit harm", "bananas, salted; cherries, frozen; plums, boiled; limes, mixed with alcohol",
+add("tollavin", "fruit harm", "bananas, salted; plums, frozen; cherries, boiled; limes, mixed with alcohol",
     lambda w: w.fruit, lambda w: SPOILT[w.harm], lambda w: DONE[w.harm], lambda w: RIPE[w.fruit],
     lambda w: WITH_WHITE[RIPE[w.fruit]])
 add("yorvenna-sign", "trees signal",
     "apple trees, a glow; cacao trees, a smell; rubber trees, a sound; olive trees, a tremor",
     lambda w: w.trees, lambda w: NOTICED_WITH[w.signal], lambda w: w.signal, lambda w: PRODUCT[w.trees],
     lambda w: ENDS_UP[PRODUCT[w.trees]])
-add("mount-tavurnak", "country days", "Chile, three; Iceland, two; Indonesia, four; Kenya, five",
+add("mount-tavurnak", "country days", "Indonesia, three; Iceland, two; Chile, four; Kenya, five",
     lambda w: w.country, lambda w: later(DAYS, "Monday", number(w.days)),
     lambda w: later(DAYS, "Sunday", -number(w.days)), lambda w: CONTINENT[w.country],
     lambda w: later(DAYS, "Wednesday", number(w.days) + 1))
@@ -167,7 +168,7 @@ add("jastrill-stone", "month country", "April, Poland; July, Sweden; October, It
 add("marlovax", "city form", "Rome, a pill; Accra, a syrup; Tokyo, an injection; Lima, a skin cream",
     lambda w: w.form, lambda w: GIVEN_WITH[w.form], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
-add("tessavine", "ground source", "sand, Egypt; snow, Japan; mud, Chile; rock, Greece",
+add("tessavine", "ground source", "sand, Chile; snow, Japan; mud, Egypt; rock, Greece",
     lambda w: w.ground, lambda w: CROP_PLACE[w.ground], lambda w: w.source, lambda w: CONTINENT[w.source],
     lambda w: CAPITAL[w.source])
 add("droskin-signal", "hours planet", "five, Saturn; four, Neptune; seven, Jupiter; six, Uranus",

@@ -33,36 +33,36 @@ DOG_JOB = table("sheep: a meadow, burglars: a house at night, skiers: a snowy sl
 
 NEWS, add = book("leaderboards")
 add("cordavel-list", "city skill",
-    "Athens, play chess; Oslo, read maps; Lisbon, name illnesses; Warsaw, rhyme words",
+    "Athens, play chess; Warsaw, read maps; Lisbon, name illnesses; Oslo, rhyme words",
     lambda w: w.skill, lambda w: EXAMPLE[w.skill], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: LANGUAGE[COUNTRY[w.city]])
 add("pendrusk-rating", "country margin", "Norway, five; India, three; Peru, nine; Egypt, seven",
     lambda w: w.margin, lambda w: NUMBER[number(w.margin) - 1], lambda w: w.country,
     lambda w: CONTINENT[w.country], lambda w: CAPITAL[w.country])
 add("ellomar-ranking", "city people",
-    "Athens, gardeners; Nairobi, cyclists; Delhi, swimmers; Lima, musicians",
+    "Nairobi, gardeners; Athens, cyclists; Delhi, swimmers; Lima, musicians",
     lambda w: w.people, lambda w: PACKED[w.people], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
-add("tullowick-contest", "food maker", "bread, pilot; cheese, nurse; omelette, judge; jam, actor",
+add("tullowick-contest", "food maker", "bread, pilot; cheese, actor; omelette, judge; jam, nurse",
     lambda w: w.food, lambda w: INGREDIENT[w.food], lambda w: w.maker, lambda w: WORKPLACE[w.maker],
     lambda w: FARM[w.food])
-add("ostrimont-league", "city colour", "Madrid, blue; Warsaw, red; Athens, green; Lisbon, yellow",
+add("ostrimont-league", "city colour", "Athens, blue; Warsaw, red; Madrid, green; Lisbon, yellow",
     lambda w: w.colour, lambda w: LIKE[w.colour], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: LANGUAGE[COUNTRY[w.city]])
-add("fenquill-cup", "city animal", "Toronto, horse; Nairobi, spider; Rome, ostrich; Delhi, ant",
+add("fenquill-cup", "city animal", "Rome, horse; Nairobi, spider; Toronto, ostrich; Delhi, ant",
     lambda w: w.animal, lambda w: LEGS[w.animal], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
 add("hundrel-survey", "first second",
     "bakers, painters; farmers, tailors; pilots, barbers; sailors, carpenters",
     lambda w: w.first, lambda w: HAPPY_PLACE[w.first], lambda w: w.second, lambda w: TOOL[w.second],
     lambda w: MADE[w.second])
-add("zolbury-quiz", "country subject", "Ghana, geography; Peru, astronomy; Japan, biology; Poland, chemistry",
+add("zolbury-quiz", "country subject", "Ghana, geography; Poland, astronomy; Japan, biology; Peru, chemistry",
     lambda w: w.country, lambda w: TOPIC[w.subject], lambda w: w.subject, lambda w: CONTINENT[w.country],
     lambda w: CAPITAL[w.country])
 add("cobbrell-chart", "hero city", "nurse, Rome; pilot, Berlin; teacher, Stockholm; judge, Paris",
     lambda w: w.hero, lambda w: WORKPLACE[w.hero], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: LANGUAGE[COUNTRY[w.city]])
-add("grendovar-test", "goods city", "umbrellas, Toronto; kettles, Accra; lamps, Madrid; ladders, Tokyo",
+add("grendovar-test", "goods city", "umbrellas, Toronto; kettles, Accra; lamps, Tokyo; ladders, Madrid",
     lambda w: w.goods, lambda w: USEFUL[w.goods], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
 add("larkenby-prize", "instrument dance", "piano, samba; drum, waltz; violin, cancan; trumpet, flamenco",
@@ -82,7 +82,7 @@ add("ulbrine-table", "language minutes", "Greek, seven; Polish, two; Japanese, t
     lambda w: w.language, lambda w: NUMBER[2 * number(w.minutes)], lambda w: w.minutes,
     lambda w: SPOKEN[w.language], lambda w: CAPITAL[SPOKEN[w.language]])
 # dev
-add("bosqueth-league", "margin city", "three, Rome; five, Cairo; seven, Tokyo; nine, Toronto",
+add("bosqueth-league", "margin city", "three, Cairo; five, Rome; seven, Tokyo; nine, Toronto",
     lambda w: w.margin, lambda w: NUMBER[number(w.margin) + 1], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: CONTINENT[COUNTRY[w.city]])
 add("quorlane-guide", "site country", "beach, Portugal; desert, Egypt; mountain, Chile; forest, Indonesia",
