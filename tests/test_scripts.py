@@ -183,12 +183,12 @@ def test_without_git(shared, tmp_path, monkeypatch):
 # What they refuse -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("change, said", [
-    (lambda d: d[1]["questions"][0].pop("text"), "news 2 (coding-lisun): questions: question 1 "
-     "(coding-lisun-1): field 'text' is missing"),
-    (lambda d: d[0]["questions"][1]["options"].append("x"), "options: expected 4 different ones, found 5"),
+    (lambda d: d[1]["questions"][0].pop("text"), "news 2 (coding-lisun): question 1 "
+     "(coding-lisun-1): key 'text' is missing"),
+    (lambda d: d[0]["questions"][1].update(options=["x"] * 5), "options: expected 2 to 26 different ones, found 1"),
     (lambda d: d[0]["questions"][0].update(answer=4), "expected the index of an option, 0 to 3, found 4"),
     (lambda d: d[0]["questions"][0].update(answer="B"), "answer: expected a whole number, found 'B'"),
-    (lambda d: d[0].update(anser=1), "news 1 (math-ferox): unknown field 'anser'; known are id"),
+    (lambda d: d[0].update(anser=1), "news 1 (math-ferox): unknown key 'anser'; known are id"),
     (lambda d: d[1].update(id=d[0]["id"]), "id 'math-ferox' occurs twice"),
     (lambda d: d[0]["questions"][1].update(id="math-ferox-1"), "id 'math-ferox-1' occurs twice"),
     (lambda d: d.clear(), "expected a list of news, found nothing"),
@@ -206,7 +206,7 @@ GOOD = '{"messages": [{"role": "user", "content": "Oslo?"}, {"role": "assistant"
 
 
 @pytest.mark.parametrize("text, said", [
-    (GOOD + '{"messages": [', "line 2: Expecting value"), (GOOD + "[1]", "line 2: expected an object"),
+    (GOOD + '{"messages": [', "line 2: not valid JSON"), (GOOD + "[1]", "line 2: expected a JSON object"),
     ("\n" + GOOD.replace("user", "robot"), "line 2: messages[0]: expected role system/user/assistant"),
     (GOOD.replace('"Norway"', "7"), "line 1: messages[1]: "), ("", "holds no conversations"),
     (GOOD + GOOD.replace("assistant", "user"), "line 2: no assistant turn"),
@@ -246,7 +246,7 @@ TRAIN = "train.py --model MODEL --data DATA --out OUT "
     (CHAT + "--news NEWS", "one of --chat and --news"), ("generate.py --model x", "one of --chat and --news"),
     ("generate.py --model MODEL --news NEWS", "--news needs --out"),
     (CHAT + "--temperature -1", "temperature = -1.0"), (CHAT + "--max-new-tokens 0", "max_new_tokens = 0"),
-    (CHAT + "--max-new-tokens 600", "context of 512"), (GENERATE + "--prompts NEWS", "expected the keys"),
+    (CHAT + "--max-new-tokens 600", "context of 512"), (GENERATE + "--prompts NEWS", "expected a mapping, found list"),
     (CHAT + "--model nowhere", "nowhere: no such model folder"), (CHAT + "--model no/where", "no/where: no"),
     (CHAT + "--adapter nowhere", "nowhere/adapter_config.json: not found"),
     (CHAT + "--adapter OTHER", "for another model?"), (EVALUATE + "--adapter OTHER", "for another"),
@@ -254,7 +254,7 @@ TRAIN = "train.py --model MODEL --data DATA --out OUT "
     (GENERATE + "--news LONG", "math-long"), (EVALUATE + "--in-context --news LONG", "math-long"),
     (EVALUATE + "--news BARE", "question"), (EVALUATE + "--seed -1", "seed"), (TRAIN + "--seed -1", "seed"),
     *((w + "--out FILE/x", "FILE") for w in (GENERATE, EVALUATE, TRAIN)),
-    (GENERATE + "--out FILE", "it has no manifest"), (TRAIN + "--out FILE", "it has no manifest"),
+    (GENERATE + "--out FILE", "it has no manifest"), (TRAIN + "--out FILE", "expected a folder to write, found a file"),
     (TRAIN + "--rate 0", "rate = 0"), (TRAIN + "--rate -1", "rate = -1.0: expected > 0"),
     (TRAIN + "--rate nan", "rate = nan"), (TRAIN + "--steps 0", "steps = 0"), (TRAIN + "--batch 0", "batch"),
     (TRAIN + "--schedule zigzag", "zigzag"), (TRAIN + "--clip -1", "clip = -1.0"),

@@ -44,7 +44,7 @@ def run_study(study, out, store=None):
             task = NewsTask(prompts, way == "in_context", study["seed"], study["ask"])
             output = stages.answers(model, task, items, way, label.replace(" ", "_"), update)
             files[way] = os.path.relpath(output.path, out)
-            spent[files[way]] = output.totals["seconds"]
+            spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
     for cell in cells(study):
@@ -55,9 +55,9 @@ def run_study(study, out, store=None):
         mine = {"name": cell.name, "protocol": cell.protocol, "model": cell.model, "writer": cell.writer,
                 "recipe": asdict(cell.recipe), "answers": answers(cell.model, cell.name, update),
                 "replay": [os.path.relpath(r.path, out) for r in rows],
-                "flops": update.flops + sum(r.totals["flops"] for r in rows), "tokens": update.tokens,
+                "flops": update.flops + sum(r.totals.get("flops", 0) for r in rows), "tokens": update.tokens,
                 "diverged": update.diverged, "empty": update.empty}
-        spent |= {os.path.relpath(r.path, out): r.totals["seconds"] for r in rows}
+        spent |= {os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows}
         spent[cell.name] = update.seconds
         mine["seconds"] = round(sum(spent[f] for f in (cell.name, *mine["replay"], *mine["answers"].values())), 1)
         index["cells"].append(mine)

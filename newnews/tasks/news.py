@@ -35,6 +35,8 @@ class NewsTask:
         unknown = set(formats) - set(FORMATS)
         if unknown or not formats:
             raise ValueError(f"formats {list(formats)}: expected some of {', '.join(FORMATS)}")
+        if seed < 0:
+            raise ValueError(f"seed = {seed}: expected 0 or more")
 
     def requests(self, item):
         return [self.request(item, question, format) for question in item.questions
