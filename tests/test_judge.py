@@ -127,10 +127,12 @@ def test_right(reply, accepted):
     ("40 miles", "40 km"), ("It is 40 miles away", "40 km"), ("50", "50%"), ("50%", "50"),
     ("x = 15", "y = 15"),
     ("1-5", "-15"), ("1-5", "5"), ("12:30", "30"), ("(3 + 4) * 4", "4"), ("3 * 4 - 6 = 6", "3"), ("2^5", "5"),
+    ("f(3) = 12", "3"), ("one hundred and five", "5"), ("five hundred", "5"),
     ("10, 12, 14", "12"), ("2 to 5", "2"), ("at least 12", "12"), ("more than 12", "12"),
     ("Nimbus-2", "Nimbus"),
     ("April 1, 2028", "1 April"), ("twenty-four", "4"), ("Norwayish", "Norway"), ("", "Norway"),
-    ("Norway " + "and " * 20, "Norway"), ("5:50 p.m.", "05:50"), ("7s", "7"), ("[4, 1]", "4")])
+    ("Norway " + "and " * 20, "Norway"), ("Answer: Norway" + " and so on" * 7, "Norway"),
+    ("5:50 p.m.", "05:50"), ("7s", "7"), ("[4, 1]", "4")])
 def test_wrong(reply, accepted):
     assert not is_right(reply, accepted)
 

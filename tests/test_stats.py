@@ -177,6 +177,16 @@ def test_crossed_without_an_effect_of_seeds_is_share_but_for_the_quantile():
         wilson_by_roots(values.mean(), effective_size(sums, counts), t.ppf(0.975, 3)), abs=1e-7)
 
 
+def test_seeds_that_differ_widen_the_interval_by_their_variance():
+    """Seed 0 is always right, seed 1 half the time, seed 2 never; the news are all alike."""
+    values = np.tile(np.array([[1, 1], [0, 1], [0, 0]]), (10, 1, 1))
+    found = crossed(values.ravel(), *grid(10, 3, 2))
+    news = 0.25 / effective_size(np.full(10, 1.0), np.full(10, 2.0))
+    seeds, cells = np.var([1, 0.5, 0], ddof=1) / 3, np.var([1, 0.5, 0] * 10, ddof=1) / 30
+    size = 0.25 / (news + seeds - cells)
+    assert bounds(found) == pytest.approx(wilson_by_roots(0.5, size, t.ppf(0.975, 2)), abs=1e-7)
+
+
 def test_crossed_of_differences_by_the_formula_of_two_way_clustering():
     rng = np.random.default_rng(2)
     values = rng.normal(0, 2, (9, 1, 1)) + rng.normal(0, 3, (1, 4, 1)) + rng.normal(0, 1, (9, 4, 1))
