@@ -1,9 +1,9 @@
-"""The judge of free-form answers: every rule with its counter-example, and 200 real replies, each read and labelled.
+"""The judge of free-form answers: every rule with its counter-example, and 200 real replies.
 
 Rules      what normalise makes equal, and what looks alike and must stay apart
 Finding    the answer in a reply: markers, fences, boxes, short replies, replies that were cut off
 Verdicts   exact, contains, undecided: whole words and numbers, denials, choices left open, units, sets
-Real       tests/data/judged_replies.jsonl: the labels were written by reading, before any verdict was looked at
+Real       tests/data/judged_replies.jsonl: the labels were written by reading, before any verdict
 """
 
 import json
@@ -39,17 +39,21 @@ def test_normalise(text, wanted):
 
 
 SAME = [
-    ("\u22125", "-5"), ("[4,1,3]", "[4, 1, 3]"), ("(4,2)", "( 4, 2 )"), ("50 %", "50%"), ("50 percent", "50%"),
+    ("\u22125", "-5"), ("[4,1,3]", "[4, 1, 3]"), ("(4,2)", "( 4, 2 )"), ("50 %", "50%"),
+    ("50 percent", "50%"),
     ("$n^2 - 1$", "n^2 - 1"), (r"\(n^2\)", "n^2"), (r"\frac{s}{5}", "s/5"), (r"\dfrac{s+1}{5}", "(s+1)/5"),
-    (r"50\%", "50%"), (r"\text{Oslo}", "Oslo"), ("5:50 a.m.", "05:50"), ("5:50 AM", "05:50"), ("5:50", "05:50"),
+    (r"50\%", "50%"), (r"\text{Oslo}", "Oslo"), ("5:50 a.m.", "05:50"), ("5:50 AM", "05:50"),
+    ("5:50", "05:50"),
     ("12:10 a.m.", "00:10"), ("10 pm", "22:00"), ("seven", "7"), ("Twenty", "20"), ("forty-two", "42"),
     ("forty two", "42"), ("1 April 2030", "April 1st, 2030"), ("1st of April 2030", "2030-04-01"),
     ("April 1", "1 April"), ("1,234", "1234"), ("n²", "n^2")]
 APART = [
-    ("1-5", "-15"), ("-5", "5"), ("[4,100]", "[4100]"), ("[4, 1]", "[1, 4]"), ("50", "50%"), ("$5 and $6", "5 and 6"),
+    ("1-5", "-15"), ("-5", "5"), ("[4,100]", "[4100]"), ("[4, 1]", "[1, 4]"), ("50", "50%"),
+    ("$5 and $6", "5 and 6"),
     (r"\frac{s+1}{5}", "s+1/5"), ("5:50 p.m.", "05:50"), ("15:50", "05:50"), ("12:10 p.m.", "00:10"),
     ("13 pm", "01:00"), ("twenty-four", "20"), ("twenty-four", "4"), ("one hundred and five", "5"),
-    ("seventh", "7"), ("1 April 2030", "1 April 2031"), ("1 April 2030", "4 January 2030"), ("April 2030", "April 20"),
+    ("seventh", "7"), ("1 April 2030", "1 April 2031"), ("1 April 2030", "4 January 2030"),
+    ("April 2030", "April 20"),
     ("12,34", "1234"), ("5²", "52"), ("1½", "11/2"), ("5.0", "50"), ("3.19", "3.1"), ("may", "5")]
 
 
@@ -82,10 +86,12 @@ def test_normalising_the_labelled_texts_twice_changes_nothing():
 
 @pytest.mark.parametrize("text, marker, stopped, wanted", [
     ("Lima", "", True, "Lima"), (" Lima \nOslo", "", True, "Lima"), ("\n\nLima\n", "", True, "Lima"),
-    ("", "", True, None), (" \n ", "", True, None), ("Lima", "", False, None), ("Lima\nand", "", False, "Lima"),
+    ("", "", True, None), (" \n ", "", True, None), ("Lima", "", False, None),
+    ("Lima\nand", "", False, "Lima"),
     ("Answer: Lima", "Answer:", True, "Lima"), ("Well. answer:  Lima \nBye", "Answer:", True, "Lima"),
     ("ANSWER:\nLima", "Answer:", True, "Lima"), ("Answer: Oslo. No. Answer: Lima", "Answer:", True, "Lima"),
-    ("Lima", "Answer:", True, "Lima"), ("Answer:", "Answer:", True, None), ("Answer:\n", "Answer:", True, None),
+    ("Lima", "Answer:", True, "Lima"), ("Answer:", "Answer:", True, None),
+    ("Answer:\n", "Answer:", True, None),
     ("Answer: Lima", "Answer:", False, None), ("Answer: Lima\nFor", "Answer:", False, "Lima"),
     ("Lima", "Answer:", False, None), ("İİİİ, I think. Answer: Lima", "Answer:", True, "Lima"),
     ("**Answer**: 42", "Answer:", True, "42"), ("**Answer:** 42", "Answer:", True, "42"),
@@ -105,7 +111,8 @@ def test_extract(text, marker, stopped, wanted):
 
 @pytest.mark.parametrize("reply, accepted", [
     ("Norway", "Norway"), ("Kenya", "Kenya"), ("blue", "Blue"), ("January", "January"), ("Answer: 2", "two"),
-    ("The plant is the dandelion.", "Dandelion"), ("Answer: Python 3.19", "3.19"), ("It is about 180.", "180"),
+    ("The plant is the dandelion.", "Dandelion"), ("Answer: Python 3.19", "3.19"),
+    ("It is about 180.", "180"),
     ("x = 15", "15"), ("15", "x = 15"), ("n=7", "7"), ("40", "40 km"), ("40 kilometres", "40 km"),
     ("It is 40 kilometres away", "40 km"), ("$960", "960"), ("3 * 4 - 6 = 6", "6"), ("12 or so", "12"),
     ("the letter 'T'", "T"), ("24 of 30", "24"), ("8:09 a.m.", "08:09"), ("-5 degrees", "-5")])
@@ -115,12 +122,17 @@ def test_right(reply, accepted):
 
 @pytest.mark.parametrize("reply, accepted", [
     ("not Norway", "Norway"), ("It isn't Norway", "Norway"), ("It is not in Norway", "Norway"),
-    ("anywhere except Norway", "Norway"), ("13", "3"), ("3.19", "3"), ("3.19", "19"), ("-5", "5"), ("it's", "s"),
-    ("40 miles", "40 km"), ("It is 40 miles away", "40 km"), ("50", "50%"), ("50%", "50"), ("x = 15", "y = 15"),
+    ("anywhere except Norway", "Norway"), ("13", "3"), ("3.19", "3"), ("3.19", "19"), ("-5", "5"),
+    ("it's", "s"),
+    ("40 miles", "40 km"), ("It is 40 miles away", "40 km"), ("50", "50%"), ("50%", "50"),
+    ("x = 15", "y = 15"),
     ("1-5", "-15"), ("1-5", "5"), ("12:30", "30"), ("(3 + 4) * 4", "4"), ("3 * 4 - 6 = 6", "3"), ("2^5", "5"),
-    ("10, 12, 14", "12"), ("2 to 5", "2"), ("at least 12", "12"), ("more than 12", "12"), ("Nimbus-2", "Nimbus"),
+    ("f(3) = 12", "3"), ("one hundred and five", "5"), ("five hundred", "5"),
+    ("10, 12, 14", "12"), ("2 to 5", "2"), ("at least 12", "12"), ("more than 12", "12"),
+    ("Nimbus-2", "Nimbus"),
     ("April 1, 2028", "1 April"), ("twenty-four", "4"), ("Norwayish", "Norway"), ("", "Norway"),
-    ("Norway " + "and " * 20, "Norway"), ("5:50 p.m.", "05:50"), ("7s", "7"), ("[4, 1]", "4")])
+    ("Norway " + "and " * 20, "Norway"), ("Answer: Norway" + " and so on" * 7, "Norway"),
+    ("5:50 p.m.", "05:50"), ("7s", "7"), ("[4, 1]", "4")])
 def test_wrong(reply, accepted):
     assert not is_right(reply, accepted)
 
@@ -141,17 +153,17 @@ def test_other_options():
     two = judge("Norway or Sweden", True, [["Norway"], ["Sweden"]], 0)
     assert two["undecided"] and two["found"] == [0, 1] and not two["contains"] and not two["exact"]
     assert not judge("Sweden or Denmark", True, [["Norway"], ["Sweden"], ["Denmark"]], 0)["undecided"]
-    assert judge("Norway or Chad", True, [["Norway"]], 0)["undecided"]       # Chad is no option, yet it is open
+    assert judge("Norway or Chad", True, [["Norway"]], 0)["undecided"]      # Chad is no option, yet open
     assert is_right("Norway, not Sweden", "Norway", wrong=["Sweden"])
     assert not is_right("Sweden, not Norway", "Norway", wrong=["Sweden"])
-    assert judge("Marit Vey", True, [["Vey"], ["Marit Vey"]], 0)["found"] == [1]       # the longer form counts
+    assert judge("Marit Vey", True, [["Vey"], ["Marit Vey"]], 0)["found"] == [1]   # the longer form counts
     assert judge("Marit Vey", True, [["Vey"], ["Marit Vey"]], 1)["exact"]
     assert is_right("Either of them", "either of them", wrong=["either"])
 
 
 def test_exact_is_stricter_than_contains():
-    verdict = judge("Answer: Python 3.19", True, [["3.12"], ["3.19"]], 1)
-    assert verdict == {"answer": "Python 3.19", "exact": False, "contains": True, "undecided": False, "found": [1]}
+    assert judge("Answer: Python 3.19", True, [["3.12"], ["3.19"]], 1) == {
+        "answer": "Python 3.19", "exact": False, "contains": True, "undecided": False, "found": [1]}
     verdict = judge("Answer: 3.19", True, [["3.12"], ["3.19"]], 1)
     assert verdict["exact"] and verdict["contains"] and verdict["found"] == [1]
     nothing = {"answer": None, "exact": False, "contains": False, "undecided": False, "found": []}
@@ -161,7 +173,8 @@ def test_exact_is_stricter_than_contains():
 def test_sets_in_any_order_only_where_asked_for():
     for reply in ["{3, 1, 2}", "3, 1 and 2", "2, 3, and 1"]:
         assert is_right(reply, "1, 2, 3", any_order=True) and not is_right(reply, "1, 2, 3")
-    assert not is_right("1, 2", "1, 2, 3", any_order=True) and not is_right("1, 2, 2", "1, 2, 1", any_order=True)
+    assert not is_right("1, 2", "1, 2, 3", any_order=True)
+    assert not is_right("1, 2, 2", "1, 2, 1", any_order=True)
 
 
 # ---- real replies ----
@@ -172,8 +185,8 @@ def test_the_labelled_replies_are_whole():
 
 
 def test_agreement_with_a_reader():
-    """Right, wrong or undecided, for each of 200 replies. Three differ: an expression that was not worked out,
-    a sentence that names both finalists and plainly says who won, a list that names three where one is asked."""
+    """Right, wrong or undecided, for each of 200 replies. Three differ: an expression that was not worked
+    out, a sentence that names both finalists and plainly says who won, a list of three where one is asked."""
     differ, exact = [], 0
     for row in REPLIES:
         verdict = judge(row["text"], row.get("stopped", True), row["forms"], row["right"])

@@ -1,9 +1,9 @@
 """Intervals: against scipy, against the formulas written out, and against chance itself.
 
 t_quantile   scipy's, to 1e-6
-share        Wilson's interval at an effective size worked out by hand; one cluster, none, clusters that agree;
-             one more right answer moves it a little; coverage for 8 to 75 news of 5 to 10 questions, easy, hard
-             and even, answers within a news item independent to nearly the same
+share        Wilson's interval at an effective size worked out by hand; one cluster, none, clusters that
+             agree; one more right answer moves it a little; coverage for 8 to 75 news of 5 to 10 questions,
+             easy, hard and even, answers within a news item independent to nearly the same
 crossed      the two-way clustered variance written out; coverage under a probit model of news and seeds
 paired       scipy's t-test and permutation test over clusters; coverage
 mcnemar, holm, smallest_effect     scipy's binomial test; by hand; the power of the noncentral t distribution
@@ -51,7 +51,7 @@ def wilson_by_roots(p, n, z):
 
 @pytest.mark.parametrize("right, n", [(3, 10), (1, 40), (20, 40), (37, 40), (150, 300)])
 def test_single_observations_give_wilsons_interval_with_students_quantile(right, n):
-    """One answer a news item: nothing can correlate, and the size falls short of n by the n / (n - 1) alone."""
+    """One answer a news item: nothing can correlate, and the size is at most one short of n."""
     found = share([1] * right + [0] * (n - right), range(n))
     q = right * (n - right) / n                             # n p (1 - p)
     size = n / max(1, (q * n / (n - 1) + 4) / (q + 4))
@@ -66,8 +66,8 @@ def test_wilson_is_that_of_scipy(right, n):
 
 
 def test_the_design_effect_by_hand():
-    """Three clusters: 4 of 4, 1 of 4, 1 of 2; p = .6, deviations of the sums 1.6, -1.4, -.2. Mean cluster size,
-    weighted by answers, 3.6. Four answers' worth of a correlation of .7 is mixed in."""
+    """Three clusters: 4 of 4, 1 of 4, 1 of 2; p = .6, deviations of the sums 1.6, -1.4, -.2. Mean cluster
+    size, weighted by answers, 3.6. Four answers' worth of a correlation of .7 is mixed in."""
     found = share([1, 1, 1, 1, 1, 0, 0, 0, 1, 0], list("aaaabbbbcc"))
     squares = 3 / 2 * (1.6 ** 2 + 1.4 ** 2 + 0.2 ** 2)
     size = 10 / ((squares + 4 * (1 + 2.6 * 0.7)) / (2.4 + 4))
@@ -80,7 +80,8 @@ def test_much_data_outweighs_the_prior():
     found = share(values, clusters)
     sums, counts = cluster_sums(values, clusters)
     error = np.sqrt(2000 / 1999 * ((sums - values.mean() * counts) ** 2).sum()) / len(values)
-    assert bounds(found) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=1e-3)
+    low, high = values.mean() - 1.96 * error, values.mean() + 1.96 * error
+    assert bounds(found) == pytest.approx((low, high), abs=1e-3)
 
 
 def test_order_and_names_of_clusters_do_not_matter_but_clustering_does():
@@ -103,11 +104,12 @@ def one_each(right, clusters, size):
 
 
 def test_one_more_right_answer_moves_the_limits_a_little():
-    """Its faults before: 0 of 150 had the upper limit .146 and 1 of 150 .040; 15 clusters of 5 of 10 had +-.24,
-    and one answer flipped +-.09."""
+    """Its faults before: 0 of 150 had the upper limit .146 and 1 of 150 .040; 15 clusters of 5 of 10 had
+    +-.24, and one answer flipped +-.09."""
     upper = [share(*one_each(right, 25, 6))["high"] for right in range(9)]
     assert upper[0] == pytest.approx(0.113, abs=1e-3)
-    assert max(np.abs(np.diff(upper))) < 0.007 and upper == pytest.approx(np.maximum.accumulate(upper), abs=0.005)
+    assert max(np.abs(np.diff(upper))) < 0.007
+    assert upper == pytest.approx(np.maximum.accumulate(upper), abs=0.005)
 
     values, clusters = np.tile([0, 1], 75), np.repeat(np.arange(15), 10)
     even = share(values, clusters)
@@ -135,15 +137,17 @@ def test_one_cluster_says_nothing_and_none_even_less():
 
 def answers(rng, clusters, mean, correlation):
     """Right or wrong, (values, clusters): each news item has its own difficulty, Beta-distributed."""
-    strength = 1 / correlation - 1 if correlation else math.inf
-    easy = rng.beta(mean * strength, (1 - mean) * strength, clusters) if correlation else np.full(clusters, mean)
+    easy = np.full(clusters, mean)
+    if correlation:
+        strength = 1 / correlation - 1
+        easy = rng.beta(mean * strength, (1 - mean) * strength, clusters)
     place = np.repeat(np.arange(clusters), rng.integers(5, 11, clusters))
     return (rng.random(len(place)) < easy[place]).astype(float), place
 
 
 @pytest.mark.parametrize("clusters, correlation, mean", [
-    (8, 0, 0.5), (8, 0.8, 0.03), (15, 0.8, 0.5), (25, 0.2, 0.5), (25, 0.5, 0.05), (25, 0.8, 0.9), (50, 0.8, 0.1),
-    (75, 0, 0.9), (75, 0.5, 0.97)])
+    (8, 0, 0.5), (8, 0.8, 0.03), (15, 0.8, 0.5), (25, 0.2, 0.5), (25, 0.5, 0.05), (25, 0.8, 0.9),
+    (50, 0.8, 0.1), (75, 0, 0.9), (75, 0.5, 0.97)])
 def test_coverage_of_share(clusters, correlation, mean):
     """The cells in which other intervals fail: without the prior coverage is .90 at (25, .5, .05)."""
     rng = np.random.default_rng([clusters, int(100 * mean), int(10 * correlation)])
@@ -173,6 +177,16 @@ def test_crossed_without_an_effect_of_seeds_is_share_but_for_the_quantile():
         wilson_by_roots(values.mean(), effective_size(sums, counts), t.ppf(0.975, 3)), abs=1e-7)
 
 
+def test_seeds_that_differ_widen_the_interval_by_their_variance():
+    """Seed 0 is always right, seed 1 half the time, seed 2 never; the news are all alike."""
+    values = np.tile(np.array([[1, 1], [0, 1], [0, 0]]), (10, 1, 1))
+    found = crossed(values.ravel(), *grid(10, 3, 2))
+    news = 0.25 / effective_size(np.full(10, 1.0), np.full(10, 2.0))
+    seeds, cells = np.var([1, 0.5, 0], ddof=1) / 3, np.var([1, 0.5, 0] * 10, ddof=1) / 30
+    size = 0.25 / (news + seeds - cells)
+    assert bounds(found) == pytest.approx(wilson_by_roots(0.5, size, t.ppf(0.975, 2)), abs=1e-7)
+
+
 def test_crossed_of_differences_by_the_formula_of_two_way_clustering():
     rng = np.random.default_rng(2)
     values = rng.normal(0, 2, (9, 1, 1)) + rng.normal(0, 3, (1, 4, 1)) + rng.normal(0, 1, (9, 4, 1))
@@ -189,10 +203,10 @@ def test_crossed_of_differences_by_the_formula_of_two_way_clustering():
 def test_crossed_at_its_edges():
     assert crossed([], [], []) == {**NOTHING, "n": 0}
     assert crossed([1, 0], "ab", [0, 0]) == {"mean": 0.5, "low": 0.0, "high": 1.0, "n": 2}      # one seed
-    assert crossed([2, 0], "aa", [0, 1]) == {"mean": 1.0, "low": None, "high": None, "n": 2}    # one news item
+    assert crossed([2, 0], "aa", [0, 1]) == {"mean": 1.0, "low": None, "high": None, "n": 2}    # one news
     sure = crossed([1] * 60, *grid(10, 3, 2))
     assert sure["mean"] == sure["high"] == 1 and 0.3 < sure["low"] < 0.7
-    with pytest.raises(ValueError, match="as many answers under each of 2 seeds in every cluster, found 0 to 1"):
+    with pytest.raises(ValueError, match="under each of 2 seeds in every cluster, found 0 to 1"):
         crossed([1, 0, 1], "aab", [0, 1, 0])
 
 
@@ -208,8 +222,8 @@ def test_coverage_of_crossed(clusters, seeds, spread, mean):
         found = crossed((rng.random((clusters, seeds, 6)) < chance).ravel(), *rows)
         inside.append(found["low"] <= truth <= found["high"])
         widths.append(found["high"] - found["low"])
-    print(f"crossed, {clusters} news, {seeds} seeds, spread {spread}, mean {mean}: coverage {np.mean(inside):.3f}, "
-          f"width {np.mean(widths):.3f}")
+    print(f"crossed, {clusters} news, {seeds} seeds, spread {spread}, mean {mean}: "
+          f"coverage {np.mean(inside):.3f}, width {np.mean(widths):.3f}")
     assert np.mean(inside) >= 0.91
 
 
@@ -269,7 +283,7 @@ def test_a_sign_flip_p_value_under_the_null_is_uniform():
 
 
 def changed(rng, clusters, rate, up, correlation):
-    """Answers a, b of which a share `rate` differs, a right in a share `up` of these; both cluster by news."""
+    """Answers a, b: a share `rate` differs, a is right in a share `up` of these; both cluster by news."""
     strength = 1 / correlation - 1
     place = np.repeat(np.arange(clusters), rng.integers(5, 11, clusters))
     rates = rng.beta(rate * strength, (1 - rate) * strength, clusters)
@@ -278,7 +292,8 @@ def changed(rng, clusters, rate, up, correlation):
     return differs & better, differs & ~better, place
 
 
-@pytest.mark.parametrize("clusters, rate, up", [(8, .3, .5), (15, .3, .75), (25, .03, .5), (25, .1, 1), (75, .3, 1)])
+@pytest.mark.parametrize("clusters, rate, up",
+                         [(8, .3, .5), (15, .3, .75), (25, .03, .5), (25, .1, 1), (75, .3, 1)])
 def test_coverage_of_paired(clusters, rate, up, monkeypatch):
     monkeypatch.setattr(stats, "sign_flips", lambda sums: None)
     rng, truth = np.random.default_rng([clusters, int(10 * rate)]), rate * (2 * up - 1)
@@ -297,7 +312,8 @@ def test_mcnemar_is_the_binomial_test(b, c):
 def test_holm():
     """By hand, and never less strict than a step before; with one comparison nothing changes."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9, 0.02]) == pytest.approx([1.0, 1.0, 0.06]) and holm([0.03]) == [0.03] and holm([]) == []
+    assert holm([0.5, 0.9, 0.02]) == pytest.approx([1.0, 1.0, 0.06])
+    assert holm([0.03]) == [0.03] and holm([]) == []
 
 
 @pytest.mark.parametrize("clusters", [8, 15, 25, 75])

@@ -5,8 +5,8 @@ Three verdicts, from strict to lenient; none of them asks a model.
     contains     such a text stands in the answer as whole words, and no text of another option does
     undecided    the right option stands there beside another, or with an "or": nobody could tell
 
-Checked against 200 real replies that were read and labelled one by one (tests/data/judged_replies.jsonl). Every
-rule has its counter-example in tests/test_judge.py: a text that looks alike and must stay wrong.
+Checked against 200 real replies, each read and labelled first (tests/data/judged_replies.jsonl). Every rule
+has its counter-example in tests/test_judge.py: a text that looks alike and must stay wrong.
 """
 
 import re
@@ -22,11 +22,12 @@ TENS = {word: 10 * number for number, word in enumerate(
     "twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
 MONTHS = ("january february march april may june july august september october november december").split()
 UNITS = {"km": "kilometre kilometer km", "m": "metre meter m", "cm": "centimetre centimeter cm",
-         "mm": "millimetre millimeter mm", "mile": "mile mi", "foot": "foot feet ft", "kg": "kilogram kilo kg",
-         "g": "gram g", "ton": "tonne ton t", "pound": "pound lb", "second": "second sec s",
-         "minute": "minute min", "hour": "hour hr h", "day": "day", "week": "week", "month": "month",
-         "year": "year yr", "degree": "degree °", "euro": "euro eur €", "dollar": "dollar usd",
-         "cent": "cent", "point": "point", "percent": "percent %"}
+         "mm": "millimetre millimeter mm", "mile": "mile mi", "foot": "foot feet ft",
+         "kg": "kilogram kilo kg", "g": "gram g", "ton": "tonne ton t", "pound": "pound lb",
+         "second": "second sec s", "minute": "minute min", "hour": "hour hr h", "day": "day",
+         "week": "week", "month": "month", "year": "year yr", "degree": "degree °",
+         "euro": "euro eur €", "dollar": "dollar usd", "cent": "cent", "point": "point",
+         "percent": "percent %"}
 UNIT_OF = {name + s: unit for unit, names in UNITS.items() for name in names.split() for s in ("", "s")}
 UNIT = "|".join(sorted(map(re.escape, UNIT_OF), key=len, reverse=True))
 QUANTITY = re.compile(rf"(-?\d+(?:\.\d+)?) ?({UNIT})?")
@@ -37,9 +38,9 @@ QUANTITY = re.compile(rf"(-?\d+(?:\.\d+)?) ?({UNIT})?")
 def extract(text, marker="Answer:", stopped=True):
     r"""The answer in a reply, or None if there is none.
 
-    What follows the last marker on its line ("**Answer**: 42", "Final answer: 42" and "answer - 42" count, and
-    so does \boxed{42}); without a marker the whole reply if it has at most 20 words. An empty marker stands
-    before the first line. Of a reply that was cut off (stopped=False) only a finished line counts.
+    What follows the last marker on its line ("**Answer**: 42", "Final answer: 42" and "answer - 42" count,
+    and so does \boxed{42}); without a marker the whole reply if it has at most 20 words. An empty marker
+    stands before the first line. Of a reply that was cut off (stopped=False) only a finished line counts.
     """
     text = re.sub(r"```(?:\w+\n)?", "\n", text)             # fences, with the name of a language
     places = [0] if not marker else [m.end() for m in re.finditer(marker_pattern(marker), text, re.I)]
@@ -110,8 +111,8 @@ def clock(text):
 
 
 def dates(text):
-    """1 April 2030, April 1st, 2030 and 2030-04-01 become the one word april-1-2030, so that "1 April" does not
-    stand in "1 April 2028"."""
+    """1 April 2030, April 1st, 2030 and 2030-04-01 become the one word april-1-2030, so that "1 April" does
+    not stand in "1 April 2028"."""
     def joined(month, day, year):
         return f"{month}-{int(day)}" + (f"-{year}" if year else "")
 
@@ -139,7 +140,7 @@ def percent(text):
 
 
 def articles_and_edges(text):
-    """No articles, one space between words, no punctuation or quotes around the whole. ".5" keeps its point."""
+    """No articles, one space between words, no punctuation or quotes at the ends. ".5" keeps its point."""
     text = re.sub(r"\b(a|an|the)\b(?=\s)", " ", text)
     text = " ".join(text.split()).rstrip(" .,;:!?\"'`*")
     return re.sub(r"^(?:[\s,;:!?\"'`*]|\.(?!\d))+", "", text)
@@ -149,7 +150,7 @@ RULES = (characters, latex, lists, thousands, clock, dates, number_words, percen
 
 
 def normalise(text):
-    """The one form in which texts are compared: every rule above, in order. Normalising twice changes nothing."""
+    """The one form in which texts are compared: every rule above, in order. Twice is the same as once."""
     for rule in RULES:
         text = rule(text)
     return text
@@ -217,7 +218,9 @@ def stands(text, start, end, units, letters):
     if re.search(r"\w['-]?$", before) or re.match(r"-?\w", after) or NOT.search(before):
         return False
     if re.match(r"[-.]?\d", text[start:end]):               # no part of 3.19, -5, 2 * 3, 1-5 or "4, 1"
-        if re.search(r"(?:\d[,:]|\d ?-|[*+/^×÷]) ?$|[-.]$|\d (?:and|to) $", before) or COMPARED.search(before):
+        if re.search(r"(?:\d[,:]|\d ?-|[*+/^×÷]) ?$|[-.]$|\d (?:and|to) $", before):
+            return False
+        if COMPARED.search(before):                         # "at least 12" is not 12
             return False
         if "=" in after:                                    # 3 * 4 - 6 = 6 says what stands at the end
             return False
