@@ -1,4 +1,4 @@
-"""Reference of data/new_news/coding.yaml and data/new_news/dev/coding.yaml: the four worlds of each news as Python.
+"""Reference of data/new_news/coding.yaml and data/new_news/dev/coding.yaml: the four worlds of each news.
 
 WORLDS, QUESTIONS and OPTIONS are made like those of reference_core_math.py.
 """
@@ -87,15 +87,17 @@ BLUE = {
 FOUND = {
     "Ann's": "lion ox rabbit cat".split(), "Ben's": "ox rabbit cat lion".split(),
     "Cara's": "ox lion ant cat".split(), "Dan's": "tiger lion rabbit horse".split()}
-OTHERS = {      # Eva alone read and edited, but for one other person: by this the one who can delete is not Eva in one world
+OTHERS = {      # what Eva and one other person did; in just one world Eva is not the one who can delete
     "nobody read before her": (["Max", "Eva"], ["Eva"]), "nobody read after her": (["Eva", "Max"], ["Eva"]),
-    "nobody edited before her": (["Eva"], ["Max", "Eva"]), "nobody edited after her": (["Eva"], ["Eva", "Max"])}
+    "nobody edited before her": (["Eva"], ["Max", "Eva"]),
+    "nobody edited after her": (["Eva"], ["Eva", "Max"])}
 
 WORLDS = {
     "coding-snorl": [
         World("without the last element", "drops the last element", lambda xs: xs[:-1]),
         World("in reverse order", "reverses it", lambda xs: xs[::-1]),
-        World("with the last element moved to the front", "moves last to front", lambda xs: xs[-1:] + xs[:-1]),
+        World("with the last element moved to the front", "moves last to front",
+              lambda xs: xs[-1:] + xs[:-1]),
         World("without the first element", "drops the first element", lambda xs: xs[1:])],
     "coding-tocklet": [         # when the next run is
         World("day", "every day", lambda time: time + timedelta(days=1)),
@@ -128,7 +130,8 @@ WORLDS = {
         World("two words", "two", 2), World("three words", "three", 3), World("four words", "four", 4),
         World("one word", "one", 1)],
     "coding-hallowick": [World(x, x, x) for x in ("German", "Russian", "French", "Spanish")],
-    "coding-umbo-type": [World(f"of a {x}", f"names of {x}s", x) for x in ("season", "weekday", "month", "planet")],
+    "coding-umbo-type": [
+        World(f"of a {x}", f"names of {x}s", x) for x in ("season", "weekday", "month", "planet")],
     "coding-larkstow": [        # files more on the disk, files more on the server
         World("protects a file against changes", "protects it against changes", (0, 0)),
         World("copies a file to the server", "copies it to the server", (0, 1)),
@@ -165,7 +168,8 @@ WORLDS = {
         World("the last element", "the last", lambda n: -n),
         World("the next to last element", "the next to last", lambda n: -n - 1),
         World("the second element", "the second", lambda n: n)],
-    "coding-jundle": [World(x, x, n) for n, x in enumerate(("once", "twice", "three times", "four times"), 1)],
+    "coding-jundle": [
+        World(x, x, n) for n, x in enumerate(("once", "twice", "three times", "four times"), 1)],
     "coding-wimbrel": [
         World("the sum of a list", "its sum", lambda *xs: sum(xs)),
         World("the length of a list", "its length", lambda *xs: len(xs)),
@@ -208,7 +212,8 @@ QUESTIONS = {
     "coding-hobrin": [
         lambda f: placed(f, FILES, 0),
         lambda f: only(text for text, changed in {      # no file that is changed so would come before (5, 5)
-            "none is newer": (6, 5), "none is older": (4, 5), "none is larger": (5, 6), "none is smaller": (5, 4),
+            "none is newer": (6, 5), "none is older": (4, 5), "none is larger": (5, 6),
+            "none is smaller": (5, 4),
         }.items() if f(changed) < f((5, 5))),
         lambda f: placed(f, {"reading today's report": (12, 5), "finding the very first draft": (1, 5),
                              "freeing the most space": (6, 9), "spotting an empty file": (6, 0)}, 0),
@@ -228,7 +233,8 @@ QUESTIONS = {
     "coding-brackmoor": [
         lambda n: only(name for name in ("print", "load_file", "sort_my_list", "find_the_last_word")
                        if len(name.split("_")) == n),
-        lambda n: only(name for name in ("open_door", "count_red_cars", "draw_a_blue_line", "send_mail_to_my_boss")
+        lambda n: only(name for name in ("open_door", "count_red_cars", "draw_a_blue_line",
+                                         "send_mail_to_my_boss")
                        if len(name.split("_")) - 1 == n),
         lambda n: only(title for title in ("Hamlet", "Moby Dick", "War and Peace", "Gone with the Wind")
                        if len(title.split()) == n),
@@ -254,7 +260,8 @@ QUESTIONS = {
     "coding-crimpt": [
         lambda f: f("table"),
         lambda f: only(word for word in ("topic", "laptop", "troop", "pot") if f(word) == "top"),
-        lambda f: who(lambda word: f(word) in ANIMALS, {"Ann": ("catalog",), "Ben": ("hotdog",), "Cara": ("ample",),
+        lambda f: who(lambda word: f(word) in ANIMALS, {"Ann": ("catalog",), "Ben": ("hotdog",),
+                                                        "Cara": ("ample",),
                                                         "Dan": ("flow",)}, True),
         lambda f: f("pocket")[-1].upper()],
     "coding-overmeld": [

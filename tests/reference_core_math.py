@@ -1,8 +1,9 @@
-"""Reference of data/new_news/math.yaml and data/new_news/dev/math.yaml: the four worlds of each news as Python.
+"""Reference of data/new_news/math.yaml and data/new_news/dev/math.yaml: the four worlds of each news in Python.
 
-WORLDS holds the worlds of each news in the order of the file, the actual one first. A world is the piece of its statement that
-the other worlds do not share, the answer to the question for recall, and the rule itself: a function, or the number or word that
-fixes everything. QUESTIONS computes from a rule the answers to the other four questions.
+WORLDS holds the worlds of each news in the order of the file, the actual one first. A world is the piece of its
+statement that the other worlds do not share, the answer to the question for recall, and the rule itself: a
+function, or the number or word that fixes everything. QUESTIONS computes from a rule the answers to the other
+four questions.
 """
 
 from typing import Any, NamedTuple
@@ -16,8 +17,8 @@ class World(NamedTuple):
 
 MONTHS = ("January February March April May June July August September October November December").split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-SMALL = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-         "eighteen nineteen").split()
+SMALL = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+         "fifteen sixteen seventeen eighteen nineteen").split()
 TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
 COMPASS = "north northeast east southeast south southwest west northwest".split()
 POLYGONS = {3: "triangle", 6: "hexagon", 8: "octagon", 10: "decagon"}
@@ -107,7 +108,8 @@ WORLDS = {
         World("in B but not in A", "those only in B", lambda a, b: b and not a)],
     "math-kessing": [
         World("first", "the first one", lambda *x: x[0]), World("last", "the last one", lambda *x: x[-1]),
-        World("largest", "the largest one", lambda *x: max(x)), World("smallest", "the smallest one", lambda *x: min(x))],
+        World("largest", "the largest one", lambda *x: max(x)),
+        World("smallest", "the smallest one", lambda *x: min(x))],
     "math-umbric-number": [
         World(f"letter {x}", x.upper(), lambda n, x=x: in_words(n).startswith(x)) for x in "tfsn"],
     "math-wendle-turn": [       # eighth turns to the right
@@ -117,8 +119,10 @@ WORLDS = {
         World("an eighth turn to the right", "an eighth right", 1)],
     "math-dravel": [World(SMALL[n], SMALL[n], n) for n in (4, 6, 8, 2)],
     "math-hensby-sequence": [
-        World("one less than", "subtract one", lambda n: n - 1), World("two less than", "subtract two", lambda n: n - 2),
-        World("three less than", "subtract three", lambda n: n - 3), World("half of", "divide by two", lambda n: n / 2)],
+        World("one less than", "subtract one", lambda n: n - 1),
+        World("two less than", "subtract two", lambda n: n - 2),
+        World("three less than", "subtract three", lambda n: n - 3),
+        World("half of", "divide by two", lambda n: n / 2)],
     "math-gelder-spinner": [World(f"are {x}", x, x) for x in ("blue", "green", "yellow", "red")],
     "math-pellam-rounding": [
         World(SMALL[d], SMALL[d], lambda price, d=d: price // 10 * 10 + d) for d in (8, 9, 0, 5)],
@@ -139,7 +143,8 @@ WORLDS = {
         World("subtract y", "subtract y", lambda x, y: 2 * x - y)],
     # for development
     "math-lubsum": [
-        World("plus one", "adds one", lambda x, y: x + y + 1), World("minus one", "subtracts one", lambda x, y: x + y - 1),
+        World("plus one", "adds one", lambda x, y: x + y + 1),
+        World("minus one", "subtracts one", lambda x, y: x + y - 1),
         World("times two", "doubles the result", lambda x, y: (x + y) * 2),
         World("divided by two", "halves the result", lambda x, y: (x + y) / 2)],
     "math-yolden-order": [      # the rule: what is small for the words that come first
@@ -148,7 +153,8 @@ WORLDS = {
         World("it is the longest", "being the longest", lambda word: -len(word)),
         World("its last letter is nearest to A", "last letter nearest A", lambda word: ord(word[-1]))],
     "math-sprindle": [          # the long side for a short side of 1
-        World("four times", "four times", 4), World("five times", "five times", 5), World("twice", "twice", 2),
+        World("four times", "four times", 4), World("five times", "five times", 5),
+        World("twice", "twice", 2),
         World("three times", "three times", 3)],
     "math-ottring-sequence": [World(SMALL[n], SMALL[n], n) for n in (4, 5, 2, 3)],
     "math-jastic-bag": [World(SMALL[n], SMALL[n], n) for n in (0, 1, 5, 10)],
@@ -175,18 +181,25 @@ QUESTIONS = {
         lambda f: int(f(4)),
         lambda f: only(n for n in (72, 18, 6, -36) if f(n) == 36),
         lambda f: {5: "fridge cold", 20: "room warm", 100: "boiling hot", -10: "frozen solid"}[f(10)],
-        lambda f: named(lambda n: f(f(n)), {"divided by four": lambda n: n / 4, "multiplied by four": lambda n: n * 4,
-                                            "its fourth power": lambda n: n ** 4, "unchanged": lambda n: n}, NUMBERS)],
+        lambda f: named(lambda n: f(f(n)), {"divided by four": lambda n: n / 4,
+                                            "multiplied by four": lambda n: n * 4,
+                                            "its fourth power": lambda n: n ** 4,
+                                            "unchanged": lambda n: n}, NUMBERS)],
     "math-mavent": [
-        lambda f: only(c for c in ("red", "blue", "green", "pink") if f(c in {"red", "blue"}, c in {"blue", "green"})),
-        lambda f: who(f, {"only play chess": (True, False), "only sing": (False, True), "both of them": (True, True),
+        lambda f: only(c for c in ("red", "blue", "green", "pink")
+                       if f(c in {"red", "blue"}, c in {"blue", "green"})),
+        lambda f: who(f, {"only play chess": (True, False), "only sing": (False, True),
+                          "both of them": (True, True),
                           "neither of them": (False, False)}, True),
-        lambda f: only(x for x in ("bat", "penguin", "eagle", "horse") if f(x in {"bat", "eagle"}, x in {"penguin", "eagle"})),
-        lambda f: only(x for x, n in {"Ann": 12, "Ben": 7, "Cara": 4, "Dan": 15}.items() if f(n % 2 == 0, n < 10))],
+        lambda f: only(x for x in ("bat", "penguin", "eagle", "horse")
+                       if f(x in {"bat", "eagle"}, x in {"penguin", "eagle"})),
+        lambda f: only(x for x, n in {"Ann": 12, "Ben": 7, "Cara": 4, "Dan": 15}.items()
+                       if f(n % 2 == 0, n < 10))],
     "math-kessing": [
         lambda f: {5: "Monday", 9: "Tuesday", 2: "Wednesday", 7: "Thursday"}[f(5, 9, 2, 7)],
         lambda f: who(f, {"Ann": (5, 8, 3), "Ben": (8, 3, 5), "Cara": (4, 5, 3), "Dan": (8, 5, 6)}, 5),
-        lambda f: only(x for x in ("dog", "spider", "bird", "ant") if LEGS[x] == f(*map(LEGS.get, ("dog", "spider", "bird", "ant")))),
+        lambda f: only(x for x in ("dog", "spider", "bird", "ant")
+                       if LEGS[x] == f(LEGS["dog"], LEGS["spider"], LEGS["bird"], LEGS["ant"])),
         lambda f: f(3, 8, 1, 6) + 10],
     "math-umbric-number": [
         lambda f: in_words(only(n for n in (3, 5, 7, 9) if f(n))),
@@ -216,8 +229,10 @@ QUESTIONS = {
         lambda colour: {"red": "forward", "blue": "back", "green": "left", "yellow": "right"}[colour]],
     "math-pellam-rounding": [
         lambda f: f"{f(42)} cents",
-        lambda f: only(name for name, price in {"Ann": 30, "Ben": 35, "Cara": 38, "Dan": 39}.items() if f(price) == price),
-        lambda f: {0: "legs of a snake", 5: "toes of one foot", 8: "legs of a spider", 9: "lives of a cat"}[f(3)],
+        lambda f: only(name for name, price in {"Ann": 30, "Ben": 35, "Cara": 38, "Dan": 39}.items()
+                       if f(price) == price),
+        lambda f: {0: "legs of a snake", 5: "toes of one foot", 8: "legs of a spider",
+                   9: "lives of a cat"}[f(3)],
         lambda f: "1 cent" if f(12) == 19 else f"{20 - f(12)} cents"],
     "math-sibbern-numbers": [
         lambda f: only(n for n in (5, 8, 12, 20) if f(n, 2)),
@@ -234,14 +249,18 @@ QUESTIONS = {
         lambda f: int(f(6, 2)),
         lambda f: only(n for n in range(-99, 99) if f(n, 2) == 8),
         lambda f: month(int(f(3, 2))),
-        lambda f: named(lambda n: f(n, n), {"three times the number": lambda n: 3 * n, "the same number": lambda n: n,
-                                            "twice its square": lambda n: 2 * n * n, "always two": lambda n: 2}, NUMBERS)],
+        lambda f: named(lambda n: f(n, n), {"three times the number": lambda n: 3 * n,
+                                            "the same number": lambda n: n,
+                                            "twice its square": lambda n: 2 * n * n,
+                                            "always two": lambda n: 2}, NUMBERS)],
     "math-lubsum": [
         lambda f: int(f(4, 6)),
         lambda f: only(n for n in range(-99, 99) if f(3, n) == 10),
         lambda f: month(int(f(1, 3))),
-        lambda f: named(lambda n: f(n, 0), {"the next number": lambda n: n + 1, "the number before": lambda n: n - 1,
-                                            "the doubled number": lambda n: 2 * n, "the halved number": lambda n: n / 2}, NUMBERS)],
+        lambda f: named(lambda n: f(n, 0), {"the next number": lambda n: n + 1,
+                                            "the number before": lambda n: n - 1,
+                                            "the doubled number": lambda n: 2 * n,
+                                            "the halved number": lambda n: n / 2}, NUMBERS)],
     "math-yolden-order": [
         lambda f: placed(f, {word: word for word in ("pig", "elephant", "zebra", "pony")}, 0),
         lambda f: only(word for word in ("cup", "sheep", "lamb", "lady") if f(word) < f("lamp")),
@@ -251,7 +270,8 @@ QUESTIONS = {
     "math-sprindle": [
         lambda n: n * 10,
         lambda n: 60 // n,
-        lambda n: {2: "wheels of a bicycle", 3: "wheels of a tricycle", 4: "legs of a cat", 5: "fingers of one hand"}[n],
+        lambda n: {2: "wheels of a bicycle", 3: "wheels of a tricycle", 4: "legs of a cat",
+                   5: "fingers of one hand"}[n],
         lambda n: day(n + 1)],
     "math-ottring-sequence": [
         lambda n: letter(n),

@@ -1,8 +1,10 @@
-"""The news of math and coding in data/new_news and data/new_news/dev, and the questions of data/new_news/locality.
+"""The news of math and coding in data/new_news and data/new_news/dev,
+    and the questions of data/new_news/locality.
 
 Answers    recomputed in all four worlds by tests/reference_core_math.py and tests/reference_core_coding.py
 Statements short, with the subject, and minimal pairs: four worlds that differ in one piece each
-Questions  five, in the order of needs; four options that cannot be taken for each other; no hint which world is actual
+Questions  five, in the order of needs; four options that cannot be taken for each other; no hint which world
+is actual
 Names      shared by no two news, the older set in data/new_news_hard included
 """
 
@@ -17,7 +19,8 @@ from conftest import ROOT
 FOLDER = ROOT / "data" / "new_news"
 SIZES = {"math": 15, "coding": 15, "dev/math": 5, "dev/coding": 5}
 NEEDS = ["recall", "application", "reversal", "background", "two_steps"]
-FIELDS = {"id", "domain", "headline", "subject", "statement", "worlds", "restatements", "questions", "cloze", "reversed",
+FIELDS = {"id", "domain", "headline", "subject", "statement", "worlds", "restatements", "questions", "cloze",
+"reversed",
           "spoils", "silent"}
 QUESTION_FIELDS = {"id", "text", "options", "answer", "forms", "steps", "needs", "why", "ask"}
 LOCALITY_FIELDS = {"id", "text", "options", "answer", "needs", "why", "ask", "accept"}
@@ -63,7 +66,8 @@ def test_every_item_has_its_fields(name):
         assert counts == [3, 3, 5, 2, 2], item["id"]
         asked = [item["reversed"], *item["spoils"]]
         assert all(set(row) == {"ask", "accept"} and row["accept"] for row in asked), item["id"]
-        assert all(set(row) == {"text", "accept"} and row["text"].count("___") == 1 for row in item["cloze"]), item["id"]
+        assert all(set(row) == {"text", "accept"} and row["text"].count("___") == 1 for row in
+                   item["cloze"]), item["id"]
         assert set(item["silent"]) == {"ask"} and item["headline"]
         assert item["subject"] in item["reversed"]["accept"], item["id"]
         assert not mentions(item["reversed"]["ask"], item["subject"]), item["id"]
@@ -80,7 +84,8 @@ def test_no_two_news_share_a_name():
     for path in sorted((ROOT / "data" / "new_news_hard").glob("*.yaml")):
         names += [item["subject"].casefold() for item in yaml.safe_load(path.read_text(encoding="utf-8"))]
     assert [name for name, count in Counter(names).items() if count > 1] == []
-    texts = {id: " ".join([*statements(item), *(q["text"] for q in item["questions"])]) for id, item in NEWS.items()}
+    texts = {id: " ".join([*statements(item), *(q["text"] for q in item["questions"])]) for id,
+             item in NEWS.items()}
     for id, item in NEWS.items():
         assert [other for other in texts if other != id and mentions(texts[other], item["subject"])] == []
 
