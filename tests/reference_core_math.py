@@ -1,9 +1,8 @@
-"""Reference of data/new_news/math.yaml and data/new_news/dev/math.yaml: the four worlds of each news in Python.
+"""Reference of data/new_news/math.yaml and data/new_news/dev/math.yaml: the four worlds of each news.
 
 WORLDS holds the worlds of each news in the order of the file, the actual one first. A world is the piece of its
-statement that the other worlds do not share, the answer to the question for recall, and the rule itself: a
-function, or the number or word that fixes everything. QUESTIONS computes from a rule the answers to the other
-four questions.
+statement that the others do not share, the answer to the question for recall, and the rule itself: a function,
+or the number or word that fixes everything. QUESTIONS computes from a rule the answers to the other questions.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ class World(NamedTuple):
     rule: Any
 
 
-MONTHS = ("January February March April May June July August September October November December").split()
+MONTHS = "January February March April May June July August September October November December".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 SMALL = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
          "fifteen sixteen seventeen eighteen nineteen").split()
