@@ -268,7 +268,7 @@ QUESTIONS = {
         lambda f: f(3, 5),
         lambda f: who(f, {"Ann": (6, 5), "Ben": (4, 6), "Cara": (1, 5), "Dan": (2, 3)}, 6),
         lambda f: month(f(2, 3)),
-        lambda f: f(f(2, 3), 4)],
+        lambda f: f(f(2, 3), 5)],
     "coding-gapwise": [
         lambda f: f(COLUMN),
         lambda f: only(name for name, column in DRINKS.items() if f(column) == "tea"),

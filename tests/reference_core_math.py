@@ -1,8 +1,9 @@
 """Reference of data/new_news/math.yaml and data/new_news/dev/math.yaml: the four worlds of each news.
 
-WORLDS holds the worlds of each news in the order of the file, the actual one first. A world is the piece of its
-statement that the others do not share, the answer to the question for recall, and the rule itself: a function,
-or the number or word that fixes everything. QUESTIONS computes from a rule the answers to the other questions.
+WORLDS holds the worlds of each news in the order of the file, the actual one first. A world is the piece of
+its statement that the others do not share, the answer to the question for recall, and the rule itself: a
+function, or the number or word that fixes everything. QUESTIONS computes from a rule the answers to the other
+questions.
 """
 
 from typing import Any, NamedTuple
@@ -178,7 +179,7 @@ QUESTIONS = {
         lambda n: day(n + 1)],
     "math-tembel-notation": [
         lambda f: int(f(4)),
-        lambda f: only(n for n in (72, 18, 6, -36) if f(n) == 36),
+        lambda f: who(f, {"Ann": (72,), "Ben": (18,), "Cara": (6,), "Dan": (-36,)}, 36),
         lambda f: {5: "fridge cold", 20: "room warm", 100: "boiling hot", -10: "frozen solid"}[f(10)],
         lambda f: named(lambda n: f(f(n)), {"divided by four": lambda n: n / 4,
                                             "multiplied by four": lambda n: n * 4,
