@@ -38,11 +38,12 @@ def main(args):
     from newnews.answers import answer_all, table
     from newnews.console import say
     from newnews.loading import load
-    from newnews.news import read_news
+    from newnews.news import check_asked, read_news
     from newnews.outputs import Rows, digest
     from newnews.prompts import prompts_for, read_prompts
 
     news = read_news(args.news)
+    check_asked(news)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
     run = {"model": about["model"], "model_digest": about["digest"], "adapter": about.get("adapter"),
@@ -58,6 +59,7 @@ def main(args):
 
 
 if __name__ == "__main__":
+    arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        main(arguments())
+        main(arguments)

@@ -75,6 +75,7 @@ def main(args):
 
 
 if __name__ == "__main__":
+    arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        sys.exit(main(arguments()))
+        sys.exit(main(arguments))
