@@ -42,15 +42,14 @@ def main(args):
     from newnews.ask import CHUNK_TOKENS, answer_all
     from newnews.console import say
     from newnews.loading import load
-    from newnews.news import read_news
+    from newnews.news import check_asked, read_news
     from newnews.outputs import Rows, digest
     from newnews.prompts import prompts_for, read_prompts
     from newnews.studies.summary import accuracy_table, verdicts
     from newnews.tasks.news import NewsTask
 
-    news = [item for item in read_news(args.news, args.world) if item.questions]
-    if not news:
-        raise ValueError(f"{args.news}: no news item has questions, so there is nothing to ask")
+    news = read_news(args.news, args.world)
+    check_asked(news)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
     task = NewsTask(prompts, args.in_context, args.seed, args.formats.split(","))
@@ -64,6 +63,7 @@ def main(args):
 
 
 if __name__ == "__main__":
+    arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        main(arguments())
+        main(arguments)

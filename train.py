@@ -54,6 +54,7 @@ def main(args):
 
 
 if __name__ == "__main__":
+    arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        main(arguments())
+        main(arguments)

@@ -32,7 +32,7 @@ def arguments():
     compare.add_argument("--model", required=True, help="model folder or hub id")
     compare.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"), help="(default: %(default)s)")
     check = tools.add_parser("check", help="check news files: schema, balance, what the options give away")
-    check.add_argument("news", help="YAML file or folder")
+    check.add_argument("news", nargs="+", metavar="PATH", help="YAML file or folder; several share no name")
     world = tools.add_parser("world", help="write news of the pocket world as YAML")
     world.add_argument("--out", required=True, help="file to write")
     world.add_argument("--split", default="dev", choices=("dev", "test"), help="(default: %(default)s)")
@@ -77,10 +77,9 @@ def main(args):
         from newnews.compare import compare
         return 0 if compare(args.model, args.dtype) else 1
     elif args.tool == "check":
-        from newnews.check import report
-        from newnews.news import read_locality, read_news
-        text, fine = report(read_news(args.news))
-        print(f"{text}\n{len(read_locality(args.news))} locality questions")
+        from newnews.check import check
+        text, fine = check(args.news)
+        print(text)
         return 0 if fine else 1
     else:
         from newnews.news import write_news
@@ -89,6 +88,7 @@ def main(args):
 
 
 if __name__ == "__main__":
+    arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        sys.exit(main(arguments()))
+        sys.exit(main(arguments))

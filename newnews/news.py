@@ -250,7 +250,7 @@ def read_file(path, world=0):
     for i, row in enumerate(read_list(path, "news", "news file or folder"), 1):
         where, parts = f"{path}: news {i}", {"source": str(path)}
         if isinstance(row, dict) and isinstance(row.get("questions"), list):
-            parts["questions"] = read_questions(row["questions"], named(row, where))
+            parts["questions"] = read_questions(row["questions"], f"{named(row, where)}: questions")
             row = {key: value for key, value in row.items() if key != "questions"}
         item = record(News, row, where, **parts)
         try:
@@ -279,6 +279,13 @@ def read_locality(folder):
     for path in yaml_files(folder) if folder.is_dir() else ():
         out += read_questions(read_list(path, "questions"), path)
     return out
+
+
+def check_asked(news):
+    """Each of these news can be asked about."""
+    for item in news:
+        if not item.questions:
+            raise ValueError(f"{item.source}: news {item.id} has no questions: it cannot be asked about")
 
 
 # ---- writing ----

@@ -116,7 +116,7 @@ def untimed(x):
 
 def content(path):
     """The bytes of a file; of a manifest, a summary and metrics, what is left without timings."""
-    if path.name.endswith(("manifest.json", "summary.json")):
+    if path.name.endswith(("manifest.json", "summary.json", "study.json")):
         return json.dumps(untimed(json.loads(path.read_text())))
     if path.name == "metrics.jsonl":
         return [json.dumps(untimed(json.loads(line))) for line in path.read_text().splitlines()]

@@ -11,6 +11,7 @@ About NN s.
 import json
 import math
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from types import SimpleNamespace
@@ -117,8 +118,9 @@ def test_the_same_study_again_computes_nothing(jobs):
     before = {name: (whole / name).read_bytes() for name in files(whole)}
     assert jobs.run("study", whole).code == 0
     assert {name: (whole / name).read_bytes() for name in files(whole)} == before       # timings included
-    assert set(json.loads(before["study/summary.json"])["protocols"]) == {"base", "naive", "self_qa_shadowed"}
-    assert 10 < before["study/replay/self_qa.jsonl"].count(b"\n") <= 20         # 5 news, 4 draws each
+    assert set(json.loads(before["study/summary.json"])["cells"]) == {"base", "naive", "self_qa_shadowed"}
+    replay, = (name for name in before if re.fullmatch(r"study/replay/self_qa-\w+\.jsonl", name))
+    assert 10 < before[replay].count(b"\n") <= 20           # 5 news, 4 draws each
 
 
 # Beside a run -----------------------------------------------------------------------------------------------
@@ -190,8 +192,8 @@ def test_the_output_of_another_run(jobs, tmp_path):
 
 
 @pytest.mark.parametrize("name, change, said", [
-    ("run", {"protocols": ["gossip"]}, "unknown protocol 'gossip'"), ("run", {"extra": 1}, "extra"),
-    ("run", {"draws": 0}, "draws: expected at least 1, found 0"), ("run", {"recipe": {"steps": 3}}, "rate"),
+    ("run", {"axes": {"protocol": ["gossip"]}}, "unknown protocol 'gossip'"), ("run", {"extra": 1}, "extra"),
+    ("run", {"draws": 0}, "draws: found 0"), ("run", {"recipe": {"steps": 3}}, "rate"),
     ("run", {"recipe": {"steps": 3, "rate": 1, "pace": 2}}, "pace"), ("run", {"model": "nowhere"}, "nowhere"),
     ("run", {"news": {"split": "prod"}}, "news: expected"), ("run", {"recipes": None}, "recipes"),
     ("run", {"news": {**STUDY["news"], "per_domain": 0}}, "per_domain"), ("run", {"lora": None}, "lora"),

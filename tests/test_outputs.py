@@ -271,7 +271,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_part_file_that_another_program_changes_is_an_error(tmp_path):
-    for change in (lambda part: part.write_bytes(b""), lambda part: part.write_bytes(bytes(9)), Path.unlink):
+    for change in (lambda part: part.write_bytes(b""), lambda part: part.write_bytes(bytes(99)), Path.unlink):
         for end in (lambda output: output.add([{"n": 1}]), Rows.finish):
             output = Rows(tmp_path / "a.jsonl", RUN)
             output.add([{"n": 0}])
@@ -305,7 +305,8 @@ def test_rows_are_read_from_whole_outputs_only(tmp_path):
 
 
 def test_results_are_read_without_torch():
-    code = "import sys; from newnews.outputs import provenance; provenance(); sys.exit('torch' in sys.modules)"
+    code = ("import sys; from newnews.outputs import provenance; provenance(); "
+            "sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
     assert provenance()["torch"] == torch.__version__ and provenance()["threads"] == torch.get_num_threads()
 

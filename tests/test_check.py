@@ -1,0 +1,150 @@
+"""The rules of news with worlds: each is broken once in a set that keeps them all, and the check names it."""
+
+import copy
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from newnews.check import accuracy, check, mention_problems, name_problems, report, world_problems
+from newnews.news import read_news
+
+OPTIONS = [["the first", "the second", "the sum", "zero"], ["seven", "nine", "sixteen", "none"],
+           ["a dog", "a cat", "a hen", "a fox"], ["Peru", "Iran", "Chad", "Fiji"],
+           ["blue", "pink", "gold", "grey"]]
+NEEDS = ["recall", "application", "reversal", "background", "two_steps"]
+WORLDS = [f"A new operation on two numbers is the {{name}}, and its result is always {option}."
+          for option in OPTIONS[0]]
+
+
+def row(name):
+    """A news item as DATA's rules want it."""
+    statement, *worlds = [w.format(name=name) for w in WORLDS]
+    questions = [{"id": f"math-{name}-{i}", "text": f"Question {i} about the {name}?", "options": options,
+                  "answer": 0, "needs": needs, "steps": 1} for i, (options, needs) in
+                 enumerate(zip(OPTIONS, NEEDS), 1)]
+    asked = {"ask": "What?", "accept": ["x"]}
+    return {"id": f"math-{name}", "domain": "math", "headline": "An operation", "subject": name,
+            "statement": statement, "worlds": worlds, "restatements": ["r", "s", "t"], "questions": questions,
+            "cloze": [{"text": "The ___.", "accept": [name]}] * 2, "reversed": asked, "spoils": [asked] * 2,
+            "silent": {"ask": "Who?"}}
+
+
+def read(tmp_path, *rows):
+    (tmp_path / "x.yaml").write_text(yaml.dump(list(rows), Dumper=Plain))
+    return read_news(tmp_path / "x.yaml")
+
+
+class Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+
+def test_a_set_that_keeps_the_rules(tmp_path):
+    text, fine = report(read(tmp_path, row("zog"), row("blick")))
+    assert fine and text.endswith("0 problems"), text
+    assert "in world 0, 1, 2, 3;" in text and "  mentioned       0.250  0.250  0.250  0.250" in text
+
+
+def options(which, *them, forms=()):
+    def change(r):
+        r["questions"][which].update({"options": list(them)}, **({"forms": list(forms)} if forms else {}))
+    return change
+
+
+def world(which, statement):
+    return lambda r: r["worlds"].__setitem__(which, statement)
+
+
+BROKEN = {
+    "too long": (lambda r: r.update(statement=r["statement"] + " word" * 40), "math-zog: world 0: 56 words"),
+    "no subject": (world(1, WORLDS[1].format(name="zig")), "math-zog: world 2: lacks the subject 'zog'"),
+    "no pair": (world(2, "Everything else is another matter, zog."), "math-zog: world 3: no minimal pair"),
+    "two worlds": (lambda r: (r["worlds"].pop(), [q["options"].pop() for q in r["questions"]]),
+                   "math-zog: worlds: expected 3, found 2"),
+    "same world": (world(0, WORLDS[0].format(name="zog")), "math-zog: worlds: two statements"),
+    "restatements": (lambda r: r["restatements"].pop(), "math-zog: restatements: expected 3, found 2"),
+    "spoils": (lambda r: r.pop("spoils"), "math-zog: spoils: expected 2, found 0"),
+    "silent": (lambda r: r.pop("silent"), "math-zog: silent: is missing"),
+    "order": (lambda r: r["questions"].reverse(), "math-zog: questions: expected the needs recall"),
+    "contained": (options(3, "June", "late June", "May", "July"), "'June' is contained in 'late June'"),
+    "as good as the same": (options(3, "Peru", "the Peru.", "Chad", "Fiji"), "said in the same way: peru"),
+    "forms": (options(3, *OPTIONS[3], forms=[["Lima"], [], ["lima "], []]), "'Peru' and 'Chad' can be said"),
+    "form is an option": (options(3, *OPTIONS[3], forms=[[], ["Fiji"], [], []]), "'Iran' and 'Fiji' can be"),
+    "mentioned": (options(3, "numbers", "Iran", "Chad", "Fiji"),
+                  "math-zog-4: an option is mentioned in the statement of world 0, but the right one not "
+                  "in that of world 1, 2, 3"),
+    "digits": (lambda r: [options(i, "7", "8", "9", "10")(r) for i in (1, 2)],
+               "math: 2 of 5 right options hold digits; at most a third"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_rule_is_named(broken, tmp_path):
+    change, said = BROKEN[broken]
+    changed = copy.deepcopy(row("zog"))
+    change(changed)
+    text, fine = report(read(tmp_path, changed))
+    assert not fine and said in text, text
+
+
+def test_three_and_thirteen_are_fine(tmp_path):
+    changed = copy.deepcopy(row("zog"))
+    options(1, "3", "13", "33", "1.3", forms=[["three"], ["thirteen"], [], []])(changed)
+    assert world_problems(*read(tmp_path, changed)) == []
+
+
+def test_mentions_that_tell_nothing():
+    none, right = [[False] * 4] * 4, [[w == k for k in range(4)] for w in range(4)]
+    assert mention_problems(none) == mention_problems(right) == mention_problems([[True] * 4] * 4) == []
+    assert mention_problems([[True, False], [False, False]]) and mention_problems([[True, False]] * 2)
+
+
+def test_accuracy_shares_ties():
+    assert accuracy([([1, 1, 0, 0], 0), ([0, 0, 0, 0], 3), ([1, 2, 3, 4], 3), ([1, 2, 3, 4], 0)]) == \
+        pytest.approx((0.5 + 0.25 + 1 + 0) / 4)
+
+
+def test_a_heuristic_that_knows_a_world_is_flagged(tmp_path):
+    """Twenty questions whose option of world 0, or of world 2, is the longest."""
+    for world in (0, 2):
+        rows = [row(f"zog{i}") for i in range(4)]
+        for r in rows:
+            for q in r["questions"][1:]:
+                q["options"] = [o + "x" * 9 * (k == world) for k, o in enumerate(q["options"])]
+        text, fine = report(read(tmp_path, *rows))
+        line = next(line for line in text.split("\n") if line.startswith("  longest"))
+        assert not fine and line.endswith("TOO HIGH")
+
+
+def test_names_that_two_news_share(tmp_path):
+    zog, blick = read(tmp_path, row("zog"), row("blick"))
+    assert name_problems([zog, blick]) == []
+    questions = [replace(q, text=f"Is {i} a Zog?") for i, q in enumerate(blick.questions)]
+    for other in (replace(blick, statement="The zog and the blick."), replace(blick, questions=questions),
+                  replace(blick, subject="Zog", statement="A Zog.")):
+        assert "math-zog: its subject 'zog' is named in math-blick too" in name_problems([zog, other])
+
+
+def test_several_paths_share_no_name_and_no_id(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    read(tmp_path / "a", row("zog"))
+    read(tmp_path / "b", row("blick"))
+    text, fine = check([tmp_path / "a", tmp_path / "b"])
+    assert fine and "0 names of one in another" in text and text.count("0 locality questions") == 2, text
+    done = subprocess.run([sys.executable, "-m", "newnews", "check", tmp_path / "a", tmp_path / "b"],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, text + "\n"), done.stderr
+    changed = row("blick")
+    changed["questions"][0]["text"] = "Is the zog a blick?"
+    read(tmp_path / "b", changed)
+    text, fine = check([tmp_path / "a", tmp_path / "b"])
+    assert not fine and "math-zog: its subject 'zog' is named in math-blick too" in text
+    shutil.copy(tmp_path / "a" / "x.yaml", tmp_path / "b" / "x.yaml")
+    with pytest.raises(ValueError, match="'math-zog' occurs twice"):
+        check([tmp_path / "a", tmp_path / "b"])
