@@ -209,7 +209,7 @@ class Decoder(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        # given its weight, or on the meta device its initialisation would import torch._dynamo, a second or more
+        # given its weight, or on the meta device its initialisation would import torch._dynamo: 1.5 s
         weight = torch.zeros(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=weight)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
