@@ -1,9 +1,9 @@
 """The ledger of floating-point operations: what a forward pass and a training step need, counted by hand.
 
 2 per multiply-add in matrix products. Norms, rotations, activations and softmax are left out: below 1% at
-Qwen2.5-0.5B. Attention counts the causal triangle, which is the useful work: a token sees itself and what lies
-before it. Kernels that compute the whole square and mask half of it do more; so does padding, and so does a
-loss that computes its logits again in backward. The head is counted on the positions that reach it.
+Qwen2.5-0.5B. Attention counts the causal triangle, which is the useful work: a token sees itself and what
+lies before it. Kernels that compute the whole square and mask half of it do more; so does padding, and so does
+a loss that computes its logits again in backward. The head is counted on the positions that reach it.
 """
 
 

@@ -148,11 +148,20 @@ class Attention(nn.Module):
         if self.eager:
             y = self.eager_attention(q, k, v, mask)
         else:
-            # is_causal is right only for a square: with keys in the cache it aligns top-left, which is wrong.
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
-                                               enable_gqa=True)
+            y = self.fused_attention(q, k, v, mask)
         z = self.z(y.transpose(1, 2))                                       # (B, T, H, Dh)
         return self.o_proj(z.reshape(B, T, self.H * self.Dh), rows=rows)
+
+    def fused_attention(self, q, k, v, mask):
+        # is_causal is right only for a square: with keys in the cache it aligns top-left, which is wrong.
+        if mask is None:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        # Behind a cache there are few queries and many keys: the n query heads that read one key head go side
+        # by side as if they were queries of it, so keys are read once, not n times.
+        B, T, n = q.shape[0], q.shape[2], self.H // self.G
+        q = q.reshape(B, self.G, n * T, self.Dh)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat(1, 1, n, 1))
+        return y.reshape(B, self.H, T, self.Dh)
 
     def eager_attention(self, q, k, v, mask):
         T, S, n = q.shape[2], k.shape[2], self.H // self.G
@@ -200,7 +209,9 @@ class Decoder(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # given its weight, or on the meta device its initialisation would import torch._dynamo: 1.5 s
+        weight = torch.zeros(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=weight)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.bank = 0                   # how many adapters add_lora has put on the projections

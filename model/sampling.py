@@ -2,8 +2,8 @@
 
 All prompts of a call share what they have in common: equal prompts are prefilled once, and so is the
 longest prefix that the different ones share (one news item before many questions). Then rows decode
-together, and finished rows leave. Each row may use an adapter of its own, or none: base and tuned side by side
-are one call. More rows than fit the memory set aside for keys and values go one portion after another.
+together, and finished rows leave. Each row may use an adapter of its own, or none: base and tuned side by
+side are one call. More rows than fit the memory set aside for keys and values go one portion after another.
 """
 
 from dataclasses import dataclass

@@ -236,3 +236,20 @@ def test_a_select_that_forgets_the_lengths_is_noticed(model, ids):
         right = cache.select(torch.tensor([1, 0]))
         assert (model(x[:, 5:], right)[0] - whole).abs().max() < BOUND
         assert (model(x[:, 5:], wrong)[0] - whole).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("T", [1, 3])
+def test_grouped_queries_are_the_slow_twin(tiny, kv_heads, T):
+    """Heads side by side as queries of their key head = every head with its own copy of the keys, spelt out;
+    rows of unequal length, so each has its own mask."""
+    attention = tiny(dtype=torch.float64, num_key_value_heads=kv_heads).model.layers[0].self_attn
+    generator = torch.Generator().manual_seed(9)
+    q, k, v = (torch.randn(3, heads, tokens, 6, generator=generator, dtype=torch.float64)
+               for heads, tokens in ((4, T), (kv_heads, 9), (kv_heads, 9)))
+    last = torch.tensor([2, 6, 5])[:, None] + torch.arange(T)
+    mask = (torch.arange(9) <= last[:, :, None])[:, None]           # (3, 1, T, 9)
+    wanted = attention.eager_attention(q, k, v, mask)
+    found = attention.fused_attention(q, k, v, mask)
+    assert found.shape == wanted.shape == (3, 4, T, 6)
+    assert (found - wanted).abs().max() < BOUND < 1e-2 < (wanted[:, 0] - wanted[:, 1]).abs().max()

@@ -1,7 +1,7 @@
 """Low-rank adapters against PEFT, and a bank of K against K single models.
 
-Covers add_lora, remove_lora, arrange, switched_off, lora_tensors, merged_tensors, LoRALinear.delta (model/lora.py) and
-save_adapter, load_adapter (model/checkpoint.py): the same logits as PEFT in both directions, what
+Covers add_lora, remove_lora, arrange, switched_off, lora_tensors, merged_tensors, LoRALinear.delta
+(model/lora.py) and save_adapter, load_adapter (model/checkpoint.py): the same logits as PEFT in both directions, what
 load_adapter refuses, merging, the bank's row groups and gradients, and how A is drawn. CPU, offline, seven
 seconds:
 
@@ -19,11 +19,12 @@ import transformers
 from safetensors.torch import load_file
 from scipy.stats import ks_2samp, kstest
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from model.checkpoint import load_adapter, load_model, save_adapter, save_model
 from model.lora import (PROJECTIONS, Linear, LoRALinear, adapted, add_lora, arrange, lora_tensors,
                         merged_tensors, remove_lora, switched_off)
-from model.qwen2 import Qwen2, Qwen2Config
+from model.qwen2 import Block, Qwen2, Qwen2Config
 
 CONFIG = Qwen2Config(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
                      num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
@@ -496,6 +497,19 @@ def test_any_row_may_use_any_adapter_or_none(rows, dtype, tolerance):
         if row == -1:
             assert worst(out[i], logits(base, IDS[i:i + 1])[0]) <= tolerance
             assert worst(out[i], logits(singles[0], IDS[i:i + 1])[0]) > 0.2
+
+
+def test_blocks_that_are_computed_again_in_backward_use_the_same_adapters(monkeypatch):
+    """Activation checkpointing runs a block a second time, when the model's call has long ended."""
+    found, forward = [], Block.forward
+    for recompute in (False, True):
+        bank, _ = bank_and_singles(torch.float64)
+        if recompute:
+            again = lambda self, *args: checkpoint(forward, self, *args, use_reentrant=False)
+            monkeypatch.setattr(Block, "forward", again)
+        bank(IDS, adapters=[-1, 0, 2, 2, 1, 0]).square().sum().backward()
+        found.append([p.grad for p in bank.parameters() if p.grad is not None])
+    assert len(found[0]) > 20 and all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))

@@ -286,8 +286,8 @@ MASK = V - 1
 
 
 def masked(ids):
-    """Masked tuning, as a protocol would write it: fresh holes at each use, only the holes carry loss, and the
-    text stands behind its holed copy."""
+    """Masked tuning, as a protocol would write it: fresh holes at each use, only the holes carry loss, and
+    the text stands behind its holed copy."""
     def draw(rng):
         holes = rng.random(len(ids)) < 0.3
         holes[rng.integers(len(ids))] = True
