@@ -54,12 +54,12 @@ def build_folder(out, run, fill):
     result, manifest, start = work / "result", out / "manifest.json", work / "run.json"
     if work.exists() and not start.is_file() and (not work.is_dir() or {p.name for p in work.iterdir()} -
                                                   {"run.json.part"}):
-        raise ValueError(f"{work}: it is there already and no unfinished output (no run.json is in it); this run "
-                         f"would use and remove that name: move it, or write elsewhere")
+        raise ValueError(f"{work}: it is there already and no unfinished output (no run.json is in it); this "
+                         f"run would use and remove that name: move it, or write elsewhere")
     if out.exists():
         found = read_json(manifest) if manifest.is_file() else {}
         refuse_other(found.get("run"), run, out, "the output")
-        shutil.rmtree(work, ignore_errors=True)
+        remove_work(work)
         return found
     work.mkdir(parents=True, exist_ok=True)
     if start.is_file():
@@ -72,8 +72,16 @@ def build_folder(out, run, fill):
         shutil.copyfile(work / "metrics.jsonl", result / "metrics.jsonl")
     write_json(result / "manifest.json", {"run": run, **made, **provenance()})
     os.replace(result, out)
-    shutil.rmtree(work)
+    remove_work(work)
     return read_json(manifest)
+
+
+def remove_work(work):
+    """run.json, which says that the folder is ours, goes last: a kill in between leaves nothing unknown."""
+    for path in work.iterdir() if work.exists() else ():
+        if path.name != "run.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def refuse_other(found, run, path, what):

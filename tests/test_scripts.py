@@ -81,7 +81,7 @@ def test_chat_prints_the_completion_alone(shared):
     prompt = chat.prompt([{"role": "user", "content": "Where is Oslo?"}])
     wanted = generate_naive(load_model(shared.model), prompt, chat.stop_ids, Sampling(20, temperature=0))
     assert wanted.ids and (done.code, done.out) == (0, chat.decode(wanted.ids) + "\n")
-    assert str(shared.model) in done.err and "float32" in done.err
+    assert str(shared.model) in done.err and "fp32" in done.err
     sampled = [script(*words, "--temperature", 1, "--seed", seed).out for seed in (1, 1, 2)]
     assert sampled[0] == sampled[1] != sampled[2]
 
