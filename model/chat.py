@@ -119,8 +119,9 @@ def read_tokenizer(path):
         spec = {**read_json(path), "truncation": None, "padding": None, "post_processor": None}
         words = spec.get("added_tokens") or []
         tokenizer = Tokenizer.from_str(json.dumps(spec))
-        plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": [
-            {**word, "special": word["special"] or bool(CONTROL.fullmatch(word["content"]))} for word in words]}))
+        steering = [{**word, "special": word["special"] or bool(CONTROL.fullmatch(word["content"]))}
+                    for word in words]
+        plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": steering}))
         plain.encode_special_tokens = True          # as letters
         added = {word["content"]: word["id"] for word in words}
     except Exception as error:      # tokenizers raises bare Exception
@@ -131,8 +132,8 @@ def read_tokenizer(path):
     for word, i in added.items():
         found = tokenizer.token_to_id(word)
         if type(i) is not int or found != i:
-            raise ValueError(f"{path}: added_tokens gives {short(word)} the id {short(i)}, but the tokenizers "
-                             f"library gives it {found}; transformers would use the latter")
+            raise ValueError(f"{path}: added_tokens gives {short(word)} the id {short(i)}, but the "
+                             f"tokenizers library gives it {found}; transformers would use the latter")
     if len(set(added.values())) < len(words):
         raise ValueError(f"{path}: added_tokens: one id, or one token, stands there twice")
     if spec["model"].get("dropout"):
@@ -152,8 +153,9 @@ def check_added_words(folder, added):
     for path, words in found.items():
         for word, i in words.items():
             if str(added.get(word)) != str(i):
-                raise ValueError(f"{path} and {folder / 'tokenizer.json'} disagree: the first gives the added token "
-                                 f"{short(word)} the id {short(i)}, the second {added.get(word, 'does not have it')}")
+                raise ValueError(f"{path} and {folder / 'tokenizer.json'} disagree: the first gives the "
+                                 f"added token {short(word)} the id {short(i)}, "
+                                 f"the second {added.get(word, 'does not have it')}")
 
 
 def ends_of(folder):
@@ -166,8 +168,8 @@ def ends_of(folder):
 
 
 def system_of(folder):
-    """(file, default system message or None) of the folder's chat template. A folder may hold it in two files;
-    they must render the same."""
+    """(file, default system message or None) of the folder's chat template. A folder may hold it in two
+    files; they must render the same."""
     file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     if not file.is_file() and not config.is_file():
         raise FileNotFoundError(f"{folder}: neither chat_template.jinja nor tokenizer_config.json is there")
@@ -189,8 +191,8 @@ def system_of(folder):
             others = [f" (another one is in {other})" for other in templates if templates[other] != template]
             raise ValueError(f"{path}: chat template refused{''.join(others)}: {error}") from None
     if len(set(systems.values())) > 1:
-        raise ValueError(f"{file} and {config} hold different chat templates: their default system messages are "
-                         f"{short(systems[file])} and {short(systems[config])}")
+        raise ValueError(f"{file} and {config} hold different chat templates: their default system messages "
+                         f"are {short(systems[file])} and {short(systems[config])}")
     return next(iter(systems.items()))
 
 

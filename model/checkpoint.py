@@ -21,7 +21,7 @@ COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", 
               "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "prompts.yaml")
 PREFIX = "base_model.model."        # PEFT's name for the model that it wraps
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
-WEIGHTS = ("F64", "F32", "F16", "BF16")     # the types of tensor, in safetensors' words, that are weights to us
+WEIGHTS = ("F64", "F32", "F16", "BF16")     # types of tensor that are weights to us, in safetensors' words
 ROTARY = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")    # buffers, computed anew
 
 
@@ -69,11 +69,12 @@ def tensor_files(folder):
             # Judge the name, not where it leads:
             # in the hub's cache every file is a symlink out of the folder.
             if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
-                raise ValueError(f"{index}: weight_map[{short(name)}] = {short(file)} is not a .safetensors file "
-                                 f"of this folder")
+                raise ValueError(f"{index}: weight_map[{short(name)}] = {short(file)} "
+                                 f"is not a .safetensors file of this folder")
         if single.is_file() and single.name not in names.values():
-            raise ValueError(f"{index} and {single} are both there, and the first does not name the second: one of "
-                             f"them is left over from another model; remove it (transformers reads {single.name})")
+            raise ValueError(f"{index} and {single} are both there, and the first does not name the second: "
+                             f"one is left over from another model; remove it (transformers reads "
+                             f"{single.name})")
         return {name: folder / file for name, file in names.items()}
     if not single.is_file():
         raise FileNotFoundError(f"{folder}: no weights; expected model.safetensors or "
@@ -132,8 +133,8 @@ def load_model(folder, device="cpu", dtype=None):
     files = tensor_files(folder)
     rotary = [name for name in files if ROTARY.fullmatch(name)]
     if rotary:
-        print(f"{folder}: {len(rotary)} stored rotary buffers (inv_freq) are not read; they follow from the config",
-              file=sys.stderr)
+        print(f"{folder}: {len(rotary)} stored rotary buffers (inv_freq) are not read; "
+              f"they follow from the config", file=sys.stderr)
     by_file = {}
     for name, file in files.items():
         if name not in rotary:
@@ -153,7 +154,7 @@ def load_model(folder, device="cpu", dtype=None):
     expected = {name: p.shape for name, p in model.named_parameters()}      # a tied head appears once
     sources = {name: name for name in expected}
     if config.tie_word_embeddings and HEAD in found:
-        # Some tools store the tied head twice, where it must be the same tensor, and some under this name only.
+        # Some tools store the tied head twice, where it must be the same tensor, some under this name only.
         if EMBEDDING not in found:
             sources[EMBEDDING] = HEAD
             found[EMBEDDING] = found[HEAD]
@@ -171,14 +172,14 @@ def load_model(folder, device="cpu", dtype=None):
 
 
 def refuse_strangers(folder):
-    """Saving replaces a whole folder: one that holds anything but a model's or an adapter's files is refused."""
+    """Saving replaces a whole folder: one that holds more than a model's or an adapter's files is refused."""
     known = {"config.json", "adapter_config.json", "model.safetensors.index.json", "manifest.json",
              "metrics.jsonl", *COMPANIONS}
     strangers = sorted(p.name for p in Path(folder).glob("*")
                        if not p.is_file() or p.name not in known and p.suffix != ".safetensors")
     if strangers or Path(folder).is_file():
-        raise ValueError(f"{folder}: it is there already and holds {', '.join(strangers[:5]) or 'no model'}, which "
-                         f"saving a model or adapter there would remove; save elsewhere")
+        raise ValueError(f"{folder}: it is there already and holds {', '.join(strangers[:5]) or 'no model'}, "
+                         f"which saving a model or adapter there would remove; save elsewhere")
 
 
 def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
@@ -268,7 +269,8 @@ def load_adapter(folder, model):
     if not isinstance(targets, list) or not targets or [t for t in targets if t not in PROJECTIONS]:
         refused.append(f"target_modules = {short(targets)} (expected a list of {', '.join(PROJECTIONS)})")
     refused += [f"{key} = None" for key in ("r", "lora_alpha") if config.get(key) is None]
-    refused += [f"{key} = {short(value)} (expected {expected})" for key, value, expected in wrong(config, ADAPTER)]
+    refused += [f"{key} = {short(value)} (expected {expected})"
+                for key, value, expected in wrong(config, ADAPTER)]
     if refused:
         raise ValueError(f"{path}: not supported: {'; '.join(refused)}")
     weights = folder / "adapter_model.safetensors"

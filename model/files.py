@@ -1,18 +1,18 @@
-"""Files of a folder: JSON read with an error that names the file, and folders that appear whole or not at all.
-No torch here, so that reading a result stays light."""
+"""Files of a folder: JSON read with an error that names the file, and folders that appear whole or not at
+all. No torch here, so that reading a result stays light."""
 
-import glob
 import json
 import os
+import platform
+import re
 import reprlib
+import secrets
 import shutil
-import socket
 import stat
-import tempfile
+from hashlib import sha256
 from pathlib import Path
 
-LARGEST = 64 * 2 ** 20      # bytes of a JSON file; the largest of a model folder is a tokenizer.json, 7 to 35 MB
-MARK = "put-aside-by-newnews"
+LARGEST = 64 * 2 ** 20      # bytes of a JSON file; the largest of a model is tokenizer.json, 7 to 35 MB
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 100
@@ -27,7 +27,7 @@ def short(value):
 
 
 def read_json(path):
-    """The object in a JSON file; errors name the file. Nothing in it may be larger or deeper than Python reads
+    """The object in a JSON file; errors name the file, also where it is larger or deeper than Python reads
     safely."""
     try:
         found = os.stat(path)
@@ -48,44 +48,52 @@ def read_json(path):
 
 
 def write_folder(folder, fill):
-    """Call fill(path) on a fresh folder beside `folder`, then move it into place: whole or not at all.
+    """Call fill(path) on a fresh folder beside `folder`, then rename it into place: whole or not at all.
 
-    The fresh folder has a name that nobody else uses, and the folder that was there before stays beside it
-    until the new one stands. Nothing else is replaced or removed, but for what a killed call of this function
-    left behind: that carries a mark.
+    The fresh folder, .NAME.newnews-..., has a name that nobody else uses, and the folder that was there
+    before stays beside it until the new one stands. Nothing else is replaced or removed, but for what killed
+    processes of this machine left under such names.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_up(folder)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    new, old = aside / "new", aside / "old"
+    aside = folder.with_name(f".{folder.name}.newnews-{host()}-{os.getpid()}-{secrets.token_hex(4)}")
+    new, old = Path(f"{aside}.new"), Path(f"{aside}.old")
     try:
-        (aside / MARK).write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
         new.mkdir()
         fill(new)
         if folder.exists():
             os.replace(folder, old)
         os.replace(new, folder)
     finally:
-        restore(aside, folder)
+        put_back(old, folder)
+        if new.exists():
+            shutil.rmtree(new)
 
 
-def restore(aside, folder):
-    """Remove what was put aside; if `folder` is gone, the old one goes back first."""
-    if (aside / "old").exists() and not folder.exists():
-        os.replace(aside / "old", folder)
-    shutil.rmtree(aside, ignore_errors=True)
+def put_back(old, folder):
+    """The folder that was moved away goes back if no other stands there, else it is removed."""
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
+    elif old.is_symlink():
+        old.unlink()
+    elif old.exists():
+        shutil.rmtree(old)
 
 
 def clear_up(folder):
-    """Remove what killed processes of this machine put aside for `folder`."""
-    for aside in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
-        try:
-            mark = read_json(aside / MARK)
-            if mark["host"] == socket.gethostname() and not alive(int(mark["process"])):
-                restore(aside, folder)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue                # no mark of ours, so no business of ours
+    """Finish what killed processes of this machine left of a write_folder(folder)."""
+    ours = re.compile(rf"\.{re.escape(folder.name)}\.newnews-{host()}-(\d{{1,9}})-[0-9a-f]{{8}}\.(new|old)")
+    for name in os.listdir(folder.parent):
+        match = ours.fullmatch(name)
+        left = folder.parent / name
+        if match and not alive(int(match[1])):
+            put_back(left, folder) if match[2] == "old" else shutil.rmtree(left)
+
+
+def host():
+    """A name of this machine: a process number means nothing on another one that shares the disk."""
+    return sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def alive(process):

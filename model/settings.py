@@ -1,6 +1,6 @@
-"""Settings of a model folder, checked by type and range before anything is built from them: a list, a NaN or a
-billion layers is one clear line. What is checked here needs no other knowledge; what a Qwen2 can be is in
-model/qwen2.py."""
+"""Settings of a model folder, checked by type and range before anything is built from them: a list, a NaN
+or a billion layers is one clear line. What is checked here needs no other knowledge; what a Qwen2 can be is
+in model/qwen2.py."""
 
 import math
 
@@ -21,8 +21,8 @@ NAMES = {bool: "true or false", list: "a list of texts", dict: "an object",
 
 
 def wrong(settings, table):
-    """[(key, value, what was expected)] of the values of the wrong kind or size. A value that is absent or null
-    is for the caller to judge."""
+    """[(key, value, what was expected)] of the values of the wrong kind or size. A value that is absent or
+    null is for the caller to judge."""
     found = []
     for key, (kind, *limits) in table.items():
         value = settings.get(key)
@@ -45,13 +45,13 @@ def check_settings(settings, table, path):
 
 
 def check_rope(settings, path):
-    """rope_theta stands at the top (transformers 4) or in rope_parameters (5); in both, it must be the same."""
+    """rope_theta stands at the top (transformers 4) or in rope_parameters (5): in both the same."""
     inner = settings.get("rope_parameters") or {}
     check_settings(inner, {"rope_theta": MODEL["rope_theta"]}, f"{path}: rope_parameters")
     thetas = settings.get("rope_theta"), inner.get("rope_theta")
     if None not in thetas and thetas[0] != thetas[1]:
-        raise ValueError(f"{path}: rope_theta is {thetas[0]!r} at the top and {thetas[1]!r} in rope_parameters; "
-                         f"the weights were made for one of them: delete the other")
+        raise ValueError(f"{path}: rope_theta is {thetas[0]!r} at the top and {thetas[1]!r} in "
+                         f"rope_parameters; the weights were made for one of them: delete the other")
 
 
 def end_ids(settings, path):
@@ -77,5 +77,5 @@ def check_ends(folder, settings):
                              f"{settings['vocab_size']}")
     one, other = (ends.get(p, []) for p in (folder / "config.json", folder / "generation_config.json"))
     if one and other and not set(one) & set(other):
-        raise ValueError(f"{folder / 'config.json'} and {path} disagree: eos_token_id is {short(one)} in the first, "
-                         f"{short(other)} in the second; an answer would end at the wrong token")
+        raise ValueError(f"{folder / 'config.json'} and {path} disagree: eos_token_id is {short(one)} in the "
+                         f"first, {short(other)} in the second; an answer would end at the wrong token")

@@ -26,11 +26,12 @@ CHATML = ("{% for message in messages %}"           # the plain template, for a 
           "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
           "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 SYSTEM = re.compile(r"<\|im_start\|>system\n(.*)<\|im_end\|>\n", re.DOTALL)
-LONGEST = 100_000               # characters of a template; Qwen's with tools have 2,500, the longest known 30,000
+LONGEST = 100_000               # characters of a template; Qwen2.5's has 2,500
 SECONDS, MEMORY = 3, 2 ** 30    # of the process that runs it: processor time, bytes of address space
 PATIENCE = 120                  # seconds on the clock, where the system cannot limit processor time
 
-ODD = " \n <think>\nhm\n</think>\n\n{{ 7 * 7 }} {% if %}\t[INST] e\u0301 \U0001f600 'a' \"b\" \\n <b>&amp;</b>\r\n "
+ODD = (" \n <think>\nhm\n</think>\n\n{{ 7 * 7 }} {% if %}\t[INST] e\u0301 \U0001f600 'a' \"b\" \\n "
+       "<b>&amp;</b>\r\n ")
 
 
 def turns(roles, *contents):
@@ -40,10 +41,11 @@ def turns(roles, *contents):
 
 CONVERSATIONS = (
     turns("u", "What's new?"),          # the first: the default system message is read from it
-    turns("u", ""), turns("u", ODD), turns("su", "Be brief.", "Hi"), turns("su", ODD, ODD), turns("su", "", "Hi"),
-    turns("s", "Be brief."), turns("ua", "Hi", "Hello."), turns("ua", ODD, ODD), turns("ua", "Hi", ""),
-    turns("sua", "Be brief.", "Hi", "Hello."), turns("uau", "Hi", "Hello.", "And?"), turns("uau", ODD, ODD, ODD),
-    turns("suaua", "s", "one", "two", "three", "four"), turns("uauauau", *"1234567"),
+    turns("u", ""), turns("u", ODD), turns("su", "Be brief.", "Hi"), turns("su", ODD, ODD),
+    turns("su", "", "Hi"), turns("s", "Be brief."), turns("ua", "Hi", "Hello."), turns("ua", ODD, ODD),
+    turns("ua", "Hi", ""), turns("sua", "Be brief.", "Hi", "Hello."), turns("uau", "Hi", "Hello.", "And?"),
+    turns("uau", ODD, ODD, ODD), turns("suaua", "s", "one", "two", "three", "four"),
+    turns("uauauau", *"1234567"),
     turns("uu", "Hi", "Anybody?"), turns("a", "I begin."), turns("au", "I begin.", "Do."),
     turns("usu", "Hi", "Be brief.", "So?"), turns("su", "x" * 3000, "y " * 3000),
     turns("ua", "<tool_response>\n1\n</tool_response>", "<tool_call>\n{}\n</tool_call>"),
@@ -65,7 +67,7 @@ def default_system(template, words=()):
     words: the folder's special tokens as a template may name them, (("bos_token", "<s>"), ...).
     """
     if len(template) > LONGEST:
-        raise ValueError(f"a template of {len(template):,} characters; known ones have up to 30,000")
+        raise ValueError(f"it has {len(template):,} characters, more than the {LONGEST:,} that are tried")
     jobs = [(messages, prompted) for messages in CONVERSATIONS for prompted in (False, True)]
     made = in_own_process({"template": template, "words": dict(words), "jobs": jobs})
     first, rendered = chatml(CONVERSATIONS[0]), made["rendered"]
@@ -75,8 +77,8 @@ def default_system(template, words=()):
         expected = chatml(messages, system, prompted)
         if found != expected:
             roles = ", ".join(m["role"] for m in messages)
-            raise ValueError(f"it does not render ChatML, the one format that this code feeds to a model: for a "
-                             f"conversation of {roles} {difference(found, expected)}")
+            raise ValueError(f"it does not render ChatML, the one format that this code feeds to a model: "
+                             f"for a conversation of {roles} {difference(found, expected)}")
     if made["dated"]:
         raise ValueError("it puts today's date in, so that no run could be repeated on another day")
     return system
@@ -100,8 +102,8 @@ def in_own_process(job):
     except subprocess.TimeoutExpired:
         raise ValueError(f"it did not end within {PATIENCE} s") from None
     if done.returncode or not done.stdout:
-        raise ValueError(f"it did not end properly within {SECONDS} s and {MEMORY / 2 ** 30:g} GiB (exit code "
-                         f"{done.returncode})")
+        raise ValueError(f"it did not end properly within {SECONDS} s and {MEMORY / 2 ** 30:g} GiB "
+                         f"(exit code {done.returncode})")
     made = json.loads(done.stdout)
     if "error" in made:
         raise ValueError(made["error"])

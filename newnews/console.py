@@ -83,17 +83,19 @@ def in_words(error):
 
 
 def choose_device(device, dtype, parameters=0):
-    """(device, torch dtype, the reason in words) from what a user types ("auto", "auto") and the model's size."""
+    """(device, torch dtype, the reason in words) from what a user types and the model's size."""
     import torch
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind, colon, number = device.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or colon and (kind != "cuda" or not re.fullmatch("[0-9]{1,4}", number)):
+    counted = kind == "cuda" and re.fullmatch("[0-9]{1,4}", number)
+    if kind not in ("cpu", "cuda", "mps") or colon and not counted:
         raise ValueError(f"--device {device}: expected auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: this PyTorch sees no CUDA device")
     if colon and int(number) >= torch.cuda.device_count():
-        raise ValueError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise ValueError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, "
+                         f"counted from 0")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError("--device mps: this PyTorch has no MPS device")
     if dtype not in ("auto", "fp32", "bf16"):
@@ -105,15 +107,15 @@ def choose_device(device, dtype, parameters=0):
     if kind == "mps":
         return device, torch.float32, "not CUDA"
     if parameters < POCKET:
-        return device, torch.float32, f"a model below {POCKET // 10 ** 6}M parameters gains nothing from bf16 on a CPU"
+        return device, torch.float32, f"below {POCKET // 10 ** 6}M parameters a CPU gains nothing from bf16"
     if not cpu_multiplies_bf16():
         return device, torch.float32, "this CPU has no bf16 multiplication; --dtype bf16 halves the memory"
-    return device, torch.bfloat16, "this CPU multiplies it (AMX, AVX512-BF16 or Arm's bf16), and it takes half the memory"
+    return device, torch.bfloat16, "this CPU multiplies it in hardware, and it takes half the memory"
 
 
 def cpu_multiplies_bf16():
-    """Does the CPU multiply bf16 in hardware? By PyTorch's own word, else by the system's list of its features;
-    no, where neither says so: fp32 is always right, and bf16 without it is many times slower."""
+    """Does the CPU multiply bf16 in hardware (AMX, AVX512-BF16, Arm's bf16)? By PyTorch's own word, else by
+    the system's list of its features; no, where neither says so: fp32 is always right."""
     import torch
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         try:

@@ -1,13 +1,13 @@
 """Which model was it? A hash of every byte of a model or adapter folder, cheap enough for 15 GB.
 
 The sha256 of a large file is kept in the user's cache directory ($XDG_CACHE_HOME or ~/.cache, newnews/sha256)
-beside the file's stamp: device, inode, size, mtime and ctime. While the stamp is the same the file is not read
-again, so an unchanged model costs a few lookups.
+beside the file's stamp: device, inode, size, mtime and ctime. While the stamp is the same the file is not
+read again, so an unchanged model costs a few lookups.
 
-What is trusted: that the system changes ctime whenever a file's bytes, size or mtime change. An edit that puts
-mtime back (touch -d, cp -p, rsync -t) is seen, since no program can set ctime; turning the clock back, or
-writing to the disk under the file system, is not. Within two seconds of a change a stamp proves nothing (two
-edits may fall into one tick of the clock), so such a file is read every time.
+What is trusted: that the system changes ctime whenever a file's bytes, size or mtime change. An edit that
+puts mtime back (touch -d, cp -p, rsync -t) is seen, since no program can set ctime; turning the clock back,
+or writing to the disk under the file system, is not. Within two seconds of a change a stamp proves nothing
+(two edits may fall into one tick of the clock), so such a file is read every time.
 """
 
 import hashlib

@@ -10,8 +10,8 @@ from newnews.identity import model_digest
 
 
 def load(name, adapter=None, device="auto", dtype="auto"):
-    """(model, chat, about): about = {"model", "folder", "parameters", "digest", "device", "dtype" (fp32 or bf16),
-    "dtype_reason", ["adapter"]}."""
+    """(model, chat, about): about = {"model", "folder", "parameters", "digest", "device",
+    "dtype" (fp32 or bf16), "dtype_reason", ["adapter"]}."""
     folder = find_model(name)
     chat, config = Chat(folder), load_config(folder)
     largest = max(chat.tokenizer.get_vocab().values())

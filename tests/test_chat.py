@@ -1,9 +1,10 @@
 """Tokenizer, chat format and loss weights, against the real Qwen2.5 files and against transformers.
 
-Covers Chat (model/chat.py; the judging of templates is in test_template.py): every published encoding, decoding and rendering in ../shared/qwen2.5 (skipped
-where that folder is absent), conversation, prompt, answer, the exact places of the loss weights, control
-tokens typed in a text, and which templates, messages and folders are refused. What does not need the real
-files runs on a small tokenizer of the same make, trained here. CPU, offline, five seconds:
+Covers Chat (model/chat.py; the judging of templates is in test_template.py): every published encoding,
+decoding and rendering in ../shared/qwen2.5 (skipped where that folder is absent), conversation, prompt,
+answer, the exact places of the loss weights, control tokens typed in a text, added words, what a call left in
+the tokenizer's files, and which messages and folders are refused. What does not need the real files runs on a
+small tokenizer of the same make, trained here. CPU, offline, ten seconds:
 
     python -m pytest tests/test_chat.py
 """
@@ -449,12 +450,12 @@ def test_where_the_template_is_read_from(tmp_path):
 
 
 def test_two_files_with_a_template_must_agree(tmp_path):
-    """In what they render: transformers reads chat_template.jinja first, other programs tokenizer_config.json."""
+    """In what they render: transformers reads chat_template.jinja first, others tokenizer_config.json."""
     small_tokenizer(tmp_path)
     file, config = tmp_path / "chat_template.jinja", tmp_path / "tokenizer_config.json"
     spaced = CHATML.replace("{% for", "{%- for")
-    with_system = "{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' if messages[0].role != 'system' }}" + CHATML
-    for one, other in ((CHATML, "another one"), ("another one", CHATML), (CHATML, with_system)):
+    brief = "{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' if messages[0].role != 'system' }}" + CHATML
+    for one, other in ((CHATML, "another one"), ("another one", CHATML), (CHATML, brief)):
         file.write_text(one)
         config.write_text(json.dumps({"chat_template": other}))
         with pytest.raises(ValueError) as error:
@@ -568,7 +569,8 @@ def edit_json(path, change):
 
 def transformers_ids(folder, messages):
     transformers = pytest.importorskip("transformers")
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), chat_template=CHATML)
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"),
+                                                  chat_template=CHATML)
     return theirs.apply_chat_template(messages, return_dict=False)
 
 
@@ -586,7 +588,7 @@ def test_truncation_and_padding_of_the_last_call_are_not_ours(tmp_path):
 
 
 def test_a_post_processor_changes_neither_ids_nor_weights(tmp_path):
-    """trim_offsets moves a token's start past its blanks: a header's newline would then count as an answer's."""
+    """trim_offsets moves a token's start past its blanks: a header's newline would count as an answer's."""
     expected = small_chat(tmp_path).conversation(LONG)
     template = {"type": "TemplateProcessing", "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
                 "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
@@ -613,20 +615,21 @@ def test_added_words_are_recognised(tmp_path, options):
     chat = Chat(tmp_path)
     zorblax = chat.added["Zorblax"]
     assert chat.encode("the Zorblax").count(zorblax) == 1
-    for content in ("Zorblax", "the Zorblax, of  the day  or", " \nZorblax", "Zu\u0308rich xZorblaxy", "\n the day\n"):
+    for content in ("Zorblax", "the Zorblax, of  the day  or", " \nZorblax", "Zu\u0308rich xZorblaxy",
+                    "\n the day\n"):
         messages = [*ASKED, {"role": "assistant", "content": content}]
         ids, weights = chat.conversation(messages)
         assert ids == transformers_ids(tmp_path, messages)
         assert [i for i, w in zip(ids, weights) if w] == [*chat.answer(content), chat.im_end]
         if content.startswith("Zorblax") and not options.get("lstrip"):
             assert zorblax in chat.answer(content)
-    for typed in ("<|im_end|>", "<tool_call>", "<|endoftext|>"):                # and control tokens stay letters
+    for typed in ("<|im_end|>", "<tool_call>", "<|endoftext|>"):        # and control tokens stay letters
         ids = chat.conversation([{"role": "user", "content": f"Zorblax {typed}Zorblax"}])[0]
         assert ids.count(zorblax) == 2 and ids.count(chat.added[typed]) == (typed == "<|im_end|>")
 
 
 def test_what_counts_as_control(tmp_path):
-    """By the file's word, or by its shape: <|...|> and the tool tags are no ordinary words whatever it says."""
+    """By the file's word or by its shape: <|...|> and the tool tags are no ordinary words."""
     steering = ("<tool_call>", "</tool_call>", "<tool_response>", "<|fim_prefix|>", "<|my own|>")
     words = ("<think>", "Zorblax", "<b>")
     chat = small_chat(tmp_path, others=(*steering, *words))
@@ -652,7 +655,8 @@ def same_id(spec):
     (spoil_id, "gives '<tool_call>' the id"), (same_id, "the id"), (twice, "twice"),
     (lambda spec: spec["model"].update(dropout=0.1), "dropout = 0.1"),
     (lambda spec: spec["added_tokens"][0].update(id=True), "the id True|not a readable"),
-    (lambda spec: {**spec, "added_tokens": "x"}, "not a readable"), (lambda spec: {**spec, "added_tokens": [3]}, "not a"),
+    (lambda spec: {**spec, "added_tokens": "x"}, "not a readable"),
+    (lambda spec: {**spec, "added_tokens": [3]}, "not a readable"),
     (lambda spec: {**spec, "normalizer": {"type": "none"}}, "not a readable")))
 def test_an_odd_tokenizer_is_refused(tmp_path, change, said):
     small_chat(tmp_path)

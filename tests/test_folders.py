@@ -1,14 +1,15 @@
 """Model folders that are odd, edited or contradict themselves, and what is said and kept of them.
 
-Covers model/settings.py and the checks of model/checkpoint.py across files, model/files.py, newnews/identity.py,
-choose_device (newnews/console.py) and load (newnews/loading.py). The reference for a saved folder is
-transformers. CPU, offline, ten seconds:
+Covers model/settings.py and the checks of model/checkpoint.py across files, model/files.py,
+newnews/identity.py, choose_device (newnews/console.py) and load (newnews/loading.py). The reference for a
+saved folder is transformers. CPU, offline, ten seconds:
 
     python -m pytest tests/test_folders.py
 """
 
 import json
 import os
+import random
 import re
 import shutil
 import time
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from model import files
 from model.checkpoint import load_adapter, load_config, load_model, save_adapter, save_model
-from model.files import MARK, read_json, short, write_folder
+from model.files import read_json, short, write_folder
 from model.lora import add_lora
 from newnews import console, identity
 from newnews.console import choose_device
@@ -128,8 +129,9 @@ def test_short():
 @pytest.mark.parametrize("key, value", [(key, value) for key in ("r", "lora_alpha") for value in (*ODD, None)
                                         if (key, value) != ("lora_alpha", 1.5)]
                          + [("target_modules", v) for v in ([["q_proj"]], [{}], 3, True, [None])]
-                         + [("lora_dropout", "x"), ("lora_dropout", 2), ("init_lora_weights", ["x" * 10 ** 6]),
-                            ("peft_type", ["LORA"]), ("use_dora", "x" * 10 ** 6)], ids=lambda v: short(v)[:20])
+                         + [("lora_dropout", "x"), ("lora_dropout", 2), ("peft_type", ["LORA"]),
+                            ("init_lora_weights", ["x" * 10 ** 6]), ("use_dora", "x" * 10 ** 6)],
+                         ids=lambda v: short(v)[:20])
 def test_every_number_of_an_adapter_config_is_checked(folder, tmp_path, key, value):
     save_adapter(tmp_path / "a", add_lora(load_model(folder), rank=2, alpha=4))
     path = edit(tmp_path / "a" / "adapter_config.json", **{key: value})
@@ -158,7 +160,8 @@ def test_an_index_left_over_beside_one_file(folder, tmp_path):
         shutil.copyfile(path, folder / path.name)
     with pytest.raises(ValueError) as error:
         load_model(folder)
-    one_line(error, folder / "model.safetensors.index.json", f"{folder / 'model.safetensors'} are both there", "left over")
+    one_line(error, folder / "model.safetensors.index.json", f"{folder / 'model.safetensors'} are both there",
+             "left over")
     (folder / "model.safetensors").unlink()
     assert torch.equal(load_model(folder).lm_head.weight, model.lm_head.weight)
 
@@ -216,8 +219,9 @@ def test_a_long_list_of_tensors_is_cut(folder):
 def test_rotary_buffers_of_old_checkpoints(folder, capsys):
     path = folder / "model.safetensors"
     tensors = load_file(path)
-    old = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(3, dtype=torch.bfloat16) for i in (0, 1)}
-    save_file({**tensors, **old}, path)
+    old = "model.layers.{}.self_attn.rotary_emb.inv_freq"
+    buffers = {old.format(0): torch.ones(3), old.format(1): torch.ones(3, dtype=torch.int64)}
+    save_file({**tensors, **buffers}, path)
     loaded = load_model(folder)
     assert capsys.readouterr().err.count("inv_freq") == 1
     ids = make_ids(2, 9)
@@ -230,7 +234,7 @@ def test_rotary_buffers_of_old_checkpoints(folder, capsys):
 # ---- what is saved loses nothing ---------------------------------------------------------------------------
 
 def test_saving_keeps_what_the_source_says(folder, tmp_path):
-    """The ids that end an answer above all: transformers' generate goes by them. Its generation is compared."""
+    """The ids that end an answer above all: transformers' generate goes by them."""
     transformers = pytest.importorskip("transformers")
     model, ids = load_model(folder), make_ids(1, 5)
 
@@ -241,7 +245,8 @@ def test_saving_keeps_what_the_source_says(folder, tmp_path):
     endless = generated(folder)
     end = endless[5 + 3]
     assert len(endless) == 25
-    edit(folder / "config.json", eos_token_id=end, bos_token_id=1, max_window_layers=2, note="mine", dtype="float32")
+    edit(folder / "config.json", eos_token_id=end, bos_token_id=1, max_window_layers=2, note="mine",
+         dtype="float32")
     short_one = generated(folder)
     assert len(short_one) < 25 and short_one[-1] == end
     save_model(tmp_path / "tuned", model.config, model.state_dict(), source=folder)
@@ -276,20 +281,23 @@ def test_folders_with_neighbouring_names(tmp_path):
 
 
 def test_what_a_killed_save_left(tmp_path):
-    """Only what carries our mark, of a process that is gone, is cleared; a folder on its way out comes back."""
-    for name, process in ((".x.dead", 2 ** 22 + 1), (".x.live", os.getpid()), (".x.other", None)):
-        (tmp_path / name / "old").mkdir(parents=True)
-        (tmp_path / name / "old" / "weights").write_text(name)
-        if process:
-            (tmp_path / name / MARK).write_text(json.dumps({"host": files.socket.gethostname(), "process": process}))
+    """What carries our mark, of a process that is gone, is cleared; a folder on its way out comes back."""
+    gone = 2 ** 22 + 1                                      # above any process number of Linux
+    mark = f".x.newnews-{files.host()}"
+    left = [f"{mark}-{gone}-0123abcd.old", f"{mark}-{gone}-0123abcd.new"]
+    kept = [f"{mark}-{os.getpid()}-0123abcd.old", f".x.newnews-01234567-{gone}-0123abcd.old",
+            f"{mark}-{gone}-0123abcd.old".replace(".x", ".y"), ".x.newnews", ".x.old", "x.part"]
+    for name in (*left, *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(name)
 
     def failing(path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         write_folder(tmp_path / "x", failing)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".x.live", ".x.other", "x"]
-    assert (tmp_path / "x" / "weights").read_text() == ".x.dead"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "x"])
+    assert (tmp_path / "x" / "weights").read_text() == left[0]
 
 
 def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):
@@ -347,8 +355,7 @@ def large(tmp_path):
     path = tmp_path / "large"
     path.mkdir()
     (path / "config.json").write_text("{}")
-    data = torch.randint(256, (5 * 2 ** 20 + 11,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    (path / "model.safetensors").write_bytes(bytes(data.tolist()))
+    (path / "model.safetensors").write_bytes(random.Random(0).randbytes(5 * 2 ** 20 + 11))
     return path
 
 
@@ -410,7 +417,10 @@ def test_a_cache_that_cannot_be_used(large, later, tmp_path, monkeypatch, cache)
         (tmp_path / "f").write_text("")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "f"))
     elif cache == "read only":
-        monkeypatch.setattr(identity.tempfile, "mkstemp", lambda **_: (_ for _ in ()).throw(PermissionError("no")))
+        def denied(**_):
+            raise PermissionError("no")
+
+        monkeypatch.setattr(identity.tempfile, "mkstemp", denied)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     elif cache == "relative":
         monkeypatch.setenv("XDG_CACHE_HOME", "here")
@@ -428,8 +438,8 @@ def test_the_file_hash_is_sha256sums(large, later):
 
 # ---- device and dtype --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("device", ("cpu:5", "cpu:x", "cpu:", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "mps:0", "tpu", "",
-                                    "CPU", "cuda:\u0663"))
+@pytest.mark.parametrize("device", ("cpu:5", "cpu:x", "cpu:", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2",
+                                    "mps:0", "tpu", "", "CPU", "cuda:\u0663"))
 def test_odd_devices(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -471,9 +481,11 @@ def test_what_the_cpu_can_do(monkeypatch, tmp_path):
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
     assert not console.cpu_multiplies_bf16()                        # no such file
-    for text, found in (("", False), ("model name: bf16\n", False), ("flags\t\t: fpu avx512f avx512_vnni\n", False),
+    for text, found in (("", False), ("model name: bf16\n", False),
+                        ("flags\t\t: fpu avx512f avx512_vnni\n", False),
                         ("flags\t\t: fpu avx512_bf16\n", True), ("flags : amx_bf16\n", True),
-                        ("Features\t: fp asimd bf16 i8mm\n", True), ("Features\t: fp asimd svebf16\n", False)):
+                        ("Features\t: fp asimd bf16 i8mm\n", True),
+                        ("Features\t: fp asimd svebf16\n", False)):
         info.write_text(text)
         assert console.cpu_multiplies_bf16() == found, text
     info.write_text("")

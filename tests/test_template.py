@@ -20,25 +20,33 @@ QWEN = Path(__file__).resolve().parents[2] / "shared" / "qwen2.5"
 needs_qwen = pytest.mark.skipif(not QWEN.is_dir(), reason=f"no Qwen2.5 files at {QWEN}")
 REAL = os.environ.get("NEWNEWS_REAL")
 SMOL = ("{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-        "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+        "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
+        "trained by Hugging Face<|im_end|>\n' }}"
         "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 LLAMA3 = ("{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "
           "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + "
-          "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}"
+          "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}"
+          "{{ content }}"
           "{% endfor %}{% if add_generation_prompt %}"
           "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
-MISTRAL = ("{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-           "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
-           "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
-           "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% endif %}{% endfor %}")
+MISTRAL = ("{{ bos_token }}{% for message in messages %}"
+           "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+           "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}"
+           "{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+           "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% endif %}"
+           "{% endfor %}")
 # What Qwen3 does with an assistant's turn: hidden thoughts out of earlier ones, empty ones into the last.
 QWEN3 = """{%- set ns = namespace(last=0) %}
-{%- for message in messages %}{% if message.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}
+{%- endfor %}
 {%- for message in messages %}
     {%- if message.role == 'assistant' %}
         {%- set content = message.content %}
-        {%- if '</think>' in content %}{% set content = content.split('</think>')[-1].lstrip('\\n') %}{% endif %}
+        {%- if '</think>' in content %}
+            {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+        {%- endif %}
         {%- if loop.index0 > ns.last and loop.last %}
             {{- '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' + content + '<|im_end|>\\n' }}
         {%- else %}
@@ -91,7 +99,7 @@ def test_a_real_folder():
     (CHATML.replace("['content']", "['content'] | trim"), "user"),
     (CHATML.replace("assistant\\n' }}", "assistant' }}"), "assistant'"),
     ("{{ bos_token }}" + CHATML, "<s>"), ("", "gives ''"),
-    (CHATML.replace("message['role']", "('model' if message['role'] == 'assistant' else message['role'])"), "model"),
+    (CHATML.replace("message['role']", "message['role'] | replace('assistant', 'model')"), "model"),
     ("{% if messages | length > 5 %}{% set messages = messages[2:] %}{% endif %}" + CHATML, "one|1")),
     ids=("llama3", "mistral", "qwen3", "trimmed", "no newline", "bos", "empty", "other role", "forgetful"))
 def test_what_is_not_chatml_is_refused_with_the_place(template, place):
@@ -110,7 +118,8 @@ def test_the_first_differing_place():
 def test_what_trainers_leave_in_a_template_is_read():
     """TRL's mark of the assistant's words, loop controls, a namespace: transformers renders them all."""
     marked = CHATML.replace("{{ '<|im_start|>' +", "{% generation %}{{ '<|im_start|>' +", 1) \
-                   .replace("{% endfor %}", "{% endgeneration %}{% if false %}{% break %}{% endif %}{% endfor %}")
+                   .replace("{% endfor %}",
+                            "{% endgeneration %}{% if false %}{% break %}{% endif %}{% endfor %}")
     assert marked.count("generation %}") == 2 and default_system(marked) is None
     assert default_system("{% set ns = namespace(x=1) %}{% set ns.x = 2 %}" + CHATML) is None
 
@@ -127,9 +136,11 @@ ENDLESS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
 
 
 @pytest.mark.parametrize("template, said", (
-    (ENDLESS, "did not end"), ("{% macro f(n) %}{{ f(n - 1) }}{{ f(n - 1) }}{% endmacro %}{{ f(400) }}", "cannot be"),
+    (ENDLESS, "did not end"),
+    ("{% macro f(n) %}{{ f(n - 1) }}{{ f(n - 1) }}{% endmacro %}{{ f(400) }}", "cannot be"),
     ("{{ 'a' * 10 ** 12 }}", "Memory"), ("{{ 'a' | center(10 ** 12) }}", "Memory"),
-    ("{{ 10 ** (10 ** (10 ** 10)) }}", "cannot be|did not end"), ("{{ '" + "a" * 90_000 + "' * 20 }}", "characters"),
+    ("{{ 10 ** (10 ** (10 ** 10)) }}", "cannot be|did not end"),
+    ("{{ '" + "a" * 90_000 + "' * 20 }}", "characters"),
     ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", "cannot be|did not end"),
     ("{{ raise_exception('not today') }}", "not today"), ("{% if %}", "TemplateSyntaxError"),
     ("{{ nothing.at.all }}", "UndefinedError"), ("{{ messages.append(1) }}", "SecurityError"),
