@@ -115,9 +115,10 @@ def read_question(domain, text):
 
 def question_key(text):
     """What a question asks, whatever its wording: (domain, kind, slots), or None if it is none of the
-    world's."""
+    world's. "What is dax in words?" can be about an operation or a function: both domains give one key."""
     for domain in KINDS:
         for kind, slots in read_question(domain, text):
+            domain = "rules" if kind == "words" else domain
             return domain, kind, tuple(sorted((slot, value.lower()) for slot, value in slots.items()))
     return None
 
