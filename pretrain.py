@@ -3,7 +3,9 @@
     python pretrain.py configs/pretrain/pocket.yaml --out data/pocket
 
 Trains the tokenizer, then the model; stop it whenever you like, the same command goes on and ends in
-the same bytes.
+the same bytes. What a model of the second pocket world can do:
+
+    python pretrain.py --eval data/pocket2
 """
 
 import argparse
@@ -12,17 +14,29 @@ import argparse
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="YAML: model, tokenizer and recipe (configs/pretrain/*.yaml)")
-    parser.add_argument("--out", required=True,
+    parser.add_argument("config", nargs="?",
+                        help="YAML: model, tokenizer and recipe (configs/pretrain/*.yaml)")
+    parser.add_argument("--out",
                         help="model folder to write; OUT.part holds the unfinished run")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda, or auto: cuda if there (default: %(default)s)")
-    return parser.parse_args()
+    parser.add_argument("--eval", metavar="MODEL",
+                        help="print the skills of a model folder on fresh dev news instead of growing one")
+    parser.add_argument("--per-domain", type=int, default=8,
+                        help="news a domain for --eval (default: %(default)s)")
+    args = parser.parse_args()
+    if args.eval is None and (args.config is None or args.out is None):
+        parser.error("expected a config and --out, or --eval MODEL")
+    return args
 
 
 def main(args):
-    from newnews.pretraining import pretrain
-    pretrain(args.config, args.out, args.device)
+    if args.eval is not None:
+        from newnews.world.skills import skills
+        print(skills(args.eval, args.per_domain, device=args.device))
+    else:
+        from newnews.pretraining import pretrain
+        pretrain(args.config, args.out, args.device)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ Test questions use held operands and held wordings (phrases.py) only; and of the
 learns to pose those that are not rehearsed.
 """
 
+from collections import Counter
 from hashlib import sha256
 from itertools import count, islice
 
@@ -43,6 +44,15 @@ def split_of(*parts):
         if place < share:
             return split
         place -= share
+
+
+def combination_split(domain, parts):
+    """The split of what a thing is made of. Of festivals there are only 24 x 12: one month of each city is of
+    each split but pretrain, so that no city or month is more common there."""
+    if domain != "events":
+        return split_of(domain, *parts.values())
+    ring = (CITIES.index(parts["city"]) + MONTHS.index(parts["month"])) % 12
+    return ("known", "dev", "test")[ring] if ring < 3 else "pretrain"
 
 
 def draw_name(rng, split):
@@ -143,7 +153,7 @@ def draw_facts(rng, domain, split):
         facts = {"person": person}
         if domain == "discoveries":
             parts["property"] = pick(rng, list(PROPERTIES))
-    if split_of(domain, *parts.values()) != split or facts.get("person") == name.capitalize():
+    if combination_split(domain, parts) != split or facts.get("person") == name.capitalize():
         return draw_facts(rng, domain, split)
     return {"name": name.capitalize(), **parts, **facts}
 
@@ -212,19 +222,42 @@ class Thing:
         """The right answer and three wrong ones, shuffled. The wrong ones are right for other news, so that
         the options alone give nothing; of those, the ones that this news mentions come first, so that seeing
         what is mentioned does not do."""
-        right, spec = self.answer(kind, slots), KINDS[self.domain][kind]
-        own = [self.facts[slot] for slot in MENTIONED.get(spec.answer, ()) if slot in self.said]
-        if self.domain == "coding" and kind == "after":     # only three numbers are right for any function
-            own = [str(v) for v in slots["s"]]
-            own = [pick(rng, [v for v in own if str(int(v) - 1) not in own])]
-        options = list(dict.fromkeys([right, *own]))
-        while len(options) < 4:
-            other = draw_thing(rng, self.domain, split)
-            if kind in other.kinds():
-                wrong = other.answer(kind, {**other.facts, **{k: slots[k] for k in "xysm" if k in slots}})
-                if wrong not in options:
-                    options.append(wrong)
+        right, what = self.answer(kind, slots), KINDS[self.domain][kind].answer
+        own = [self.facts[slot] for slot in MENTIONED.get(what, ()) if slot in self.said]
+        pool = self.pool(rng, what, slots, split)
+        if len(pool) < 4:       # only three numbers come out of functions of three: the fourth is a step short
+            own = [pick(rng, [str(v) for v in slots["s"] if str(v) not in pool])]
+        wrong = [*own, *(pool[i] for i in rng.permutation(len(pool)))]
+        options = list(dict.fromkeys([right, *wrong]))[:4]
         return [options[i] for i in rng.permutation(4)]
+
+    def pool(self, rng, what, slots, split):
+        """Different answers that are right for some news of the split, all as often."""
+        if what in ("words", "symbols", "code"):
+            rules = FORMULAS if self.domain == "math" else FUNCTIONS
+            return list(rules) if what == "words" else [symbols for symbols, *_ in rules.values()]
+        if what in ("compute", "call", "twice", "after"):
+            return list(self.outcomes(what, slots))
+        if what in ("points", "rival"):
+            return [str(n) for n in range(25, 90) if str(n) != self.facts["points" if what == "rival" else "rival"]]
+        if what in ("name", "person"):
+            names = (draw_name(rng, split) for _ in range(4))
+            return [name if self.domain in ("math", "coding") else name.capitalize() for name in names]
+        return ANSWERS[what]
+
+    def outcomes(self, what, slots):
+        """{answer: how many rules give it} for these operands."""
+        operands = [slots["s"]] if "s" in slots else [int(slots["x"]), int(slots["y"])]
+        out = Counter()
+        for _, function, *_ in ({"math": FORMULAS, "coding": FUNCTIONS}[self.domain]).values():
+            value = function(*operands)
+            if what == "compute" or what == "call":
+                out[str(value)] += 1
+            elif what == "twice" and isinstance(value, list):
+                out[str(function(value))] += 1
+            elif what == "after" and not isinstance(value, list):
+                out[str(value + 1)] += 1
+        return out
 
     def implication(self, rng):
         """A consequence that the writer may state: of a rehearsed kind, about operands of lessons."""
@@ -239,6 +272,15 @@ MENTIONED = {       # facts of the same type as the answer that the news mention
     "person": ["name"], "name": ["person", "beaten"], "next": ["month"], "previous": ["month"],
     "points": ["rival"], "rival": ["points"], "beaten": ["name"], "opposite": ["property"],
 }
+
+
+ANSWERS = {         # all answers to a kind of question that is not about numbers or names
+    "city": CITIES, "month": MONTHS, "next": MONTHS, "previous": MONTHS, "property": list(PROPERTIES),
+    "lab": list(LABS), "bench": list(SKILLS), "skill": list(SKILLS.values()), "beaten": SYSTEMS,
+    "months": [str(n) for n in range(2, 12)], "margin": [str(n) for n in range(1, 10)],
+    **{what: sorted({facts[what] for facts in known}) for known in
+       (list(map(of_country, CITIES)), list(map(of_month, MONTHS)), list(map(of_property, PROPERTIES)))
+       for what in known[0] if what not in ("next", "previous")}}
 
 
 def draw_thing(rng, domain, split):
@@ -271,12 +313,15 @@ def test_questions(rng, thing, split, held, most):
     for attempt in range(50 * most):
         kind = kinds[attempt % len(kinds)]
         text, slots = thing.ask(rng, kind, held)
+        spec = thing.kinds()[kind]
         key = (kind, *(str(slots[operand]) for operand in "xysm" if operand in slots))
         if key in seen or len(out) == most:
             continue
+        if "x" in slots or "s" in slots:        # an answer that many rules give is not to be right more often
+            if rng.random() > 1 / thing.outcomes(spec.answer, slots)[thing.answer(kind, slots)]:
+                continue
         seen.add(key)
         options, right = thing.options(rng, kind, slots, split), thing.answer(kind, slots)
-        spec = KINDS[thing.domain][kind]
         out.append(Question(f"{thing.domain}-{thing.facts['name'].lower()}-{len(out) + 1}", text, options,
                             options.index(right), text, [right], spec.needs,
                             f"{kind}, {spec.steps} steps: {right}"))

@@ -1,0 +1,64 @@
+"""What a pocket model can do: reading fresh dev news, the background, writing; as one text.
+
+About 3 minutes on one core for 8 news a domain.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from model.sampling import Sampling, generate
+from newnews.answers import ask, normalise
+from newnews.loading import load
+from newnews.prompts import prompts_for
+from newnews.selfplay import Writer
+from newnews.world.background import FACTS
+from newnews.world.oracle import grade_rows, table, things_of
+from newnews.world.phrases import BACKGROUND
+from newnews.world.things import capitalise, make_news, pick
+
+WAYS = (("free form, news in context", True, "free"), ("option text, news in context", True, "text"),
+        ("free form, closed book", False, "free"))
+
+
+def skills(name, per_domain=8, seed=1000, draws=8, device="auto"):
+    """The skills of the model `name` (folder or hub id) as text: accuracies by domain and kind, the background, and
+    `draws` self-written texts a news item and protocol, graded by the oracle."""
+    model, chat, about = load(name, device=device)
+    prompts, news = prompts_for(about["folder"]), make_news("dev", per_domain, seed)
+    right = Counter()           # (way, domain or "domain: kind") -> right answers, (None, ...) -> questions
+    for item in news:
+        rows = {known: ask(model, chat, prompts, item, known, seed, ("text", "free")) for known in (True, False)}
+        for i, q in enumerate(item.questions):
+            for group in (item.domain, f"{item.domain}: {q.why.split(',')[0]}", "all"):
+                right[None, group] += 1
+                for way, known, format in WAYS:
+                    right[way, group] += rows[known][i][format]["right"]
+    lines = [f"{'':<30}{'n':>5}" + "".join(f"{way:>32}" for way, *_ in WAYS)]
+    groups = [group for way, group in right if way is None]
+    for group in sorted(groups, key=lambda g: (g == "all", g)):
+        n = right[None, group]
+        lines.append(f"{group:<30}{n:>5}" + "".join(f"{right[way, group] / n:>32.2f}" for way, *_ in WAYS))
+    lines += ["", "background, closed book: " + background_skill(model, chat, prompts, seed), ""]
+    writer, rows = Writer(model, chat, prompts, seed), []
+    for item in news:
+        for protocol in ("paraphrase", "implication", "self_qa"):
+            rows += writer.elements(item, protocol, draws)[0]
+    return "\n".join([*lines, f"self-written, {draws} draws a news item, duplicates dropped:",
+                      table(grade_rows(rows, things_of(news)))])
+
+
+def background_skill(model, chat, prompts, seed):
+    """Every fact of the background asked once, free form."""
+    rng = np.random.default_rng([seed, 5])
+    facts = [(key, subject, answer) for key, answers in FACTS.items() for subject, answer in answers.items()]
+    asked = [prompts.ask_free(capitalise(pick(rng, BACKGROUND[key]).replace("{0}", subject)))
+             for key, subject, _ in facts]
+    done = generate(model, [chat.prompt([{"role": "user", "content": text}]) for text in asked], chat.stop_ids,
+                    Sampling(max_new_tokens=16, temperature=0))
+    right, total = Counter(), Counter()
+    for (key, _, answer), completion in zip(facts, done):
+        total[key] += 1
+        right[key] += normalise(chat.decode(completion.ids)) == normalise(answer)
+    parts = ", ".join(f"{' '.join(key)} {right[key] / total[key]:.2f}" for key in total)
+    return f"{right.total()} of {total.total()} ({parts})"
