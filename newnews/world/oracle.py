@@ -9,7 +9,7 @@ from collections import Counter
 from functools import cache
 from typing import NamedTuple
 
-from newnews.protocols import read_replay
+from newnews.finetune import read_conversations
 from newnews.world.background import CITIES, LABS, MONTHS, PROPERTIES, SKILLS, SYSTEMS
 from newnews.world.phrases import KINDS
 from newnews.world.statements import STATEMENTS
@@ -243,4 +243,4 @@ def grade_replay(path, news):
 
     Raises ValueError for news of another world and for rows about other news.
     """
-    return table(grade_rows(read_replay(path), things_of(news)))
+    return table(grade_rows(read_conversations(path), things_of(news)))
