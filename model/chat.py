@@ -111,12 +111,12 @@ def check_messages(messages):
 def read_tokenizer(path):
     """(tokenizer, plain, added) of a tokenizer.json, see Chat.
 
-    What a call of the library leaves in the file is taken out: `truncation` and `padding` of the last batch
-    (transformers sets both anew for every call), and the post-processor, which adds no tokens here but moves
-    the offsets that loss weights go by.
+    What a call of the library leaves in the file, `truncation` and `padding` of its last batch, is taken out;
+    transformers sets both anew for every call. The post-processor stays: asked for no special tokens, it adds
+    none.
     """
     try:
-        spec = {**read_json(path), "truncation": None, "padding": None, "post_processor": None}
+        spec = {**read_json(path), "truncation": None, "padding": None}
         words = spec.get("added_tokens") or []
         tokenizer = Tokenizer.from_str(json.dumps(spec))
         steering = [{**word, "special": word["special"] or bool(CONTROL.fullmatch(word["content"]))}

@@ -9,7 +9,7 @@ them passes: this is a check, not a proof.)
 
 A template is a program that somebody else wrote. It runs in jinja2's immutable sandbox, as transformers runs
 it, but in a process of its own with a limit on processor time and memory, which ends it for certain; a thread
-or a step counter would not end `10 ** 10 ** 10`.
+or a step counter would not end `10 ** (10 ** 10)`.
 """
 
 import datetime

@@ -588,7 +588,7 @@ def test_truncation_and_padding_of_the_last_call_are_not_ours(tmp_path):
 
 
 def test_a_post_processor_changes_neither_ids_nor_weights(tmp_path):
-    """trim_offsets moves a token's start past its blanks: a header's newline would count as an answer's."""
+    """One that adds a token in front, and one that moves the start of tokens past their blanks."""
     expected = small_chat(tmp_path).conversation(LONG)
     template = {"type": "TemplateProcessing", "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
                 "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
