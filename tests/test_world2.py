@@ -42,13 +42,13 @@ def test_splits_share_no_name_and_no_combination():
     for split in SPLITS:
         rng = np.random.default_rng([1, 2])
         for domain in DOMAINS:
-            for _ in range(150):
+            for _ in range(20 if split != 'pretrain' else 200):
                 facts = draw_facts(rng, domain, split)
                 for name in filter(None, (facts["name"].lower(), facts.get("person", "").lower())):
                     assert names.setdefault(name, split) == split
                 parts = tuple(facts[k] for k in ("city", "month", "property", "lab", "bench", "beaten") if k in facts)
                 assert not parts or combinations.setdefault((domain, *parts), split) == split
-    assert len(names) > 2000 and len(combinations) > 700
+    assert len(names) > 1000 and len(combinations) > 500
 
 
 def test_festivals_of_each_split_are_spread_evenly():

@@ -309,7 +309,8 @@ def make_news(split, per_domain, seed, questions=16):
 
 def test_questions(rng, thing, split, held, most):
     """Different questions, every kind in turn, then the kinds with operands again."""
-    kinds, out, seen = [k for k, spec in thing.kinds().items() if spec.tested], [], set()
+    tested = [kind for kind, spec in thing.kinds().items() if spec.tested]
+    kinds, out, seen = [tested[i] for i in rng.permutation(len(tested))], [], set()
     for attempt in range(50 * most):
         kind = kinds[attempt % len(kinds)]
         text, slots = thing.ask(rng, kind, held)
