@@ -96,8 +96,8 @@ class Lessons:
         return pick(rng, self.prompts.implication), thing.implication(rng)
 
     def question(self, rng, thing, closed_book=False):
-        """Any kind; of math and coding, more of the computations. Closed book, nothing that is true of several
-        known things (which festival is in Oslo?)."""
+        """Any kind; of math and coding, more of the computations. Closed book, nothing that is true of
+        several known things (which festival is in Oslo?)."""
         kinds = [k for k, spec in thing.kinds().items()
                  if not closed_book or spec.needs != "reversal" or k == "name_person"]
         if rng.random() < 0.5 and thing.domain in ("math", "coding"):
