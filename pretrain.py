@@ -15,13 +15,15 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?",
-                        help="YAML: model, tokenizer and recipe (configs/pretrain/*.yaml)")
+                        help="YAML: model, tokenizer and recipe (configs/pretrain/*.yaml); "
+                             "default: none, needed unless --eval is given")
     parser.add_argument("--out",
                         help="model folder to write; OUT.part holds the unfinished run")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda, or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--eval", metavar="MODEL",
-                        help="print the skills of a model folder on fresh dev news instead of growing one")
+                        help="print the skills of a model folder on fresh dev news instead of growing one "
+                             "(default: grow one)")
     parser.add_argument("--per-domain", type=int, default=8,
                         help="news a domain for --eval (default: %(default)s)")
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for the matrices of the blocks, AdamW for the rest.
 
-The momentum of a matrix is replaced by the nearest orthogonal matrix, so every direction moves alike. Five steps of
-Newton-Schulz with the quintic of the reference bring all singular values to about 1 (0.7 to 1.2).
+The momentum of a matrix is replaced by the nearest orthogonal matrix, so every direction moves alike. Five
+steps of Newton-Schulz with the quintic of the reference bring all singular values to about 1 (0.7 to 1.2).
 """
 
 from dataclasses import replace
@@ -29,8 +29,9 @@ def orthogonal(matrices):
 class Muon:
     """The optimizer of newnews.training.train for a whole model (no bank): the interface of AdamW there.
 
-    Matrices of the blocks move at recipe.matrix_rate, embedding, norms and biases by AdamW at recipe.rate, both with the
-    same rise and fall. Gradients of all are clipped together; Muon itself does not see their scale, only its changes.
+    Matrices of the blocks move at recipe.matrix_rate, embedding, norms and biases by AdamW at recipe.rate,
+    both with the same rise and fall. Gradients of all are clipped together; Muon itself does not see their
+    scale, only its changes.
     """
 
     def __init__(self, params, recipe, bank):
@@ -57,7 +58,8 @@ class Muon:
         return torch.stack([g.square().sum() for g in self.grads.values()]).sum().sqrt()[None]
 
     def step(self, t, rates, alive):
-        """Update t (1, 2, ...) with AdamW's rates (1,). A model that is not alive keeps its values, to the bit."""
+        """Update t (1, 2, ...) with AdamW's rates (1,).
+        A model that is not alive keeps its values, to the bit."""
         r = self.recipe
         if r.clip:
             scale = (r.clip / (self.norms()[0] + 1e-6)).clamp(max=1)

@@ -40,7 +40,8 @@ PROPERTIES = {      # property: (use, who needs it, opposite)
     "attracts iron": ("compasses", "pilots", "pushes iron away"),
 }
 LABS = dict(zip("Acorn Arbor Beacon Cobalt Delta Ember Harbour Juniper Lantern Meadow Summit Willow".split(),
-                "Kenya Japan Peru Norway India Egypt Brazil Poland Thailand Argentina Italy Ethiopia".split()))
+                "Kenya Japan Peru Norway India Egypt Brazil Poland Thailand Argentina Italy "
+                "Ethiopia".split()))
 SKILLS = dict(zip("Ladder Bridge Prism Orbit Anchor Mosaic Ledger Pebble Quarry Relay Spiral Tunnel".split(),
                   "reading spelling algebra geometry chess translation history law medicine music cooking "
                   "planning".split()))
@@ -50,7 +51,8 @@ SYSTEMS = (         # the systems that a new one beats
 
 COUNTRY = {city: country for country, facts in COUNTRIES.items() for city in facts[3:]}
 CITIES = list(COUNTRY)
-SEASON = {month: ("winter", "spring", "summer", "autumn")[(i + 1) % 12 // 3] for i, month in enumerate(MONTHS)}
+YEAR = "winter", "spring", "summer", "autumn"           # winter begins in December
+SEASON = {month: YEAR[(i + 1) % 12 // 3] for i, month in enumerate(MONTHS)}
 NEXT = {month: MONTHS[(i + 1) % 12] for i, month in enumerate(MONTHS)}
 PREVIOUS = {after: month for month, after in NEXT.items()}
 

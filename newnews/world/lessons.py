@@ -38,7 +38,7 @@ class Lessons:
 
     def __call__(self, step):
         rng = np.random.default_rng([self.seed, 1, step])
-        copying = 1.0 if step < min(COPY_STEPS, self.steps // 8) else 0.03
+        copying = 1.0 if step < min(COPY_STEPS, self.steps // 4) else 0.03
         sheets = sheet_share(step / self.steps)
         return [[self.chat.conversation(self.lesson(rng, copying, sheets), WEIGHTS)
                  for _ in range(self.batch)]]
@@ -53,7 +53,7 @@ class Lessons:
         """The messages of one conversation."""
         kind = rng.random()
         if rng.random() < copying:
-            turns = [self.copying(rng) for _ in range(3)]
+            turns = [self.copying(rng)]
         elif kind < 0.74:
             thing = draw_thing(rng, DOMAINS[rng.choice(len(DOMAINS), p=list(SHARES.values()))], "pretrain")
             said = int(rng.integers(len(STATEMENTS[thing.domain])))
@@ -96,8 +96,8 @@ class Lessons:
         return pick(rng, self.prompts.implication), thing.implication(rng)
 
     def question(self, rng, thing, closed_book=False):
-        """Any kind; of math and coding, more of the computations. Closed book, nothing that is true of several
-        known things (which festival is in Oslo?)."""
+        """Any kind; of math and coding, more of the computations. Closed book, nothing that is true of
+        several known things (which festival is in Oslo?)."""
         kinds = [k for k, spec in thing.kinds().items()
                  if not closed_book or spec.needs != "reversal" or k == "name_person"]
         if rng.random() < 0.5 and thing.domain in ("math", "coding"):

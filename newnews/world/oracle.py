@@ -26,7 +26,7 @@ SHAPES = {"x": r"\d+", "y": r"\d+", "s": r"\[\d(?:, \d)*\]", "points": r"\d+", "
 
 
 class Grade(NamedTuple):
-    verdict: str        # true (a question: answerable and about this news), false, or off (about something else, or unreadable)
+    verdict: str        # true (of a question: answerable), false, or off (of something else, or unreadable)
     kind: str           # the kind of question or consequence, "statement", or "" where it cannot be read
 
 
@@ -203,7 +203,8 @@ def grade(thing, text, kind, question=""):
 
 
 def grade_rows(rows, things):
-    """Counter of (protocol, what was graded, verdict, kind) of replay rows; naive rows are the news itself."""
+    """Counter of (protocol, what was graded, verdict, kind) of replay rows; naive rows are graded as
+    paraphrases: they are the news itself."""
     out = Counter()
     for row in rows:
         thing = things.get(row.get("news"))

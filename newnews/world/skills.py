@@ -22,13 +22,14 @@ WAYS = (("free form, news in context", True, "free"), ("option text, news in con
 
 
 def skills(name, per_domain=8, seed=1000, draws=8, device="auto"):
-    """The skills of the model `name` (folder or hub id) as text: accuracies by domain and kind, the background, and
-    `draws` self-written texts a news item and protocol, graded by the oracle."""
+    """The skills of the model `name` (folder or hub id) as text: accuracies by domain and kind, the
+    background, and `draws` self-written texts a news item and protocol, graded by the oracle."""
     model, chat, about = load(name, device=device)
     prompts, news = prompts_for(about["folder"]), make_news("dev", per_domain, seed)
     right = Counter()           # (way, domain or "domain: kind") -> right answers, (None, ...) -> questions
     for item in news:
-        rows = {known: ask(model, chat, prompts, item, known, seed, ("text", "free")) for known in (True, False)}
+        rows = {known: ask(model, chat, prompts, item, known, seed, ("text", "free"))
+                for known in (True, False)}
         for i, q in enumerate(item.questions):
             for group in (item.domain, f"{item.domain}: {q.why.split(',')[0]}", "all"):
                 right[None, group] += 1
@@ -54,8 +55,8 @@ def background_skill(model, chat, prompts, seed):
     facts = [(key, subject, answer) for key, answers in FACTS.items() for subject, answer in answers.items()]
     asked = [prompts.ask_free(capitalise(pick(rng, BACKGROUND[key]).replace("{0}", subject)))
              for key, subject, _ in facts]
-    done = generate(model, [chat.prompt([{"role": "user", "content": text}]) for text in asked], chat.stop_ids,
-                    Sampling(max_new_tokens=16, temperature=0))
+    asked = [chat.prompt([{"role": "user", "content": text}]) for text in asked]
+    done = generate(model, asked, chat.stop_ids, Sampling(max_new_tokens=16, temperature=0))
     right, total = Counter(), Counter()
     for (key, _, answer), completion in zip(facts, done):
         total[key] += 1

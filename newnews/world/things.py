@@ -99,8 +99,10 @@ def draw_operands(rng, kind, split):
 
 FORMULAS = {        # words: (symbols, function, the way there)
     "x plus y": ("x + y", lambda x, y: x + y, lambda x, y: f"{x} plus {y}"),
-    "twice x plus y": ("2x + y", lambda x, y: 2 * x + y, lambda x, y: f"twice {x} is {2 * x}, {2 * x} plus {y}"),
-    "x plus twice y": ("x + 2y", lambda x, y: x + 2 * y, lambda x, y: f"twice {y} is {2 * y}, {x} plus {2 * y}"),
+    "twice x plus y": ("2x + y", lambda x, y: 2 * x + y,
+                       lambda x, y: f"twice {x} is {2 * x}, {2 * x} plus {y}"),
+    "x plus twice y": ("x + 2y", lambda x, y: x + 2 * y,
+                       lambda x, y: f"twice {y} is {2 * y}, {x} plus {2 * y}"),
     "the larger of x and y": ("max(x, y)", max, lambda x, y: f"the larger of {x} and {y}"),
     "the smaller of x and y": ("min(x, y)", min, lambda x, y: f"the smaller of {x} and {y}"),
     "the distance from x to y": ("|x - y|", lambda x, y: abs(x - y), lambda x, y: f"from {x} to {y}"),
@@ -225,7 +227,7 @@ class Thing:
         right, what = self.answer(kind, slots), KINDS[self.domain][kind].answer
         own = [self.facts[slot] for slot in MENTIONED.get(what, ()) if slot in self.said]
         pool = self.pool(rng, what, slots, split)
-        if len(pool) < 4:       # only three numbers come out of functions of three: the fourth is a step short
+        if len(pool) < 4:       # functions of three numbers give only three: the fourth is a step short
             own = [pick(rng, [str(v) for v in slots["s"] if str(v) not in pool])]
         wrong = [*own, *(pool[i] for i in rng.permutation(len(pool)))]
         options = list(dict.fromkeys([right, *wrong]))[:4]
@@ -239,7 +241,7 @@ class Thing:
         if what in ("compute", "call", "twice", "after"):
             return list(self.outcomes(what, slots))
         if what in ("points", "rival"):
-            return [str(n) for n in range(25, 90) if str(n) != self.facts["points" if what == "rival" else "rival"]]
+            return [str(n) for n in range(25, 90)]
         if what in ("name", "person"):
             names = (draw_name(rng, split) for _ in range(4))
             return [name if self.domain in ("math", "coding") else name.capitalize() for name in names]
@@ -309,7 +311,8 @@ def make_news(split, per_domain, seed, questions=16):
 
 def test_questions(rng, thing, split, held, most):
     """Different questions, every kind in turn, then the kinds with operands again."""
-    kinds, out, seen = [k for k, spec in thing.kinds().items() if spec.tested], [], set()
+    tested = [kind for kind, spec in thing.kinds().items() if spec.tested]
+    kinds, out, seen = [tested[i] for i in rng.permutation(len(tested))], [], set()
     for attempt in range(50 * most):
         kind = kinds[attempt % len(kinds)]
         text, slots = thing.ask(rng, kind, held)
