@@ -1,4 +1,4 @@
-"""python -m newnews {run, report, show, compare, check, world}: studies and tools. Each has its own --help."""
+"""python -m newnews {run, report, answers, show, compare, check, grade, world}: studies and tools. Each has its own --help."""
 
 import argparse
 import sys
@@ -18,6 +18,9 @@ def arguments():
                                      "in common (default: OUT)")
     report = tools.add_parser("report", help="make a study's table and picture again from its raw files")
     report.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
+    answers = tools.add_parser("answers", help="one question of a study: what each cell answered")
+    answers.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
+    answers.add_argument("question", help="id of a question, e.g. addiplication-1")
     show = tools.add_parser("show", help="one worked example, from a news item to training tokens")
     show.add_argument("id", help="id of a news item, e.g. the first of data/pocket_news.yaml")
     show.add_argument("--protocol", default="self_qa",
@@ -33,8 +36,12 @@ def arguments():
     compare.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"), help="(default: %(default)s)")
     check = tools.add_parser("check", help="check news files: schema, balance, what the options give away")
     check.add_argument("news", nargs="+", metavar="PATH", help="YAML file or folder; several share no name")
+    grade = tools.add_parser("grade", help="what a replay file about the second pocket world says: true or false?")
+    grade.add_argument("replay", help="replay file, JSONL")
+    grade.add_argument("--news", required=True, metavar="PATH", help="the news that it is about, YAML")
     world = tools.add_parser("world", help="write news of the pocket world as YAML")
     world.add_argument("--out", required=True, help="file to write")
+    world.add_argument("--world", default="second", choices=("first", "second"), help="(default: %(default)s)")
     world.add_argument("--split", default="dev", choices=("dev", "test"), help="(default: %(default)s)")
     world.add_argument("--per-domain", type=int, default=3, help="news a domain (default: %(default)s)")
     world.add_argument("--questions", type=int, default=10,
@@ -68,6 +75,12 @@ def main(args):
         summary = summarise(args.out)
         write_json(f"{args.out}/summary.json", summary)
         print_summary(summary, args.out)
+    elif args.tool == "answers":
+        from newnews.studies.report import walk
+        from newnews.studies.summary import Finished
+        done = Finished(args.out)
+        rows = done.walk(args.question)
+        print(walk(next(q for item in done.items for q in item.questions if q.id == args.question), rows))
     elif args.tool == "show":
         from newnews.show import show
         if args.n < 1:
@@ -81,10 +94,15 @@ def main(args):
         text, fine = check(args.news)
         print(text)
         return 0 if fine else 1
+    elif args.tool == "grade":
+        from newnews.news import read_news
+        from newnews.world.oracle import grade_replay
+        print(grade_replay(args.replay, read_news(args.news)))
     else:
         from newnews.news import write_news
-        from newnews.first_world import make_news
-        write_news(args.out, make_news(args.split, args.per_domain, args.seed, args.questions))
+        from newnews.studies.sources import WORLDS
+        make, _ = WORLDS[args.world]
+        write_news(args.out, make(args.split, args.per_domain, args.seed, args.questions))
 
 
 if __name__ == "__main__":

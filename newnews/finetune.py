@@ -3,7 +3,6 @@ on disk."""
 
 from dataclasses import asdict, dataclass
 
-from model.chat import check_messages
 from model.checkpoint import save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, remove_lora
 from newnews.console import say
@@ -11,23 +10,8 @@ from newnews.examples import Example
 from newnews.loading import default_rate, load, parameters
 from newnews.outputs import build_folder, digest
 from newnews.randomness import stream
-from newnews.reading import read_jsonl
+from newnews.replay import read_conversations
 from newnews.training import Recipe, Shuffled, next_token, train
-
-
-def read_conversations(path):
-    """The rows of a JSONL file of conversations, {"messages": [{"role", "content"}, ...], ...} a line."""
-    def check(row):
-        if not isinstance(row, dict) or "messages" not in row:
-            raise ValueError('expected an object with "messages"')
-        check_messages(row["messages"])
-        if not any(m["role"] == "assistant" for m in row["messages"]):
-            raise ValueError("no assistant turn, so nothing to learn")
-
-    rows = read_jsonl(path, check, "data file")
-    if not rows:
-        raise ValueError(f"{path}: holds no conversations")
-    return rows
 
 
 def examples(rows, chat, config, where):

@@ -5,17 +5,18 @@ import shutil
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from model.chat import Chat
 from model.checkpoint import save_model, write_folder
 from model.qwen2 import Qwen2, Qwen2Config
+from model.settings import MODEL, wrong
 from model.template import CHATML
-from newnews.console import choose_device, say
 from newnews import first_lessons
+from newnews.console import choose_device, say
 from newnews.outputs import build_folder
 from newnews.prompts import read_prompts
+from newnews.reading import read_yaml, whole
 from newnews.training import Recipe, train
 from newnews.world import lessons
 
@@ -51,44 +52,40 @@ def train_tokenizer(folder, texts, vocabulary):
 
 
 def read_config(path):
-    """The YAML of a pretraining run, every key checked: (raw dict, Recipe)."""
-    try:
-        d = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    """The YAML of a pretraining run, every key checked: (raw dict, Recipe, Qwen2Config)."""
+    d = read_yaml(path, "config")
     wanted = {"prompts", "vocabulary", "sample", "seed", "model", "recipe"}
     if not isinstance(d, dict) or set(d) - {"world"} != wanted:
         raise ValueError(f"{path}: expected the keys {', '.join(sorted(wanted))}, "
                          f"found {sorted(d) if isinstance(d, dict) else d}")
     if d.get("world", "first") not in WORLDS:
         raise ValueError(f"{path}: world: expected {' or '.join(WORLDS)}, found {d['world']!r}")
-    for key in ("vocabulary", "sample", "seed"):
-        if type(d[key]) is not int or d[key] < 0:
-            raise ValueError(f"{path}: {key}: expected a whole number, found {d[key]!r}")
-    for key, value in d["model"].items() if isinstance(d["model"], dict) else [("", d["model"])]:
-        if not isinstance(value, (int, float)) or key.endswith(("size", "layers", "heads")) and value < 1:
-            raise ValueError(f"{path}: model: {key}: expected a number, found {value!r}")
+    part = ""
     try:
-        return d, Recipe(**{"seed": d["seed"], **d["recipe"]})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: recipe: {error}") from None
+        for key, low in (("vocabulary", 300), ("sample", 1), ("seed", 0)):
+            whole(key, d[key], low, 10 ** 7)
+        for part, kind in (("model", dict), ("recipe", dict)):
+            if not isinstance(d[part], kind):
+                raise ValueError(f"expected a mapping, found {d[part]!r}")
+        part = "model: "
+        unknown = set(d["model"]) - set(Qwen2Config.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"unknown keys {', '.join(sorted(unknown))}")
+        shape = {"model_type": "qwen2", "hidden_act": "silu", "vocab_size": d["vocabulary"], **d["model"]}
+        for key, value, expected in wrong(shape, MODEL):
+            raise ValueError(f"{key}: found {value!r}, expected {expected}")
+        shape = Qwen2Config.from_dict(shape)
+        part = "recipe: "
+        return d, Recipe(**{"seed": d["seed"], **d["recipe"]}), shape
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{path}: {part}{error}") from None
 
 
 def pretrain(path, out, device="auto"):
     """Train the model that the YAML describes and write it to the folder `out`; a second start goes on."""
-    config, recipe = read_config(path)
+    config, recipe, shape = read_config(path)
     prompts, Lessons = read_prompts(config["prompts"]), WORLDS[config.get("world", "first")]
     device, _, _ = choose_device(device, "fp32")
-    try:
-        shape = Qwen2Config.from_dict({"model_type": "qwen2", "hidden_act": "silu",
-                                       "vocab_size": config["vocabulary"], **config["model"]})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: model: {error}") from None
-    unknown = set(config["model"]) - set(Qwen2Config.__dataclass_fields__)
-    if unknown:
-        raise ValueError(f"{path}: model: unknown keys {', '.join(sorted(unknown))}")
     run = sha256(json.dumps([config, prompts.digest]).encode()).hexdigest()
 
     def fill(work, result):

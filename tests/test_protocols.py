@@ -29,7 +29,7 @@ from newnews.first_lessons import Lessons
 from newnews.news import News, Question, write_news
 from newnews.outputs import Rows
 from newnews.pretraining import train_tokenizer
-from newnews.finetune import read_conversations
+from newnews.replay import read_conversations
 from newnews.protocols import NAMES, WRITTEN, protocols
 from newnews.protocols.base import conversation
 from newnews.protocols.rehearse import Paraphrase

@@ -67,7 +67,7 @@ def test_help_is_quick_and_shows_each_default(name, monkeypatch):
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda p: parsers.append(p) or sys.exit())
     script(name)
     for action in parsers[0]._actions:
-        if action.nargs != 0 and not action.required and action.dest not in ("chat", "news", "out"):
+        if action.nargs != 0 and not action.required and action.dest not in ("chat", "news", "out", "config"):
             assert "default" in action.help, action.dest
             if action.default is not None and action.dest != "targets":      # whose help says "all seven"
                 assert "%(default)s" in action.help, action.dest
@@ -183,7 +183,7 @@ def test_without_git(shared, tmp_path, monkeypatch):
 # What they refuse -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("change, said", [
-    (lambda d: d[1]["questions"][0].pop("text"), "news 2 (coding-lisun): question 1 "
+    (lambda d: d[1]["questions"][0].pop("text"), "news 2 (coding-lisun): questions: question 1 "
      "(coding-lisun-1): key 'text' is missing"),
     (lambda d: d[0]["questions"][1].update(options=["x"]), "options: expected 2 to 26"),
     (lambda d: d[0]["questions"][0].update(answer=4), "expected the index of an option, 0 to 3, found 4"),

@@ -24,7 +24,7 @@ from newnews.outputs import write_json
 from newnews.studies import stages, summary
 from newnews.studies.grid import cells, read_study
 from newnews.studies.report import draw, table
-from newnews.studies.sources import PocketWorld, source
+from newnews.studies.sources import source
 from newnews.studies.stats import ratio, share
 from newnews.studies.study import run_study
 from newnews.tasks.news import WAYS
@@ -32,6 +32,7 @@ from newnews.tasks.news import WAYS
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = ROOT / "configs" / "demo.yaml"
 CLOSED, CONTEXT = WAYS
+WORLD = source({"split": "dev", "per_domain": 1, "questions": 1, "seed": 0}, "here")
 
 
 # ---- grid ----
@@ -181,7 +182,7 @@ def test_news_that_a_cell_leaves_out_are_left_out_of_its_ratio_only():
 
 
 def test_the_same_question_is_found_in_other_words_and_as_a_statement():
-    keys = PocketWorld(split="dev", per_domain=1, questions=1, seed=0).keys
+    keys = WORLD.keys
     test = keys("How much is 3 zogel 4?")
     assert all(test & keys(other) for other in ("how much is  3 Zogel 4", "Give the zogel of 3 and 4.",
                                                 "So 3 zogel 4 is 9."))
@@ -194,7 +195,7 @@ def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(monkeypatch):
                 Question(f"{name}-2", f"Is {name} wet?", list("yno?"), 0)]
 
     news = [News(name, "math", "S.", questions(name)) for name in ("zogel", "rimak")]
-    keys = PocketWorld(split="dev", per_domain=1, questions=1, seed=0).keys
+    keys = WORLD.keys
 
     def said(*texts):
         lines = [{"news": name, "messages": [{"role": "user", "content": asked},
@@ -344,7 +345,13 @@ def test_news_without_questions_cannot_be_studied(tiny):
 
 def test_a_source_is_a_file_or_a_world(tmp_path, tiny):
     assert source(str(tiny.file), "x").load() == source({"path": str(tiny.file), "world": 0}, "x").load()
-    assert len(source({"split": "dev", "per_domain": 2, "questions": 3, "seed": 4}, "x").load()) == 10
+    spec = {"split": "dev", "per_domain": 2, "questions": 3, "seed": 4}
+    first, second = (source({"world": world, **spec}, "x") for world in ("first", "second"))
+    assert len(first.load()) == len(second.load()) == 10 and source(spec, "x").load() == first.load() != second.load()
+    said = second.keys("So dax is not known in Oslo.")
+    for item in second.load():
+        for q in item.questions:
+            assert len(second.keys(q.text)) == 2 and not second.keys(q.text) & said
 
 
 # ---- table and picture ----

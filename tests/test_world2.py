@@ -101,7 +101,7 @@ def test_sixteen_different_questions_of_which_eight_cannot_have_been_rehearsed(n
         assert None not in keys and len(set(keys)) == 16, item.id
         safe = 0
         for q in item.questions:
-            kind = q.why.split(",")[0]
+            kind = q.why.partition(":")[0]
             held = [pattern(w) for w in KINDS[item.domain][kind].held]
             known = [pattern(w) for w in KINDS[item.domain][kind].wordings]
             assert any(regex.fullmatch(q.text) for regex in held), q.text
@@ -219,7 +219,7 @@ def test_right_options_follow_from_the_statement(news):
         for q in item.questions:
             _, kind, slots = question_key(q.text)
             assert q.right == worked_out(item, kind, dict(slots)), (item.statement, q)
-            assert q.accept == [q.right] and kind == q.why.split(",")[0]
+            assert q.accept == [q.right] and kind == q.why.partition(":")[0]
             assert q.needs == KINDS[item.domain][kind].needs
             kinds.add((item.domain, kind))
     assert kinds == {(d, k) for d in KINDS for k, spec in KINDS[d].items() if spec.tested}
@@ -258,14 +258,14 @@ def test_four_options_one_right_every_place_as_often(news):
 
 def test_being_right_for_other_news_gives_nothing(news):
     news = news + make_news("test", 25, 6) + make_news("test", 25, 7)
-    right = Counter((item.domain, q.why.split(",")[0], item.id, q.right)
+    right = Counter((item.domain, q.why.partition(":")[0], item.id, q.right)
                     for item in news for q in item.questions)
     total = Counter()
     for (domain, kind, _, answer), n in right.items():
         total[domain, kind, answer] += n
 
     def elsewhere(item, q, option):
-        kind = q.why.split(",")[0]
+        kind = q.why.partition(":")[0]
         return total[item.domain, kind, option] - right[item.domain, kind, item.id, option]
     assert points(news, elsewhere)["all"] <= 0.28, points(news, elsewhere)
 

@@ -60,6 +60,19 @@ def block(cells, format, way, title, domains, about):
     return [*lines, f"  {'n':<{wide - 2}}{counts}{first['n']:>19}", ""]
 
 
+def walk(question, rows):
+    """What was answered to one question: a line a cell and way. rows: [(cell, way, raw response, verdict)]."""
+    lines = [f"{question.id}: {question.ask}", f"{'right':<30}{question.right}", ""]
+    for cell, way, response, verdict in rows:
+        if verdict["format"] in ("free", "reason"):
+            said = " ".join(response["text"].split()) + ("" if response["stopped"] else " ... (cut)")
+        else:
+            said = question.options[verdict["pick"]]
+        mark = "+" if verdict["right"] else "-"
+        lines.append(f"{mark} {cell[:16]:<17}{TITLES[way]:<12}{verdict['format']:<8}{said}")
+    return "\n".join(lines)
+
+
 def draw(summary, path):
     """Closed-book accuracy by cell (bars with intervals), in-context accuracy of the same model
     (rings), and the base model in context (dashed): a row a format, a panel a domain. Needs matplotlib (the

@@ -7,7 +7,9 @@
 
 from newnews import first_world
 from newnews.news import read_news
+from newnews.reading import whole
 from newnews.tasks.judge import normalise
+from newnews.world import oracle, things
 
 
 class Files:
@@ -24,28 +26,41 @@ class Files:
 
 
 class PocketWorld:
-    """News of the pocket world, whose questions and statements can be read back."""
+    """News of a pocket world, whose questions and statements can be read back."""
 
-    def __init__(self, **spec):
-        self.spec = spec
+    def __init__(self, make, keys, spec):
+        self.make, self.read_back, self.spec = make, keys, spec
 
     def load(self):
-        return first_world.make_news(**self.spec)
+        return self.make(**self.spec)
 
     def keys(self, text):
-        key = first_world.question_key(text)
-        return {normalise(text)} | ({key} if key else set())
+        return {normalise(text)} | self.read_back(text)
+
+
+def first_keys(text):
+    return {first_world.question_key(text)} - {None}
+
+
+WORLDS = {"first": (first_world.make_news, first_keys), "second": (things.make_news, oracle.keys)}
 
 
 def source(spec, where):
-    """The source that a study's `news` names: a path, {path, world}, or {split, per_domain, questions, seed}."""
+    """The source that a study's `news` names: a path, {path, world} for news with counter-worlds, or
+    {world: first or second, split, per_domain, questions, seed} for a pocket world."""
     if isinstance(spec, str):
         return Files(spec)
-    if set(spec) == {"path", "world"}:
+    if set(spec) == {"path", "world"} and isinstance(spec["path"], str) and type(spec["world"]) is int:
         return Files(**spec)
-    counts = [spec.get(k) for k in ("per_domain", "questions", "seed")]
-    if set(spec) != {"split", "per_domain", "questions", "seed"} or spec["split"] not in first_world.SPLITS \
-            or not all(type(c) is int and low <= c <= 10 ** 6 for c, low in zip(counts, (1, 1, 0))):
-        raise ValueError(f"{where}: news: expected a path, or path and world, or split "
-                         f"({', '.join(first_world.SPLITS)}), per_domain, questions and seed; found {spec!r}")
-    return PocketWorld(**spec)
+    rest = {"world": "first", **spec}
+    world, expected = rest.pop("world"), {"split", "per_domain", "questions", "seed"}
+    if world not in WORLDS or set(rest) != expected or rest["split"] not in things.SPLITS:
+        raise ValueError(f"{where}: news: expected a path; or path and world (a number); or world "
+                         f"({' or '.join(WORLDS)}), split ({', '.join(things.SPLITS)}), per_domain, questions and "
+                         f"seed; found {spec!r}")
+    try:
+        for name, low in (("per_domain", 1), ("questions", 1), ("seed", 0)):
+            whole(name, rest[name], low, 10 ** 6)
+    except ValueError as error:
+        raise ValueError(f"{where}: news: {error}") from None
+    return PocketWorld(*WORLDS[world], rest)

@@ -20,8 +20,8 @@ from newnews.studies.stats import ratio, share
 from newnews.tasks.news import WAYS, NewsTask
 
 
-def verdicts(file, task, items):
-    """The verdict of every response in an answers file, in its order."""
+def judged(file, task, items):
+    """[(raw response, verdict)] of an answers file, in its order."""
     by_item = {item.id: item for item in items}
     requests = {(item.id, r.id): r for item in items for r in task.requests(item)}
     out = []
@@ -30,8 +30,12 @@ def verdicts(file, task, items):
         if key not in requests:
             raise ValueError(f"{file}: a response to {key[1]!r}, which the news of this study do not ask; "
                              f"were they changed? Run the study again")
-        out.append(task.judge(by_item[key[0]], requests[key], response))
+        out.append((response, task.judge(by_item[key[0]], requests[key], response)))
     return out
+
+
+def verdicts(file, task, items):
+    return [verdict for _, verdict in judged(file, task, items)]
 
 
 def rehearsed(files, items, keys):
@@ -82,32 +86,55 @@ def block(verdicts_of, cells, formats, fresh):
     return out
 
 
+class Finished:
+    """A study in its folder: the YAML, the news, the tasks, and which answers file belongs to which cell and way."""
+
+    def __init__(self, out):
+        out = Path(out)
+        index = read_json(out / "study.json")
+        missing = {"study", "prompts", "base", "cells", "seconds"} - set(index)
+        if missing:
+            raise ValueError(f"{out}/study.json: expected study, prompts, base, cells and seconds; "
+                             f"run the study again")
+        self.out, self.index, self.study = out, index, index["study"]
+        self.source = source(self.study["news"], out / "study.json")
+        self.items = self.source.load()
+        prompts = read_prompts(out / index["prompts"])
+        self.tasks = {way: NewsTask(prompts, way == "in_context", self.study["seed"], self.study["ask"])
+                      for way in WAYS}
+        # the base models are cells too; with several of them their names say which
+        self.base_of = {model: "base" if len(index["base"]) == 1 else f"base {model}" for model in index["base"]}
+        self.answers = {self.base_of[model]: files for model, files in index["base"].items()}
+        self.answers |= {cell["name"]: cell["answers"] for cell in index["cells"]}
+
+    def judged(self, cell, way):
+        return judged(self.out / self.answers[cell][way], self.tasks[way], self.items)
+
+    def walk(self, question):
+        """[(cell, way, raw response, verdict)] about one question, by its id."""
+        known = [q.id for item in self.items for q in item.questions]
+        if question not in known:
+            raise ValueError(f"{self.out}: no question {question!r}; it has {', '.join(known[:8])}"
+                             f"{', ...' if known[8:] else ''}")
+        return [(cell, way, response, verdict) for cell in self.answers for way in WAYS
+                for response, verdict in self.judged(cell, way) if verdict["question"] == question]
+
+
 def summarise(out):
     """The summary of the study in the folder OUT, from its raw files."""
-    out = Path(out)
-    index = read_json(out / "study.json")
-    missing = {"study", "prompts", "base", "cells", "seconds"} - set(index)
-    if missing:
-        raise ValueError(f"{out}/study.json: expected study, prompts, base, cells and seconds; run the study again")
-    study, prompts = index["study"], read_prompts(out / index["prompts"])
-    where = source(study["news"], out / "study.json")
-    items = where.load()
-    tasks = {way: NewsTask(prompts, way == "in_context", study["seed"], study["ask"]) for way in WAYS}
-    asked = {"base" if len(index["base"]) == 1 else f"base {model}": files
-             for model, files in index["base"].items()}
-    base_of = dict(zip(index["base"], asked))
-    asked |= {cell["name"]: cell["answers"] for cell in index["cells"]}
-    verdicts_of = {(name, way): verdicts(out / files[way], tasks[way], items)
-                   for name, files in asked.items() for way in WAYS}
-    cells = [*((name, name) for name in base_of.values()),
-             *((cell["name"], base_of[cell["model"]]) for cell in index["cells"])]
-    files = dict.fromkeys(out / file for cell in index["cells"] for file in cell["replay"])
-    seen = rehearsed(files, items, where.keys)
+    done = Finished(out)
+    index, study, items = done.index, done.study, done.items
+    verdicts_of = {(name, way): [verdict for _, verdict in done.judged(name, way)]
+                   for name in done.answers for way in WAYS}
+    cells = [*((name, name) for name in done.base_of.values()),
+             *((cell["name"], done.base_of[cell["model"]]) for cell in index["cells"])]
+    files = dict.fromkeys(done.out / file for cell in index["cells"] for file in cell["replay"])
+    seen = rehearsed(files, items, done.source.keys)
     formats, questions = study["ask"], [(q, item.domain) for item in items for q in item.questions]
     domains = dict.fromkeys(item.domain for item in items)
     about = {cell["name"]: {key: cell[key] for key in ("seconds", "flops", "tokens", "diverged", "empty")}
              for cell in index["cells"]}
-    return {"study": study, "judge": tasks["closed_book"].version, "news": len(items),
+    return {"study": study, "judge": done.tasks["closed_book"].version, "news": len(items),
             "cells": block(verdicts_of, cells, formats, lambda r: r["question"] not in seen),
             "all_questions": block(verdicts_of, cells, formats, lambda r: True),
             "about": about, "seconds": index["seconds"],

@@ -9,11 +9,11 @@ from collections import Counter
 from functools import cache
 from typing import NamedTuple
 
-from newnews.finetune import read_conversations
+from newnews.replay import read_conversations
 from newnews.world.background import CITIES, LABS, MONTHS, PROPERTIES, SKILLS, SYSTEMS
 from newnews.world.phrases import KINDS
 from newnews.world.statements import STATEMENTS
-from newnews.world.things import FORMULAS, FUNCTIONS, SO, Thing
+from newnews.world.things import ANSWERS, FORMULAS, FUNCTIONS, SO, Thing
 
 SYMBOLS = {symbols: words for words, (symbols, *_) in FORMULAS.items()}
 CODE = {code: words for words, (code, _) in FUNCTIONS.items()}
@@ -121,6 +121,25 @@ def question_key(text):
             domain = "rules" if kind == "words" else domain
             return domain, kind, tuple(sorted((slot, value.lower()) for slot, value in slots.items()))
     return None
+
+
+def keys(text):
+    """What a text asks, or which question a statement of it answers: a set, empty if it is neither."""
+    found = {question_key(text)} - {None}
+    for domain in KINDS:
+        for kind, regex in consequences(domain):
+            match = regex.fullmatch(text.strip())
+            if match and can_be(KINDS[domain][kind].answer, match["v"]):
+                slots = canonical(match.groupdict())
+                found.add((domain, kind, tuple(sorted((slot, value.lower()) for slot, value in slots.items()
+                                                      if slot != "v"))))
+    return found
+
+
+def can_be(what, value):
+    """Is the text an answer of that kind at all? "{name} {v}" would read any two words as a property."""
+    known = ANSWERS.get(what)
+    return known is None or value.lower() in {answer.lower() for answer in known}
 
 
 def same_question(a, b):

@@ -8,10 +8,13 @@ from collections import Counter
 import numpy as np
 
 from model.sampling import Sampling, generate
-from newnews.answers import ask, normalise
+from newnews.ask import ask
 from newnews.loading import load
 from newnews.prompts import prompts_for
+from newnews.protocols import protocols
 from newnews.selfplay import Writer
+from newnews.tasks.judge import normalise
+from newnews.tasks.news import NewsTask
 from newnews.world.background import FACTS
 from newnews.world.oracle import grade_rows, table, things_of
 from newnews.world.phrases import BACKGROUND
@@ -27,14 +30,17 @@ def skills(name, per_domain=8, seed=1000, draws=8, device="auto"):
     model, chat, about = load(name, device=device)
     prompts, news = prompts_for(about["folder"]), make_news("dev", per_domain, seed)
     right = Counter()           # (way, domain or "domain: kind") -> right answers, (None, ...) -> questions
+    tasks = {known: NewsTask(prompts, known, seed, ("free", "text")) for known in (True, False)}
     for item in news:
-        rows = {known: ask(model, chat, prompts, item, known, seed, ("text", "free"))
-                for known in (True, False)}
-        for i, q in enumerate(item.questions):
-            for group in (item.domain, f"{item.domain}: {q.why.split(',')[0]}", "all"):
-                right[None, group] += 1
-                for way, known, format in WAYS:
-                    right[way, group] += rows[known][i][format]["right"]
+        kinds = {q.id: q.why.partition(":")[0] for q in item.questions}
+        for known, task in tasks.items():
+            requests = task.requests(item)
+            for request, response in zip(requests, ask(model, chat, [(item.id, r) for r in requests])):
+                verdict = task.judge(item, request, response)
+                for group in (item.domain, f"{item.domain}: {kinds[verdict['question']]}", "all"):
+                    right[None, group] += known and verdict["format"] == "free"
+                    for way, mine, format in WAYS:
+                        right[way, group] += verdict["right"] and (mine, format) == (known, verdict["format"])
     lines = [f"{'':<30}{'n':>5}" + "".join(f"{way:>32}" for way, *_ in WAYS)]
     groups = [group for way, group in right if way is None]
     for group in sorted(groups, key=lambda g: (g == "all", g)):
@@ -44,7 +50,7 @@ def skills(name, per_domain=8, seed=1000, draws=8, device="auto"):
     writer, rows = Writer(model, chat, prompts, seed), []
     for item in news:
         for protocol in ("paraphrase", "implication", "self_qa"):
-            rows += writer.elements(item, protocol, draws)[0]
+            rows += protocols(prompts)[protocol].write(writer, item, draws)[0]
     return "\n".join([*lines, f"self-written, {draws} draws a news item, duplicates dropped:",
                       table(grade_rows(rows, things_of(news)))])
 

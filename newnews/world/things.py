@@ -14,13 +14,13 @@ learns to pose those that are not rehearsed.
 """
 
 from collections import Counter
-from hashlib import sha256
 from itertools import count, islice
 
 import numpy as np
 
 from newnews.news import News, Question
 from newnews.prompts import fill
+from newnews.randomness import stream
 from newnews.world.background import (CITIES, LABS, MONTHS, PROPERTIES, SKILLS, SYSTEMS, months_between,
                                       of_country, of_month, of_property)
 from newnews.world.phrases import KINDS
@@ -32,14 +32,9 @@ SYLLABLES = [list(part) for part in ("bdfgklmnprstvz", "aeiou", "bdfglmnprstvz",
 TAKEN = {word.lower() for word in (*CITIES, *MONTHS, *LABS, *SKILLS, *SYSTEMS)}
 
 
-def digest(*parts):
-    """An integer hash that is the same in every process."""
-    return int.from_bytes(sha256("\x00".join(map(str, parts)).encode()).digest()[:8], "big")
-
-
 def split_of(*parts):
     """The split to which a name or a combination belongs."""
-    place = digest(*parts) % 100
+    place = stream(*parts) % 100
     for split, share in SPLITS.items():
         if place < share:
             return split
@@ -81,7 +76,7 @@ def operands_split(operands):
     """lessons, dev or test. operands: a pair of digits (in either order: were (3, 4) held and (4, 3) not,
     symmetric operations would leak the answer), or one list (its orders are different lists)."""
     if isinstance(operands[0], list):
-        place = digest("list", *operands[0]) % 100
+        place = stream("list", *operands[0]) % 100
         return "lessons" if place < 70 else "dev" if place < 85 else "test"
     return HELD_PAIRS.get(frozenset(operands), "lessons")
 
@@ -298,7 +293,7 @@ def make_news(split, per_domain, seed, questions=16):
     news, names = [], set()
     held = "test" if split == "test" else "dev"
     for domain in DOMAINS:
-        streams = (np.random.default_rng([seed, digest(split, domain) % 2 ** 32, i]) for i in count())
+        streams = (np.random.default_rng([seed, stream(split, domain) % 2 ** 32, i]) for i in count())
         drawn = ((rng, draw_thing(rng, domain, split)) for rng in streams)
         fresh = ((rng, thing) for rng, thing in drawn if thing.facts["name"].lower() not in names)
         for rng, thing in islice(fresh, per_domain):
@@ -327,5 +322,5 @@ def test_questions(rng, thing, split, held, most):
         options, right = thing.options(rng, kind, slots, split), thing.answer(kind, slots)
         out.append(Question(f"{thing.domain}-{thing.facts['name'].lower()}-{len(out) + 1}", text, options,
                             options.index(right), text, [right], spec.needs,
-                            f"{kind}, {spec.steps} steps: {right}"))
+                            f"{kind}: {right}", spec.steps))
     return out

@@ -1,0 +1,19 @@
+"""Conversations on disk: what self-play writes, what training reads, and anybody may write. No torch here."""
+
+from model.chat import check_messages
+from newnews.reading import read_jsonl
+
+
+def read_conversations(path):
+    """The rows of a JSONL file of conversations, {"messages": [{"role", "content"}, ...], ...} a line."""
+    def check(row):
+        if not isinstance(row, dict) or "messages" not in row:
+            raise ValueError('expected an object with "messages"')
+        check_messages(row["messages"])
+        if not any(m["role"] == "assistant" for m in row["messages"]):
+            raise ValueError("no assistant turn, so nothing to learn")
+
+    rows = read_jsonl(path, check, "data file")
+    if not rows:
+        raise ValueError(f"{path}: holds no conversations")
+    return rows
