@@ -55,6 +55,7 @@ class Stages:
 
     def __init__(self, store, device="auto", dtype="auto"):
         self.store, self.device, self.dtype, self.loaded = Path(store), device, dtype, (None, None)
+        self.place = ""             # stands before the label of a progress bar: "2/5 "
 
     def reader(self, name):
         if self.loaded[0] != name:
@@ -106,7 +107,7 @@ class Stages:
                                [item.statement for item in items], learner.prompts.in_context)}
         folder = self.store / "updates" / f"{cell.protocol}-{digest(spec)}"
         manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
-                              cell.model, f"train {cell.name}", protocol.loss)
+                              cell.model, f"{self.place}train {cell.name}", protocol.loss)
         return folder, manifest
 
     def answers(self, model, task, items, way, label, update=None):
@@ -129,4 +130,4 @@ class Stages:
 
         output = Rows(self.store / "answers" / f"{label}.{way}-{digest(spec)}.jsonl", spec)
         return answer_all(output, reader.model, reader.chat, task, items, adapters_of,
-                          f"ask {label}, {way.replace('_', ' ')}")
+                          f"{self.place}ask {label}, {way.replace('_', ' ')}")

@@ -6,7 +6,7 @@ stand or fall together.
     ratio       of two paired sums                          holm        p values of several comparisons
     smallest_effect     what so many news can show
 
-Coverage of every interval is simulated in tests/test_stats.py; the full tables stand in docs/log.md.
+Coverage of every interval is simulated in tests/test_stats.py; the table stands in docs/log.md.
 """
 
 import functools

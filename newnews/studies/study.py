@@ -47,7 +47,9 @@ def run_study(study, out, store=None):
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
-    for cell in cells(study):
+    every = cells(study)
+    for i, cell in enumerate(every, 1):
+        stages.place = f"{i}/{len(every)} "
         if cell.model not in index["base"]:
             index["base"][cell.model] = answers(cell.model, "base")
         rows = [stages.replay(cell, s.name, items) for s in protocols(None)[cell.protocol].sources]
