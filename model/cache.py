@@ -1,6 +1,7 @@
 """The key/value cache: one object owns all of its state, and is passed explicitly."""
 
 import torch
+import torch.nn.functional as F
 
 CACHE_BYTES = 2 ** 30       # keys and values of the rows that decode together; more rows wait
 
@@ -71,6 +72,19 @@ class KVCache:
         """A new cache with these rows (int64, any length): repeat one for many samples,
         or drop the finished."""
         new = object.__new__(KVCache)
-        new.keys, new.values = self.keys[:, rows], self.values[:, rows]
-        new.lengths, new.width = self.lengths[rows], self.width
+        new.keys, new.values, new.lengths = self.keys[:, rows], self.values[:, rows], self.lengths[rows]
+        new.width = int(new.lengths.max())          # the longest row may have left
+        return new
+
+    def join(self, other):
+        """A new cache with the rows of both, these first, and the room of the larger one."""
+        new = object.__new__(KVCache)
+        capacity = max(self.keys.shape[3], other.keys.shape[3])
+
+        def both(mine, theirs):
+            return torch.cat([F.pad(store, (0, 0, 0, capacity - store.shape[3])) for store in (mine, theirs)], 1)
+
+        new.keys, new.values = both(self.keys, other.keys), both(self.values, other.values)
+        new.lengths = torch.cat((self.lengths, other.lengths))
+        new.width = max(self.width, other.width)
         return new

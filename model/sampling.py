@@ -51,7 +51,7 @@ def uniforms(seed, streams, step):
     over the three numbers."""
     with np.errstate(over="ignore"):
         z = np.zeros(len(streams), np.uint64)
-        for part in (np.uint64(seed % 2 ** 64), np.asarray(streams, np.uint64), np.uint64(step)):
+        for part in (np.uint64(seed % 2 ** 64), np.asarray(streams, np.uint64), np.asarray(step, np.uint64)):
             z = z + part + np.uint64(0x9E3779B97F4A7C15)
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -107,44 +107,49 @@ def pad(rows, device):
     return out.to(device)
 
 
-def portions(model, prompts, new_tokens, adapters, rows):
-    """Slices of rows that go together, `rows` of them or as many as fit model.cache.CACHE_BYTES; and the
-    adapters as a list. Refuses a row whose prompt and new tokens do not fit the model's context."""
+def at_once(model, prompts, new_tokens, adapters, rows):
+    """How many rows go together (`rows`, or as many as fit model.cache.CACHE_BYTES), and the adapters as a list.
+    Refuses empty prompts, and a row whose prompt and new tokens do not fit the model's context."""
+    if not prompts or min(map(len, prompts)) == 0:
+        raise ValueError("cannot sample from an empty prompt")
     for prompt, new in zip(prompts, new_tokens):
         if len(prompt) + new > model.config.max_position_embeddings:
             raise ValueError(f"a prompt of {len(prompt)} tokens and {new} new ones do not fit "
                              f"the model's context of {model.config.max_position_embeddings}")
     if adapters is not None and len(adapters) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts, but adapters for {len(adapters)}")
-    longest = max(map(len, prompts), default=0) + max(new_tokens, default=0)
+    longest = max(map(len, prompts)) + max(new_tokens)
     rows = rows or rows_at_once(model.config, longest, model.lm_head.weight.element_size())
-    starts = range(0, max(1, len(prompts)), rows)
-    return [slice(i, i + rows) for i in starts], None if adapters is None else [int(k) for k in adapters]
+    return rows, None if adapters is None else [int(k) for k in adapters]
 
 
-def prefill(model, prompts, room, adapters=None):
+def prefill(model, prompts, room, adapters=None, groups=None):
     """Fill a cache with `prompts` (lists of ids), room left for that many new tokens.
     Returns it and the last logits, (B, V). adapters: None, or one for each prompt.
 
-    Equal prompts with the same adapter are read once, and the prefix that all prompts share once an adapter.
+    Equal prompts with the same adapter are read once, and so is the prefix that all prompts of a group share
+    (one news item before many questions). groups: a hashable for each prompt; None: all are one group.
     """
-    if not prompts or min(map(len, prompts)) == 0:
-        raise ValueError("cannot sample from an empty prompt")
     device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
-    keys = list(zip([None] * len(prompts) if adapters is None else adapters, map(tuple, prompts)))
-    unique = list(dict.fromkeys(keys))                                      # U pairs (adapter, prompt)
-    kinds = list(dict.fromkeys(k for k, _ in unique))                       # the adapters among them
-    shared = common_prefix([p for _, p in unique])
-    # the shared prefix, a row for each adapter
-    cache = KVCache(model.config, len(kinds), max(len(p) for _, p in unique) + room, device, dtype)
-    if shared:
-        ids = torch.tensor([unique[0][1][:shared]] * len(kinds), device=device)
+    # what differs: U pairs of (adapter, prompt); and the K kinds of (adapter, group) among them
+    used = [None] * len(prompts) if adapters is None else adapters
+    keys = list(zip(used, map(tuple, prompts)))
+    kind_of = dict(zip(keys, zip(used, [0] * len(prompts) if groups is None else groups)))
+    unique, kinds = list(kind_of), list(dict.fromkeys(kind_of.values()))
+    shared = {kind: common_prefix([p for k, p in unique if kind_of[k, p] == kind]) for kind in kinds}
+    rest = [p[shared[kind_of[k, p]]:] for k, p in unique]
+    # the prefix of each kind, a row each; the longest prefix and the longest rest stand side by side for a moment
+    capacity = max(max(len(p) for _, p in unique) + room, max(shared.values()) + max(map(len, rest)))
+    cache = KVCache(model.config, len(kinds), capacity, device, dtype)
+    if max(shared.values()):
+        first = {kind_of[key]: key[1] for key in reversed(unique)}          # a prompt of each kind
+        ids = pad([first[kind][:shared[kind]] for kind in kinds], device)   # (K, T)
         nowhere = torch.zeros(ids.shape, dtype=torch.bool, device=device)   # no logits are wanted
-        model(ids, cache, keep=nowhere, adapters=kinds if adapters is not None else None)
+        model(ids, cache, keep=nowhere, adapters=[k for k, _ in kinds] if adapters is not None else None)
+        cache.truncate([shared[kind] for kind in kinds])
     if len(unique) > len(kinds):
-        cache = cache.select(torch.tensor([kinds.index(k) for k, _ in unique], device=device))
+        cache = cache.select(torch.tensor([kinds.index(kind_of[key]) for key in unique], device=device))
     # the rest of each, and the logits behind its last token
-    rest = [p[shared:] for _, p in unique]
     last = torch.tensor([len(p) - 1 for p in rest], device=device)
     ids = pad(rest, device)                                                 # (U, T)
     keep = torch.arange(ids.shape[1], device=device) == last[:, None]       # (U, T), one True a row
@@ -170,55 +175,104 @@ def common_prefix(prompts):
 
 
 @torch.inference_mode()
-def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, rows=None):
+def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, rows=None, groups=None):
     """Continue each prompt (a list of ids) until a stop id or max_new_tokens; one Completion a prompt.
 
     For n samples of one prompt give it n times: it is prefilled once. streams (ints below 2^64, one a row)
     name each row's noise; the default is its index. adapters (ints, one a row): which adapter continues the
-    row, -1 for the base. rows: how many decode together, by default what fits model.cache.CACHE_BYTES.
+    row, -1 for the base. rows: how many decode together, by default what fits model.cache.CACHE_BYTES; the
+    place of a row that has ended goes to the next prompt. groups: as in `prefill`.
     """
-    new_tokens = [sampling.max_new_tokens] * len(prompts)
-    parts, adapters = portions(model, prompts, new_tokens, adapters, rows)
+    rows, adapters = at_once(model, prompts, [sampling.max_new_tokens] * len(prompts), adapters, rows)
     streams = np.arange(len(prompts)) if streams is None else np.asarray(streams, np.uint64)
-    return [completion for part in parts
-            for completion in decode(model, prompts[part], stop_ids, sampling, streams[part],
-                                     adapters and adapters[part])]
-
-
-def decode(model, prompts, stop_ids, sampling, streams, adapters):
-    """`generate` for rows that decode together."""
-    cache, logits = prefill(model, prompts, sampling.max_new_tokens, adapters)
-    seen = None
-    if sampling.repetition_penalty != 1.0:
-        seen = torch.zeros_like(logits, dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            seen[row, torch.tensor(prompt, device=seen.device)] = True
-    out = [[] for _ in prompts]
-    stopped = [False] * len(prompts)
-    rows = list(range(len(prompts)))                # which prompt each row of the cache continues
-    for step in range(sampling.max_new_tokens):
+    queue = Queue(model, prompts, sampling, adapters, groups)
+    while queue.fill(rows):
         # draw a token for each row, and note it
-        tokens = pick(logits, sampling, streams[rows], step, seen)          # (rows,)
-        for row, token in zip(rows, tokens.tolist()):
-            if token in stop_ids:
-                stopped[row] = True
-            elif not stopped[row]:
-                out[row].append(token)
-        # break if no row goes on
-        keep = [i for i, row in enumerate(rows) if not stopped[row]]
-        if not keep or step + 1 == sampling.max_new_tokens:
-            break
-        # finished rows leave, a quarter at a time: leaving copies the cache
-        if len(keep) <= 0.75 * len(rows):
+        tokens = pick(queue.logits, sampling, streams[queue.rows], queue.ages, queue.seen)      # (rows,)
+        for row, token in zip(queue.rows, tokens.tolist()):
+            queue.note(row, token, stop_ids)
+        # ended rows leave; the others read their token
+        tokens = queue.leave(tokens, rows)
+        if queue.rows:
+            queue.read(tokens)
+    return [Completion(ids, end) for ids, end in zip(queue.out, queue.stopped)]
+
+
+class Queue:
+    """The rows of a call to `generate`: which wait, which decode, which have ended.
+
+    rows    the prompts (their numbers) whose rows are in the cache, in its order
+    ages    tokens that each of these rows has drawn since its prompt
+    logits  (rows, V) of the next token of each
+    seen    (rows, V) bool, tokens in each row so far, where a repetition penalty asks for them; else None
+    """
+
+    def __init__(self, model, prompts, sampling, adapters, groups):
+        self.model, self.prompts, self.limit = model, prompts, sampling.max_new_tokens
+        self.adapters, self.groups = adapters, groups
+        self.penalty = sampling.repetition_penalty != 1.0
+        self.out, self.stopped = [[] for _ in prompts], [False] * len(prompts)
+        self.ended, self.begun = [False] * len(prompts), 0
+        self.rows, self.ages, self.cache, self.logits, self.seen = [], np.zeros(0, np.uint64), None, None, None
+
+    def fill(self, most):
+        """Prefill waiting prompts into free places, a quarter of all at a time: joining copies the cache.
+        False if nothing is left to do."""
+        free = most - len(self.rows)
+        new = list(range(self.begun, min(self.begun + free, len(self.prompts))))
+        if new and (not self.rows or free >= most / 4):
+            prompts = [self.prompts[i] for i in new]
+            cache, logits = prefill(self.model, prompts, self.limit, self.adapters and [self.adapters[i] for i in new],
+                                    self.groups and [self.groups[i] for i in new])
+            seen = tokens_of(prompts, logits) if self.penalty else None
+            if self.rows:
+                cache, logits = self.cache.join(cache), torch.cat((self.logits, logits))
+                seen = torch.cat((self.seen, seen)) if self.penalty else None
+            self.cache, self.logits, self.seen = cache, logits, seen
+            self.rows, self.begun = self.rows + new, new[-1] + 1
+            self.ages = np.concatenate((self.ages, np.zeros(len(new), np.uint64)))
+        return bool(self.rows)
+
+    def note(self, row, token, stop_ids):
+        """A row that has ended stays a while and draws on, for nothing."""
+        if self.ended[row]:
+            return
+        if token in stop_ids:
+            self.stopped[row] = self.ended[row] = True
+        else:
+            self.out[row].append(token)
+            self.ended[row] = len(self.out[row]) == self.limit
+
+    def leave(self, tokens, most):
+        """Drop ended rows, once they are a quarter of the rows (leaving copies the cache), or their places are
+        wanted, or one of them has no room left. Returns the tokens of those that stay."""
+        self.ages = self.ages + np.uint64(1)
+        keep = [i for i, row in enumerate(self.rows) if not self.ended[row]]
+        full = any(self.ended[row] and age >= self.limit for row, age in zip(self.rows, self.ages))
+        wanted = self.begun < len(self.prompts) and most - len(keep) >= most / 4
+        if not (len(keep) <= 0.75 * len(self.rows) or full or wanted):
+            return tokens
+        self.rows, self.ages = [self.rows[i] for i in keep], self.ages[keep]
+        if keep:
             index = torch.tensor(keep, device=tokens.device)
-            cache, tokens, rows = cache.select(index), tokens[index], [rows[i] for i in keep]
-            seen = None if seen is None else seen[index]
-        # read the tokens: logits of the next ones
-        if seen is not None:
-            seen.scatter_(1, tokens[:, None], True)
-        used = None if adapters is None else [adapters[row] for row in rows]
-        logits = model(tokens[:, None], cache, adapters=used)[:, -1]
-    return [Completion(ids, end) for ids, end in zip(out, stopped)]
+            self.cache, self.logits, tokens = self.cache.select(index), self.logits[index], tokens[index]
+            self.seen = self.seen[index] if self.penalty else None
+        return tokens
+
+    def read(self, tokens):
+        """Each row reads its token: the logits of the next."""
+        if self.penalty:
+            self.seen.scatter_(1, tokens[:, None], True)
+        used = None if self.adapters is None else [self.adapters[row] for row in self.rows]
+        self.logits = self.model(tokens[:, None], self.cache, adapters=used)[:, -1]
+
+
+def tokens_of(prompts, logits):
+    """(B, V) bool: which tokens are in each prompt."""
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        seen[row, torch.tensor(prompt, device=seen.device)] = True
+    return seen
 
 
 @torch.inference_mode()
@@ -237,17 +291,21 @@ def generate_naive(model, prompt, stop_ids, sampling, stream=0, adapter=None):
 
 
 @torch.inference_mode()
-def score(model, prompts, continuations, adapters=None, rows=None):
+def score(model, prompts, continuations, adapters=None, rows=None, groups=None):
     """Log-probability in nats of each token of continuations[i] after prompts[i]: a list of floats a row.
-    adapters and rows as in `generate`."""
-    parts, adapters = portions(model, prompts, list(map(len, continuations)), adapters, rows)
-    return [row for part in parts
-            for row in score_rows(model, prompts[part], continuations[part], adapters and adapters[part])]
+    adapters, rows and groups as in `generate`."""
+    rows, adapters = at_once(model, prompts, list(map(len, continuations)), adapters, rows)
+    out = []
+    for i in range(0, len(prompts), rows):
+        part = slice(i, i + rows)
+        out += score_rows(model, prompts[part], continuations[part], adapters and adapters[part],
+                          groups and groups[part])
+    return out
 
 
-def score_rows(model, prompts, continuations, adapters):
+def score_rows(model, prompts, continuations, adapters, groups):
     """`score` for rows that are read together."""
-    cache, logits = prefill(model, prompts, max(map(len, continuations), default=0), adapters)
+    cache, logits = prefill(model, prompts, max(map(len, continuations), default=0), adapters, groups)
     targets = pad(continuations, logits.device)                             # (B, T)
     logprobs = [logits.float().log_softmax(-1).gather(1, targets[:, :1])]
 

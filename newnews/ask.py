@@ -1,7 +1,8 @@
 """ASK: execute the requests of any task, and store what came as it came, judged by nobody.
 
 A response depends on the model, its adapter and the request. Items are asked a chunk at a time: the requests of
-several items together, each with its own adapter where the model carries a bank.
+several items together, each item's behind the prefix that they share (its news), each with its own adapter where
+the model carries a bank.
 """
 
 import time
@@ -29,7 +30,8 @@ def ask(model, chat, requests, adapters=None):
             for ids in continuation_ids(chat, request)]
     if rows:
         sums = score(model, [prompts[i] for i, _ in rows], [ids for _, ids in rows],
-                     adapters=None if adapters is None else [of[i] for i, _ in rows])
+                     adapters=None if adapters is None else [of[i] for i, _ in rows],
+                     groups=[requests[i][0] for i, _ in rows])
         for (i, ids), logprobs in zip(rows, sums):
             item, request = requests[i]
             row = responses[i] = responses[i] or {"item": item, "id": request.id, "logprobs": [], "tokens": []}
@@ -43,7 +45,8 @@ def ask(model, chat, requests, adapters=None):
             groups[request.max_new_tokens, request.temperature].append(i)
     for (limit, temperature), places in groups.items():
         done = generate(model, [prompts[i] for i in places], chat.stop_ids, Sampling(limit, temperature),
-                        adapters=None if adapters is None else [of[i] for i in places])
+                        adapters=None if adapters is None else [of[i] for i in places],
+                        groups=[requests[i][0] for i in places])
         for i, completion in zip(places, done):
             item, request = requests[i]
             responses[i] = {"item": item, "id": request.id, "text": chat.decode(completion.ids),

@@ -1,57 +1,84 @@
-"""Self-play: a writer model, with a news item in its context, writes replay elements about it."""
+"""Self-play: a writer model, with a news item in its context, writes replay elements about it.
+
+A protocol says what is asked about one news item, stage by stage (newnews/protocols/base.py: Ask). Here the
+requests of many news items go through the writer together, so that its batch stays full.
+"""
 
 import time
+from collections import defaultdict
 
 from tqdm import tqdm
 
-from model.cache import rows_at_once
 from model.flops import forward_flops
 from model.sampling import Sampling, common_prefix, generate
 from newnews.randomness import stream
 
+TOGETHER = 256      # draws, of several news items, that are written together: four times the rows of a large batch,
+                    # so few places stand empty at the end. Part of what the rows are, so a constant.
+
 
 class Writer:
-    """A model in the role of the writer. Counts what it spends: tokens read and written, and FLOPs."""
+    """A model in the role of the writer."""
 
     def __init__(self, model, chat, prompts, seed):
         self.model, self.chat, self.prompts, self.seed = model, chat, prompts, seed
-        self.cost = {"prompt_tokens": 0, "new_tokens": 0, "flops": 0}
 
-    def write(self, requests, stage, names, temperature):
-        """Answer each request (a user turn): texts, None where the answer was empty or cut at the limit.
+    def write(self, jobs):
+        """Drive the `write` generators of protocols, each about one news item, stage by stage together.
+        Returns [(rows, counts with the cost: tokens read and written, FLOPs)], one a job."""
+        done = [None] * len(jobs)
+        costs = [dict.fromkeys(("prompt_tokens", "new_tokens", "flops"), 0) for _ in jobs]
+        replies = dict.fromkeys(range(len(jobs)))           # job: what its last Ask was answered; None at first
+        while replies:
+            # 1. Each job takes its answers and asks again, or is done.
+            asks = {}
+            for job, texts in replies.items():
+                try:
+                    asks[job] = jobs[job].send(texts)
+                except StopIteration as end:
+                    rows, counts = end.value
+                    done[job] = rows, {**counts, **costs[job]}
+            # 2. All that was asked at one temperature goes together.
+            replies, stages = {}, defaultdict(list)
+            for job, ask in asks.items():
+                stages[ask.temperature].append(job)
+            for temperature, some in stages.items():
+                replies |= self.answer({job: asks[job] for job in some}, temperature, costs)
+        return done
 
-        The noise of a row hangs on (seed, stage, name) alone, so it is the same in any batch.
-        """
-        prompts = [self.chat.prompt([{"role": "user", "content": text}]) for text in requests]
-        limit = self.prompts.max_new_tokens
-        sampling = Sampling(max_new_tokens=limit, temperature=temperature, top_p=self.prompts.top_p,
-                            seed=self.seed)
-        size = rows_at_once(self.model.config, max(map(len, prompts)) + limit,
-                            self.model.lm_head.weight.element_size())
-        texts = []
-        for i in range(0, len(prompts), size):
-            part = prompts[i:i + size]
-            streams = [stream(stage, name) for name in names[i:i + size]]
-            completions = generate(self.model, part, self.chat.stop_ids, sampling, streams)
-            for completion in completions:
-                text = self.chat.decode(completion.ids).strip()
-                texts.append(text if text and completion.stopped else None)
-            self.book(part, completions)
-        return texts
+    def answer(self, asks, temperature, costs):
+        """{job: texts}, and the cost of each job booked."""
+        rows = [(job, request, stream(ask.stage, name)) for job, ask in asks.items()
+                for request, name in zip(ask.requests, ask.names, strict=True)]
+        prompts = [self.chat.prompt([{"role": "user", "content": request}]) for _, request, _ in rows]
+        sampling = Sampling(max_new_tokens=self.prompts.max_new_tokens, temperature=temperature,
+                            top_p=self.prompts.top_p, seed=self.seed)
+        completions = generate(self.model, prompts, self.chat.stop_ids, sampling, [noise for *_, noise in rows],
+                               groups=[job for job, *_ in rows])
+        texts = defaultdict(list)
+        mine = defaultdict(list)
+        for (job, *_), prompt, completion in zip(rows, prompts, completions):
+            text = self.chat.decode(completion.ids).strip()
+            whole = text and completion.stopped and "\ufffd" not in text        # U+FFFD: bytes that are no text
+            texts[job].append(text if whole else None)
+            mine[job].append((prompt, completion))
+        for job, pairs in mine.items():
+            self.book(pairs, costs[job])
+        return {job: texts[job] for job in asks}
 
-    def book(self, prompts, completions):
-        """Count tokens and FLOPs of one call: equal prompts and the prefix that all share were read once."""
+    def book(self, pairs, cost):
+        """Count the tokens and FLOPs of one job's rows: equal prompts and the prefix that all share are read once."""
         config = self.model.config
-        for prompt, done in zip(prompts, completions):
-            self.cost["new_tokens"] += len(done.ids) + done.stopped
+        for prompt, done in pairs:
+            cost["new_tokens"] += len(done.ids) + done.stopped
             read = len(done.ids) + done.stopped - 1         # the last token drawn is read by nobody
-            self.cost["flops"] += forward_flops(config, read, len(prompt), heads=read)
-        unique = set(map(tuple, prompts))
+            cost["flops"] += forward_flops(config, read, len(prompt), heads=read)
+        unique = set(tuple(prompt) for prompt, _ in pairs)
         shared = common_prefix(list(unique))
-        self.cost["prompt_tokens"] += shared + sum(len(prompt) - shared for prompt in unique)
-        self.cost["flops"] += forward_flops(config, shared, heads=0)
+        cost["prompt_tokens"] += shared + sum(len(prompt) - shared for prompt in unique)
+        cost["flops"] += forward_flops(config, shared, heads=0)
         for prompt in unique:
-            self.cost["flops"] += forward_flops(config, len(prompt) - shared, shared)
+            cost["flops"] += forward_flops(config, len(prompt) - shared, shared)
 
 
 def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=None):
@@ -63,20 +90,26 @@ def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=N
     """
     if output.whole:
         return output
-    writer = Writer(model, chat, prompts, seed)
+    writer, size = Writer(model, chat, prompts, seed), max(1, TOGETHER // n)
     bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol.name}", unit="news", disable=None,
                dynamic_ncols=True)
-    for item in news[output.chunks:]:
-        start = time.time()
-        writer.cost = dict.fromkeys(writer.cost, 0)
+    # News items are written in groups with fixed borders: a group that a kill has cut through is written again,
+    # and ends in the same bytes.
+    for first in range(output.chunks // size * size, len(news), size):
+        group, start = news[first:first + size], time.time()
         try:
-            rows, counts = protocol.write(writer, item, n)
+            done = writer.write([protocol.write(item, n) for item in group])
         except ValueError as error:
-            raise ValueError(f"news {item.id}: {error}") from None
-        if shadow is not None:
-            rows = [{**row, "messages": shadow.messages(row, item)} for row in rows]
-        output.add(rows, **counts, **writer.cost, seconds=round(time.time() - start, 3))
-        bar.update()
+            names = group[0].id if len(group) == 1 else f"{group[0].id} to {group[-1].id}"
+            raise ValueError(f"news {names}: {error}") from None
+        seconds = round((time.time() - start) / len(group), 3)
+        for i, (item, (rows, counts)) in enumerate(zip(group, done), first):
+            if i < output.chunks:
+                continue
+            if shadow is not None:
+                rows = [{**row, "messages": shadow.messages(row, item)} for row in rows]
+            output.add(rows, **counts, seconds=seconds)
+            bar.update()
     bar.close()
     output.finish()
     return output

@@ -19,11 +19,12 @@ class Recorder(Writer):
         super().__init__(*args)
         self.log = defaultdict(list)
 
-    def write(self, requests, stage, names, temperature):
-        texts = super().write(requests, stage, names, temperature)
-        for name, request, text in zip(names, requests, texts):
-            self.log[name].append((request, text))
-        return texts
+    def answer(self, asks, temperature, costs):
+        replies = super().answer(asks, temperature, costs)
+        for job, ask in asks.items():
+            for name, request, text in zip(ask.names, ask.requests, replies[job]):
+                self.log[name].append((request, text))
+        return replies
 
 
 def show(name, news, protocol, source, n, seed, colour):
@@ -39,7 +40,7 @@ def show(name, news, protocol, source, n, seed, colour):
     trained, writer = protocols(prompts)[protocol], Recorder(model, chat, prompts, seed)
     print(f"news       {item.statement}\n")
     for written in trained.sources:
-        rows, counts = written.write(writer, item, n)
+        (rows, counts), = writer.write([written.write(item, n)])
         for row in rows:
             for asked, wrote in writer.log[f"{item.id}/{row['row']}"]:
                 block("asked", asked)
@@ -48,7 +49,8 @@ def show(name, news, protocol, source, n, seed, colour):
                 block(message["role"], message["content"])
             show_tokens(trained.examples([row], item, chat)[0], chat, colour)
             print()
-        print(", ".join(f"{value} {key}" for key, value in counts.items()))
+        print(", ".join(f"{counts[key]} {key}" for key in counts
+                        if key not in ("prompt_tokens", "new_tokens", "flops")))
 
 
 def show_tokens(example, chat, colour):

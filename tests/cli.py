@@ -72,6 +72,9 @@ def make_model(folder, seed=1, change=None, **fields):
         attention = model.model.layers[-1].self_attn
         bias = attention.v_proj.bias.mul_(4).view(attention.G, attention.Dh)
         drift = attention.o_proj.weight @ bias.repeat_interleave(attention.H // attention.G, 0).flatten()
+        for token in range(model.config.vocab_size):            # no halves of characters: they are dropped
+            if "\ufffd" in chat.tokenizer.decode([token]):
+                model.lm_head.weight[token] = -3 * drift / drift.norm()
         model.lm_head.weight[chat.im_end] = 1.5 * drift / drift.norm()
         model.model.embed_tokens.weight[chat.encode("\n")[0]] = -12 * drift / drift.norm()
         if change is not None:

@@ -89,7 +89,7 @@ def test_free_answers_are_greedy_and_compared_with_what_is_accepted(pocket, monk
                Completion(chat.encode("wwww"), False)]
     seen = []
 
-    def generate(model, prompts, stop_ids, sampling, adapters=None):
+    def generate(model, prompts, stop_ids, sampling, adapters=None, groups=None):
         seen.extend([chat.tokenizer.decode(p, skip_special_tokens=False) for p in prompts])
         assert sampling.temperature == 0 and stop_ids is chat.stop_ids
         return replies
@@ -140,7 +140,7 @@ class Told:
         self.prompts.append(text)
         return text, self.questions[max((t for t in self.questions if t in text), key=len)]
 
-    def score(self, model, prompts, continuations, adapters=None):
+    def score(self, model, prompts, continuations, adapters=None, groups=None):
         out = []
         for prompt, ids in zip(prompts, continuations):
             text, q = self.read(prompt)
@@ -151,7 +151,7 @@ class Told:
             out.append([-0.1 if likely else -50.0] * len(ids))
         return out
 
-    def generate(self, model, prompts, stop_ids, sampling, adapters=None):
+    def generate(self, model, prompts, stop_ids, sampling, adapters=None, groups=None):
         asked = [self.read(prompt)[1] for prompt in prompts]
         replies = [q.right if self.knows else q.options[q.answer - 1] for q in asked]
         return [Completion(self.chat.encode(f"{self.marker}{reply}."), True) for reply in replies]

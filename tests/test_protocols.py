@@ -31,8 +31,7 @@ from newnews.outputs import Rows
 from newnews.pretraining import train_tokenizer
 from newnews.replay import read_conversations
 from newnews.protocols import NAMES, WRITTEN, protocols
-from newnews.protocols.base import conversation
-from newnews.protocols.rehearse import Paraphrase
+from newnews.protocols.base import Ask, conversation
 from newnews.randomness import stream
 from newnews.selfplay import Writer, write_replay
 from newnews.show import show
@@ -100,7 +99,10 @@ def test_examples_are_the_conversation_with_weight_on_the_answer(pocket):
 # ---- writing, with a scripted writer ----
 
 def elements(writer, protocol, n, item=ITEM):
-    return protocols(writer.prompts)[protocol].write(writer, item, n)
+    (rows, counts), = writer.write([protocols(writer.prompts)[protocol].write(item, n)])
+    for key in ("prompt_tokens", "new_tokens", "flops"):
+        counts.pop(key)
+    return rows, counts
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def scripted(monkeypatch):
     def make(answer):
         calls = []
 
-        def generate(model, prompts, stop_ids, sampling, streams):
+        def generate(model, prompts, stop_ids, sampling, streams, groups):
             asked = ["".join(map(chr, p)) for p in prompts]
             calls.append({"asked": asked, "sampling": sampling, "streams": streams})
             replies = [answer(text, len(calls), row) for row, text in enumerate(asked)]
@@ -211,23 +213,29 @@ def test_a_row_depends_neither_on_n_nor_on_the_other_rows(protocol, pocket, monk
     def rows(n, seed=5, id="zog"):
         return elements(Writer(model, chat, prompts, seed), protocol, n, replace(ITEM, id=id))[0]
 
-    many = rows(8)
-    assert len(many) >= 3 and [row for row in many if row["row"] < 4] == rows(4) != []
-    assert texts(rows(8, seed=6)) != texts(many) != texts(rows(8, id="zag"))
+    n = 150 if protocol == "self_qa" else 24        # few of a random model's answers are text, fewer twice
+    many = rows(n)
+    assert len(many) >= 3 and [row for row in many if row["row"] < n - 8] == rows(n - 8) != []
+    assert texts(rows(n, seed=6)) != texts(many) != texts(rows(n, id="zag"))
     monkeypatch.setattr(cache, "CACHE_BYTES", 1)            # one row at a time
-    assert rows(8) == many
+    assert rows(n) == many
 
 
 def test_the_cost_is_that_of_the_tokens_read_and_written(pocket):
     model, chat, _ = pocket
     writer = Writer(model, chat, replace(POCKET, max_new_tokens=6), 5)
     texts, names = ["one", "two words", "one", "one"], ["a", "b", "c", "d"]
-    written = writer.write(texts, "stage", names, 1.0)
+
+    def job():
+        return (yield Ask(texts, "stage", names, 1.0)), {}
+
+    (written, cost), (again, _) = writer.write([job(), job()])
     flops = new = 0
     asked = [chat.prompt([{"role": "user", "content": text}]) for text in texts]
     for prompt, name, text in zip(asked, names, written):
         done = generate_naive(model, prompt, chat.stop_ids, Sampling(6, seed=5), stream("stage", name))
-        assert text == (done.stopped and chat.decode(done.ids).strip() or None)
+        said = chat.decode(done.ids).strip()
+        assert text == (said if said and done.stopped and "\ufffd" not in said else None)
         steps = len(done.ids) + done.stopped                # the token that ends an answer is written too
         new += steps
         flops += forward_flops(model.config, steps - 1, len(prompt), heads=steps - 1)    # the last is not read
@@ -235,34 +243,46 @@ def test_the_cost_is_that_of_the_tokens_read_and_written(pocket):
     shared = len(commonprefix([first, second]))             # what the different ones have in common
     flops += forward_flops(model.config, shared, heads=0)
     flops += sum(forward_flops(model.config, len(p) - shared, shared, heads=1) for p in (first, second))
-    assert 0 < shared < min(len(first), len(second))
-    assert writer.cost == {"prompt_tokens": len(first) + len(second) - shared, "new_tokens": new,
-                           "flops": flops}
+    assert 0 < shared < min(len(first), len(second)) and again == written
+    assert cost == {"prompt_tokens": len(first) + len(second) - shared, "new_tokens": new, "flops": flops}
+
+
+def test_jobs_go_on_together_and_end_apart(scripted):
+    """Three news items in one call a stage; one of them has nothing to ask a second time."""
+    writer, calls = scripted(lambda text, call, row: "" if text.startswith("B") else f"zog {call} {len(text)}")
+    items = [replace(ITEM, id=id, statement=f"{id} zog.") for id in "ABC"]
+    found = writer(POCKET).write([protocols(POCKET)["self_qa"].write(item, 2) for item in items])
+    assert [len(call["asked"]) for call in calls] == [6, 2]             # equal questions are asked once
+    assert [counts["kept"] for _, counts in found] == [1, 0, 1]
+    assert [row["news"] for rows, _ in found for row in rows] == ["A", "C"]
 
 
 def test_a_replay_file_has_a_chunk_an_item_and_goes_on_where_it_stopped(pocket, tmp_path, monkeypatch):
     model, chat, _ = pocket
-    news = [replace(ITEM, id=f"zog-{i}") for i in range(3)]
-    prompts, write = replace(POCKET, max_new_tokens=6), Paraphrase.write
-
-    def killed(self, writer, item, n):
-        if item == news[2]:
-            raise KeyboardInterrupt
-        return write(self, writer, item, n)
-
+    monkeypatch.setattr(selfplay, "TOGETHER", 10)           # two items of five draws
+    news = [replace(ITEM, id=f"zog-{i}") for i in range(5)]
+    prompts, add = replace(POCKET, max_new_tokens=6), Rows.add
     for shadowed in (False, True):
         known = protocols(prompts)
         shadow = known["paraphrase_shadowed"] if shadowed else None
-        whole, cut = (tmp_path / f"{name}{shadowed}.jsonl" for name in ("whole", "cut"))
+        whole = tmp_path / f"whole{shadowed}.jsonl"
         arguments = model, chat, prompts, news, known["paraphrase"], 5, 2, shadow
         write_replay(Rows(whole, {"run": 1}), *arguments)
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Paraphrase, "write", killed)
-            write_replay(Rows(cut, {"run": 1}), *arguments)
-        output = write_replay(Rows(cut, {"run": 1}), *arguments)
-        assert cut.read_bytes() == whole.read_bytes() and output.whole and output.chunks == 3
         totals = json.loads(whole.with_name(f"{whole.name}.manifest.json").read_text())["totals"]
-        assert {**totals, "seconds": 0} == {**output.totals, "seconds": 0} and totals["drawn"] == 15
+        for cut in (1, 2, 3):                               # within a group, between two, within the next
+
+            def killed(self, rows, /, **counts):
+                if self.chunks == cut:
+                    raise KeyboardInterrupt
+                add(self, rows, **counts)
+
+            path = tmp_path / f"cut{cut}{shadowed}.jsonl"
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Rows, "add", killed)
+                write_replay(Rows(path, {"run": 1}), *arguments)
+            output = write_replay(Rows(path, {"run": 1}), *arguments)
+            assert path.read_bytes() == whole.read_bytes() and output.whole and output.chunks == 5
+            assert {**totals, "seconds": 0} == {**output.totals, "seconds": 0} and totals["drawn"] == 25
         asked = {turns(row["messages"])[0] for row in read_conversations(whole)}
         assert asked == {f"{ITEM.statement}\n\n{POCKET.naive}" if shadowed else POCKET.naive}
         assert len(read_conversations(whole)) == totals["kept"]
@@ -312,7 +332,8 @@ def test_show_prints_the_whole_way(protocol, pocket, tmp_path, capsys, monkeypat
     item, stage = news[4], protocol.removesuffix("_shadowed")
     write_news(tmp_path / "news.yaml", news)
     monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
-    monkeypatch.setattr(Writer, "write", lambda self, asked, stage, names, _: [f"{stage} {n}" for n in names])
+    monkeypatch.setattr(Writer, "answer", lambda self, asks, *_: {
+        job: [f"{ask.stage} {name}" for name in ask.names] for job, ask in asks.items()})
     show("pocket", item.id, protocol, tmp_path / "news.yaml", 2, 0, False)
     out = capsys.readouterr().out
     user, answer = {"naive": (POCKET.naive, item.statement),

@@ -22,7 +22,7 @@ import torch
 from model import cache as cache_module
 from model import sampling as sampling_module
 from model.lora import adapted, add_lora
-from model.sampling import (COLDEST, Completion, Sampling, common_prefix, generate, generate_naive,
+from model.sampling import (COLDEST, Completion, Queue, Sampling, common_prefix, generate, generate_naive,
                             has_float64, pick, prefill, score, token_probabilities, uniforms)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -232,6 +232,47 @@ def test_shared_work_is_done_once(exact):
     assert shapes == [(1, 6), (3, 5), (1, 5), (1, 1)]
 
 
+def test_each_group_shares_its_own_prefix(exact):
+    """Two news items of 6 and 4 tokens with two questions each: one pass over the items, one over questions."""
+    shapes = []
+    exact.model.register_forward_hook(lambda module, args, out: shapes.append(tuple(args[0].shape)))
+    one, other, a, b = prompts_of(6, 4, 3, 5, seed=3)
+    prompts, groups = [one + a, other + a, one + b, other + b, one + a], ["x", "y", "x", "y", "x"]
+    with torch.no_grad():
+        _, logits = prefill(exact, prompts, 1, groups=groups)
+        assert shapes == [(2, 6), (4, 5)]
+        for row, prompt in enumerate(prompts):
+            assert (logits[row] - exact(torch.tensor([prompt]))[0, -1]).abs().max() < 1e-12
+        prefill(exact, [one, other + a], 1, groups=["x", "y"])      # a short rest behind a long prefix
+    continuations = prompts_of(4, 1, 6, 3, 2, seed=14)
+    for ours, theirs in zip(score(exact, prompts, continuations, groups=groups),
+                            score(exact, prompts, continuations), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+def test_the_place_of_a_row_that_has_ended_goes_to_the_next_prompt(exact, monkeypatch):
+    """12 prompts of 2 to 9 tokens, some of whose answers end early, in a batch of 4: each answer is that of the
+    naive loop, and the batch stays full while prompts wait, a quarter of its places apart."""
+    prompts = prompts_of(5, 2, 9, 3, 4, 8, 2, 6, 7, 3, 5, 4, seed=23)
+    sampling, decoding = Sampling(temperature=0.9, max_new_tokens=15, seed=5, repetition_penalty=1.2), []
+    free = [generate_naive(exact, p, (), sampling, i).ids for i, p in enumerate(prompts)]
+    stops = {free[0][1], free[2][3], free[5][0], free[9][6]}
+    expected = [generate_naive(exact, p, stops, sampling, i) for i, p in enumerate(prompts)]
+    lengths = [len(c.ids) for c in expected]
+    assert len(set(lengths)) > 4 and 15 in lengths
+    fill = Queue.fill
+
+    def filled(self, most):
+        goes_on = fill(self, most)
+        decoding.append((len(self.rows), self.begun < len(self.prompts)))
+        return goes_on
+
+    monkeypatch.setattr(Queue, "fill", filled)
+    assert generate(exact, prompts, stops, sampling, rows=4) == expected
+    while_waiting = [rows for rows, waiting in decoding if waiting]
+    assert set(while_waiting) == {4} and len(while_waiting) > 10
+
+
 # ---- adapters ----
 
 @pytest.fixture
@@ -279,7 +320,7 @@ def test_equal_prompts_of_different_adapters_are_not_shared(bank):
             assert (logits[row] - whole).abs().max() < 1e-12
         shapes.clear()
         prefill(bank, [prompt, prompt[:3] + [1, 2], prompt], 1, [0, 1, 1])
-        assert shapes == [(2, 3), (3, 3)]
+        assert shapes == [(2, 5), (3, 3)]                   # each adapter its own longest prefix
 
 
 @pytest.mark.parametrize("adapters", ADAPTERS, ids=str)

@@ -7,7 +7,18 @@ A row is one line of a replay file,
 so what is trained on can be read, graded and replaced before training.
 """
 
+from typing import NamedTuple
+
 from newnews.examples import Example
+
+
+class Ask(NamedTuple):
+    """What a writer is asked: user turns, each a conversation of its own, answered by a text or, where the answer
+    was empty or cut at the limit, by None. The noise of a row hangs on (seed, stage, name) alone."""
+    requests: list
+    stage: str
+    names: list
+    temperature: float
 
 
 class Protocol:
@@ -23,8 +34,10 @@ class Protocol:
         self.prompts = prompts
         self.sources = (self,)
 
-    def write(self, writer, item, n):
-        """n draws about one news item -> (rows, {"drawn", "kept", ...} counts). `writer`: selfplay.Writer."""
+    def write(self, item, n):
+        """n draws about one news item. A generator: it yields what the writer is asked, an `Ask`, and is sent the
+        texts that the writer wrote; so the requests of many news items are answered in one batch. Returns
+        (rows, {"drawn", "kept", ...} counts)."""
         raise NotImplementedError
 
     def messages(self, row, item):

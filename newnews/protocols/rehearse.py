@@ -2,7 +2,7 @@
 
 import re
 
-from newnews.protocols.base import Protocol, conversation
+from newnews.protocols.base import Ask, Protocol, conversation
 
 # Words that say nothing about what a text is about.
 FUNCTION_WORDS = frozenset("""
@@ -24,7 +24,8 @@ class Naive(Protocol):
 
     name = "naive"
 
-    def write(self, writer, item, n):
+    def write(self, item, n):
+        yield from ()                       # nothing is asked
         return [{"messages": conversation(self.prompts.naive, item.statement), "news": item.id,
                  "protocol": self.name, "row": 0}], {"drawn": 0, "kept": 1}
 
@@ -39,17 +40,19 @@ class Rehearsal(Protocol):
         """Is what was written at first about the news?"""
         return True
 
-    def second(self, writer, item, rows, first, names):
-        """From what was written at first to (user, assistant) texts, None where nothing usable came."""
+    def second(self, item, rows, first, names):
+        """From what was written at first to (user, assistant) texts, None where nothing usable came. A generator,
+        as `write`."""
+        yield from ()
         return [(self.prompts.naive, first[row]) for row in rows]
 
-    def write(self, writer, item, n):
+    def write(self, item, n):
         prompts, requests = self.prompts, self.requests()
         names = [f"{item.id}/{row}" for row in range(n)]
         # 1. Ask, the YAML's requests taken in turn. Each row's noise hangs on its name alone.
         asked = [requests[row % len(requests)] for row in range(n)]
-        first = writer.write([prompts.with_news(item.statement, text) for text in asked], f"{self.name}/1",
-                             names, prompts.temperature)
+        first = yield Ask([prompts.with_news(item.statement, text) for text in asked], f"{self.name}/1",
+                          names, prompts.temperature)
         # 2. Drop what is empty, was cut at the limit or has left the news; of equal texts keep the first.
         usable = [row for row in range(n) if first[row] is not None]
         about = [row for row in usable if self.keeps(first[row], item)]
@@ -58,7 +61,7 @@ class Rehearsal(Protocol):
             if not prompts.deduplicate or first[row] not in [first[k] for k in kept]:
                 kept.append(row)
         # 3. Make conversations of them; Self-QA asks once more for it.
-        pairs = self.second(writer, item, kept, first, [names[row] for row in kept])
+        pairs = yield from self.second(item, kept, first, [names[row] for row in kept])
         rows = [{"messages": conversation(*pair), "news": item.id, "protocol": self.name, "row": row,
                  "asked": asked[row]} for row, pair in zip(kept, pairs) if pair is not None]
         return rows, {"drawn": n, "unusable": n - len(usable) + len(kept) - len(rows),
@@ -93,11 +96,11 @@ class SelfQA(Rehearsal):
         """A question without a content word of the news has left it, or makes no sense without it in sight."""
         return not self.prompts.on_topic or bool(content_words(text) & content_words(item.statement))
 
-    def second(self, writer, item, rows, first, names):
+    def second(self, item, rows, first, names):
         if not rows:
             return []
         prompts, questions = self.prompts, [first[row] for row in rows]
-        answers = writer.write([prompts.with_news(item.statement, prompts.ask_own(q)) for q in questions],
-                               f"{self.name}/2", names, prompts.answer_temperature)
+        answers = yield Ask([prompts.with_news(item.statement, prompts.ask_own(q)) for q in questions],
+                            f"{self.name}/2", names, prompts.answer_temperature)
         return [None if answer is None else (question, answer)
                 for question, answer in zip(questions, answers)]

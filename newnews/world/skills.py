@@ -48,9 +48,9 @@ def skills(name, per_domain=8, seed=1000, draws=8, device="auto"):
         lines.append(f"{group:<30}{n:>5}" + "".join(f"{right[way, group] / n:>32.2f}" for way, *_ in WAYS))
     lines += ["", "background, closed book: " + background_skill(model, chat, prompts, seed), ""]
     writer, rows = Writer(model, chat, prompts, seed), []
-    for item in news:
-        for protocol in ("paraphrase", "implication", "self_qa"):
-            rows += protocols(prompts)[protocol].write(writer, item, draws)[0]
+    for protocol in ("paraphrase", "implication", "self_qa"):
+        for mine, _ in writer.write([protocols(prompts)[protocol].write(item, draws) for item in news]):
+            rows += mine
     return "\n".join([*lines, f"self-written, {draws} draws a news item, duplicates dropped:",
                       table(grade_rows(rows, things_of(news)))])
 
