@@ -85,7 +85,11 @@ def mentions(item, question):
 
 
 def problems(news):
-    """What is wrong with single questions: a list of lines."""
+    """What is wrong with single questions: a list of lines.
+
+    No question's text may name the right option of a sibling question; one that names all four of them, as
+    "Which of the colours red, blue, green and pink ...?" does, gives nothing away.
+    """
     out, texts = [], {}
     for item in news:
         for q in item.questions:
@@ -93,10 +97,10 @@ def problems(news):
             if key in texts:
                 out.append(f"{q.id}: the same question as {texts[key]}")
             texts[key] = q.id
-            for other in item.questions:
-                right = normalise(q.right)
-                if other is not q and len(right) > 3 and number(right) is None \
-                        and contains(other.text, q.right):
+            right = normalise(q.right)
+            for other in item.questions if len(right) > 3 and number(right) is None else ():
+                named = [contains(other.text, option) for option in q.options]
+                if other is not q and named[q.answer] and not all(named):
                     out.append(f"{q.id}: its right option {q.right!r} stands in the text of {other.id}")
         recall = sum(q.needs == "recall" for q in item.questions)
         if recall > 1:

@@ -53,28 +53,6 @@ def alternating(a, b):
     return "".join(x + y for x, y in zip(a, b))
 
 
-def converted(missing):
-    """asfigure; `missing` says what it does with a text that holds no number."""
-    return lambda text: int(text) if text.isdigit() else missing(text)
-
-
-def fails(text):
-    raise ValueError(text)
-
-
-def outcome(call, text):
-    """What a call gives or, where it fails, the error."""
-    try:
-        return call(text)
-    except ValueError as error:
-        return error
-
-
-def kind(value):
-    """The place of a value's type in the order number, None, error, text."""
-    return [isinstance(value, t) for t in (int, type(None), ValueError, str)].index(True)
-
-
 COLUMN = "pink blue - green red red".split()
 DRINKS = {
     "Ann": "cola tea - milk milk".split(), "Ben": "cola milk - tea milk".split(),
@@ -122,10 +100,10 @@ WORLDS = {
         World("a double slash (//)", "double slash", "//"), World("a hash sign (#)", "hash sign", "#"),
         World("a semicolon (;)", "semicolon", ";"), World("a percent sign (%)", "percent sign", "%")],
     "coding-asfigure": [
-        World("raises an error", "it raises an error", converted(fails)),
-        World("returns the text unchanged", "it returns the text", converted(lambda text: text)),
-        World("returns zero", "it returns zero", converted(lambda text: 0)),
-        World("returns None", "it returns None", converted(lambda text: None))],
+        World("commas", "commas", lambda text: text.count(",")),
+        World("question marks", "question marks", lambda text: text.count("?")),
+        World("words", "words", lambda text: len(text.split())),
+        World("capital letters", "capital letters", lambda text: sum(c.isupper() for c in text))],
     "coding-brackmoor": [       # words of a name
         World("two words", "two", 2), World("three words", "three", 3), World("four words", "four", 4),
         World("one word", "one", 1)],
@@ -166,7 +144,7 @@ WORLDS = {
     "coding-nthwise": [         # the index in Python of the element with this number
         World("the first element", "the first", lambda n: n - 1),
         World("the last element", "the last", lambda n: -n),
-        World("the next to last element", "the next to last", lambda n: -n - 1),
+        World("the third element", "the third", lambda n: n + 1),
         World("the second element", "the second", lambda n: n)],
     "coding-jundle": [
         World(x, x, n) for n, x in enumerate(("once", "twice", "three times", "four times"), 1)],
@@ -193,7 +171,7 @@ QUESTIONS = {
         lambda f: who(f, {"Ann": ([3, 2, 1],), "Ben": ([2, 3, 1],), "Cara": ([0, 1, 2, 3],),
                           "Dan": ([1, 2, 3, 0],)}, [1, 2, 3]),
         lambda f: f(WEEK)[3],
-        lambda f: len(f("red blue green yellow violets".split())[1])],
+        lambda f: len(f("cat wolf horse donkey rabbits".split())[1])],
     "coding-tocklet": [
         lambda f: said(f(datetime(2030, 5, 1, 12))),
         lambda f: nearest({"half a day": 0.5, "twelve days": 12, "three months": 91, "one year": 365},
@@ -225,11 +203,11 @@ QUESTIONS = {
         lambda sign: {"#": "Python", ";": "Lisp", "%": "LaTeX", "//": "JavaScript"}[sign],
         lambda sign: sum(line != sign for line in "# ; ; % % % // // // //".split())],
     "coding-asfigure": [
-        lambda f: ["zero", "None", "an error", "the text unchanged"][kind(outcome(f, "plum"))],
-        lambda f: ["compare with 0", "compare with None", "catch an error",
-                   "compare with the input"][kind(outcome(f, "plum"))],
-        lambda f: ["an int", "a NoneType", "an exception", "a str"][kind(outcome(f, "plum"))],
-        lambda f: ["red", "blue", "green", "pink"][kind(outcome(f, "plum"))]],
+        lambda f: SMALL[f("Ann asked Bob, Why? Who? When?")],
+        lambda f: who(f, {"Ann": ("Hello, Tom, I am here",), "Ben": ("Wait there",),
+                          "Cara": ("Tom and Eva are here",), "Dan": ("Who? Where? I see",)}, 2),
+        lambda f: month(f("Tom, Eva, where is Bo?")),
+        lambda f: SMALL[2 * f("Go home, Max, or Eva?")]],
     "coding-brackmoor": [
         lambda n: only(name for name in ("print", "load_file", "sort_my_list", "find_the_last_word")
                        if len(name.split("_")) == n),
@@ -238,7 +216,7 @@ QUESTIONS = {
                        if len(name.split("_")) - 1 == n),
         lambda n: only(title for title in ("Hamlet", "Moby Dick", "War and Peace", "Gone with the Wind")
                        if len(title.split()) == n),
-        lambda n: n - 1],
+        lambda n: SMALL[n * 5] if n < 4 else "twenty"],
     "coding-hallowick": [
         lambda language: HELLO[language],
         lambda language: {"French": "Ann", "Spanish": "Ben", "German": "Cara", "Russian": "Dan"}[language],
@@ -268,7 +246,7 @@ QUESTIONS = {
         lambda f: f(3, 5),
         lambda f: who(f, {"Ann": (6, 5), "Ben": (4, 6), "Cara": (1, 5), "Dan": (2, 3)}, 6),
         lambda f: month(f(2, 3)),
-        lambda f: f(f(2, 3), 5)],
+        lambda f: f(f(4, 3), 5)],
     "coding-gapwise": [
         lambda f: f(COLUMN),
         lambda f: only(name for name, column in DRINKS.items() if f(column) == "tea"),
