@@ -1,4 +1,5 @@
-"""python -m newnews {run, report, show, compare, check, world}: studies and tools. Each has its own --help."""
+"""python -m newnews {run, report, show, compare, check, browse, export, world}: studies and tools. Each has
+its own --help."""
 
 import argparse
 import sys
@@ -33,6 +34,12 @@ def arguments():
     compare.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"), help="(default: %(default)s)")
     check = tools.add_parser("check", help="check news files: schema, balance, what the options give away")
     check.add_argument("news", nargs="+", metavar="PATH", help="YAML file or folder; several share no name")
+    browse = tools.add_parser("browse", help="write news and questions as one page to read")
+    browse.add_argument("news", metavar="PATH", help="YAML file or folder")
+    browse.add_argument("--out", required=True, help="HTML file to write")
+    export = tools.add_parser("export", help="write news as JSONL with a card, for `datasets` and a hub")
+    export.add_argument("news", metavar="PATH", help="YAML file or folder; dev/ in it is the validation split")
+    export.add_argument("--out", required=True, help="folder to write")
     world = tools.add_parser("world", help="write news of the pocket world as YAML")
     world.add_argument("--out", required=True, help="file to write")
     world.add_argument("--split", default="dev", choices=("dev", "test"), help="(default: %(default)s)")
@@ -81,6 +88,13 @@ def main(args):
         text, fine = check(args.news)
         print(text)
         return 0 if fine else 1
+    elif args.tool == "browse":
+        from newnews.browse import browse
+        print(f"{args.out}: {browse(args.news, args.out)} news")
+    elif args.tool == "export":
+        from newnews.export import export
+        for split, (news, questions) in export(args.news, args.out).items():
+            print(f"{args.out}/{split}.jsonl: {news} news, {questions} questions")
     else:
         from newnews.news import write_news
         from newnews.first_world import make_news

@@ -1,8 +1,8 @@
 """One self-contained page to read news in: `python -m newnews browse data/new_news --out news.html`.
 
-News by domain; for each its statement, the other worlds, and its questions with the options, the answers behind
-a click. Nothing is fetched and no script runs: one file of HTML and CSS, light or dark as the reader's system
-is. Every text of the news is escaped.
+News by domain; for each its statement, the other worlds, and its questions with the options, the answers
+behind a click. Nothing is fetched and no script runs: one file of HTML and CSS, light or dark as the reader's
+system is. Every text of the news is escaped.
 """
 
 import hashlib
@@ -38,14 +38,15 @@ ol { margin: .25rem 0; padding-left: 1.5rem; } ol.questions > li { margin: .9rem
 ol.options { list-style: upper-alpha; } ul { margin: .25rem 0; padding-left: 1.25rem; }
 .tag { display: inline-block; padding: 0 .45em; border: 1px solid var(--line); border-radius: 1em;
        color: var(--soft); font: .75rem/1.6 system-ui, sans-serif; white-space: nowrap; }
+details p { margin: .3rem 0; }
 summary { cursor: pointer; color: var(--accent); font-size: .85rem; padding: .2rem 0; }
 .key { padding: .3rem .6rem; background: var(--right); border-radius: 6px; }
 """
 
 
 def shown_order(id, count):
-    """The order in which a question's options are shown to people, drawn from the hash of its id: the place of
-    the key tells nothing, and nobody needs a seed."""
+    """The order in which a question's options are shown to people, drawn from the hash of its id: the place
+    of the key tells nothing, and nobody needs a seed."""
     seed = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
     return np.random.default_rng(seed).permutation(count).tolist()
 
@@ -65,7 +66,7 @@ def hidden(title, *parts):
 
 def question(q):
     order = shown_order(q.id, len(q.options))
-    tags = [q.needs] + [f"{q.steps} step" + "s" * (q.steps > 1)] * bool(q.steps)
+    tags = [q.needs.replace("_", " ")] + [f"{q.steps} step" + "s" * (q.steps > 1)] * bool(q.steps)
     parts = [f'<p class="key"><b>{"ABCDEFGHIJKLMNOPQRSTUVWXYZ"[order.index(q.answer)]}</b> '
              f"{escape(q.right)}. {escape(q.why)}</p>"]
     if len(q.accept) > 1:
@@ -113,14 +114,15 @@ def page(news, title):
              for i, d in enumerate(domains)]
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><header><h1>{escape(title)}</h1>"
+            f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+            f"<body><header><h1>{escape(title)}</h1>"
             f"<p>{len(news)} hypothetical news, {count} questions. Invented: none of it is true.</p></header>"
             f"<nav>{''.join(links)}</nav>{''.join(parts)}</body></html>\n")
 
 
 def browse(path, out):
-    """Write the page of a file or folder of news to the file `out`, whole or not at all. Returns the number of
-    news. A file that is there is replaced only if it is such a page."""
+    """Write the page of a file or folder of news to the file `out`, whole or not at all. Returns the number
+    of news. A file that is there is replaced only if it is such a page."""
     out, news = check_out(out, "file"), read_news(path)
     if out.exists() and f"<style>{STYLE[:40]}" not in out.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"{out}: is there already and no page of news; remove it, or write elsewhere")

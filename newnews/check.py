@@ -57,9 +57,9 @@ def hedged(options):
 
 
 HEURISTICS = (longest, shortest, most_shared, middle_number, hedged)
-# A heuristic's accuracy in a world other than the actual one, at most. A study may make any world the actual one
-# (news.world), so it is held as tight as chance lets us: on dev's 125 questions a share of .25 has a standard
-# error of .04, and of some twenty such shares one lies 2.8 of them above by luck.
+# A heuristic's accuracy in a world other than the actual one, at most. A study may make any world the actual
+# one (news.world), so it is held as tight as chance lets us: on dev's 125 questions a share of .25 has a
+# standard error of .04, and of some twenty such shares one lies 2.8 of them above by luck.
 COUNTER_WORLD = 0.36
 
 
@@ -129,8 +129,8 @@ NEEDS = ("recall", "application", "reversal", "background", "two_steps")
 PARTS = {"worlds": 3, "restatements": 3, "questions": 5, "cloze": 2, "spoils": 2}      # how many of each
 LONGEST_STATEMENT = 45          # words
 ALIKE = 0.5                     # share of words that another world's statement has in common, at least
-# Accuracy of looking for the options in the statement, recall apart, at most. The question that goes back from
-# the answer asks for a detail that the statement names, so one in four may be read off: 1/4 + 3/4 * .25 = .44.
+# Accuracy of looking for the options in the statement, recall apart, at most. The question that goes back
+# from the answer asks for a detail that the statement names: one in four, 1/4 + 3/4 * .25 = .44.
 MENTIONED = 0.45
 DIGITS = 1 / 3                  # share of a domain's keys that hold a digit, at most
 

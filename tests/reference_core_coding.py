@@ -50,7 +50,7 @@ def said(time):
 
 
 def alternating(a, b):
-    return "".join(x + y for x, y in zip(a, b))
+    return [x for pair in zip(a, b) for x in pair]
 
 
 COLUMN = "pink blue - green red red".split()
@@ -83,13 +83,13 @@ WORLDS = {
         World("month", "every month", next_month),
         World("hour", "every hour", lambda time: time + timedelta(hours=1))],
     "coding-zarn": [
-        World("one letter of each word in turn, beginning with the first", "a letter of the first word",
-              alternating),
-        World("one letter of each word in turn, beginning with the second",
-              "a letter of the second word", lambda a, b: alternating(b, a)),
-        World("all letters of the first word, then all of the second", "all of the first word",
+        World("one element of each list in turn, beginning with the first",
+              "one element of the first list", alternating),
+        World("one element of each list in turn, beginning with the second",
+              "one element of the second list", lambda a, b: alternating(b, a)),
+        World("all elements of the first list, then all of the second", "all of the first list",
               lambda a, b: a + b),
-        World("all letters of the second word, then all of the first", "all of the second word",
+        World("all elements of the second list, then all of the first", "all of the second list",
               lambda a, b: b + a)],
     "coding-hobrin": [        # what is small for the file (month, kilobytes) that is shown first
         World("oldest", "the oldest", lambda file: file[0]),
@@ -181,12 +181,11 @@ QUESTIONS = {
         lambda f: nearest({"two hours": 2 / 24, "two days": 2, "two weeks": 14, "two months": 61},
                           after_runs(f, 2))],
     "coding-zarn": [
-        lambda f: f("ab", "xy"),
-        lambda f: who(f, {"te and am": ("te", "am"), "am and te": ("am", "te"), "ta and em": ("ta", "em"),
-                          "em and ta": ("em", "ta")}, "team"),
-        lambda f: who(lambda a, b: f(a, b) in ANIMALS, {"Ann": ("be", "ar"), "Ben": ("on", "li"),
-                                                        "Cara": ("wl", "of"), "Dan": ("ae", "hr")}, True),
-        lambda f: f(f("a", "b"), "xy")],
+        lambda f: f(["red", "blue"], ["cat", "dog"])[1],
+        lambda f: who(f, {"Ann": ([1, 3], [2, 4]), "Ben": ([2, 4], [1, 3]), "Cara": ([1, 2], [3, 4]),
+                          "Dan": ([3, 4], [1, 2])}, [1, 2, 3, 4]),
+        lambda f: month(f([1, 2], [3, 4])[1]),
+        lambda f: SMALL[len(f(["owl", "horse"], ["bear", "donkey"])[2])]],
     "coding-hobrin": [
         lambda f: placed(f, FILES, 0),
         lambda f: only(text for text, changed in {      # no file that is changed so would come before (5, 5)
