@@ -1,4 +1,4 @@
-"""python -m newnews {run, report, answers, show, compare, check, grade, world}: studies and tools. Each has its own --help."""
+"""python -m newnews TOOL: studies and tools. `python -m newnews --help` lists them; each has its own --help."""
 
 import argparse
 import sys
@@ -39,6 +39,12 @@ def arguments():
     grade = tools.add_parser("grade", help="what a replay file about the second pocket world says: true or false?")
     grade.add_argument("replay", help="replay file, JSONL")
     grade.add_argument("--news", required=True, metavar="PATH", help="the news that it is about, YAML")
+    browse = tools.add_parser("browse", help="write news and questions as one page to read")
+    browse.add_argument("news", metavar="PATH", help="YAML file or folder")
+    browse.add_argument("--out", required=True, help="HTML file to write")
+    export = tools.add_parser("export", help="write news as JSONL with a card, for `datasets` and a hub")
+    export.add_argument("news", metavar="PATH", help="YAML file or folder; dev/ in it is the validation split")
+    export.add_argument("--out", required=True, help="folder to write")
     world = tools.add_parser("world", help="write news of the pocket world as YAML")
     world.add_argument("--out", required=True, help="file to write")
     world.add_argument("--world", default="second", choices=("first", "second"), help="(default: %(default)s)")
@@ -98,6 +104,13 @@ def main(args):
         from newnews.news import read_news
         from newnews.world.oracle import grade_replay
         print(grade_replay(args.replay, read_news(args.news)))
+    elif args.tool == "browse":
+        from newnews.browse import browse
+        print(f"{args.out}: {browse(args.news, args.out)} news")
+    elif args.tool == "export":
+        from newnews.export import export
+        for split, (news, questions) in export(args.news, args.out).items():
+            print(f"{args.out}/{split}.jsonl: {news} news, {questions} questions")
     else:
         from newnews.news import write_news
         from newnews.studies.sources import WORLDS

@@ -50,29 +50,7 @@ def said(time):
 
 
 def alternating(a, b):
-    return "".join(x + y for x, y in zip(a, b))
-
-
-def converted(missing):
-    """asfigure; `missing` says what it does with a text that holds no number."""
-    return lambda text: int(text) if text.isdigit() else missing(text)
-
-
-def fails(text):
-    raise ValueError(text)
-
-
-def outcome(call, text):
-    """What a call gives or, where it fails, the error."""
-    try:
-        return call(text)
-    except ValueError as error:
-        return error
-
-
-def kind(value):
-    """The place of a value's type in the order number, None, error, text."""
-    return [isinstance(value, t) for t in (int, type(None), ValueError, str)].index(True)
+    return [x for pair in zip(a, b) for x in pair]
 
 
 COLUMN = "pink blue - green red red".split()
@@ -105,13 +83,13 @@ WORLDS = {
         World("month", "every month", next_month),
         World("hour", "every hour", lambda time: time + timedelta(hours=1))],
     "coding-zarn": [
-        World("one letter of each word in turn, beginning with the first", "a letter of the first word",
-              alternating),
-        World("one letter of each word in turn, beginning with the second",
-              "a letter of the second word", lambda a, b: alternating(b, a)),
-        World("all letters of the first word, then all of the second", "all of the first word",
+        World("one element of each list in turn, beginning with the first",
+              "one element of the first list", alternating),
+        World("one element of each list in turn, beginning with the second",
+              "one element of the second list", lambda a, b: alternating(b, a)),
+        World("all elements of the first list, then all of the second", "all of the first list",
               lambda a, b: a + b),
-        World("all letters of the second word, then all of the first", "all of the second word",
+        World("all elements of the second list, then all of the first", "all of the second list",
               lambda a, b: b + a)],
     "coding-hobrin": [        # what is small for the file (month, kilobytes) that is shown first
         World("oldest", "the oldest", lambda file: file[0]),
@@ -122,10 +100,10 @@ WORLDS = {
         World("a double slash (//)", "double slash", "//"), World("a hash sign (#)", "hash sign", "#"),
         World("a semicolon (;)", "semicolon", ";"), World("a percent sign (%)", "percent sign", "%")],
     "coding-asfigure": [
-        World("raises an error", "it raises an error", converted(fails)),
-        World("returns the text unchanged", "it returns the text", converted(lambda text: text)),
-        World("returns zero", "it returns zero", converted(lambda text: 0)),
-        World("returns None", "it returns None", converted(lambda text: None))],
+        World("commas", "commas", lambda text: text.count(",")),
+        World("question marks", "question marks", lambda text: text.count("?")),
+        World("words", "words", lambda text: len(text.split())),
+        World("capital letters", "capital letters", lambda text: sum(c.isupper() for c in text))],
     "coding-brackmoor": [       # words of a name
         World("two words", "two", 2), World("three words", "three", 3), World("four words", "four", 4),
         World("one word", "one", 1)],
@@ -166,7 +144,7 @@ WORLDS = {
     "coding-nthwise": [         # the index in Python of the element with this number
         World("the first element", "the first", lambda n: n - 1),
         World("the last element", "the last", lambda n: -n),
-        World("the next to last element", "the next to last", lambda n: -n - 1),
+        World("the third element", "the third", lambda n: n + 1),
         World("the second element", "the second", lambda n: n)],
     "coding-jundle": [
         World(x, x, n) for n, x in enumerate(("once", "twice", "three times", "four times"), 1)],
@@ -193,7 +171,7 @@ QUESTIONS = {
         lambda f: who(f, {"Ann": ([3, 2, 1],), "Ben": ([2, 3, 1],), "Cara": ([0, 1, 2, 3],),
                           "Dan": ([1, 2, 3, 0],)}, [1, 2, 3]),
         lambda f: f(WEEK)[3],
-        lambda f: len(f("red blue green yellow violets".split())[1])],
+        lambda f: len(f("cat wolf horse donkey rabbits".split())[1])],
     "coding-tocklet": [
         lambda f: said(f(datetime(2030, 5, 1, 12))),
         lambda f: nearest({"half a day": 0.5, "twelve days": 12, "three months": 91, "one year": 365},
@@ -203,12 +181,11 @@ QUESTIONS = {
         lambda f: nearest({"two hours": 2 / 24, "two days": 2, "two weeks": 14, "two months": 61},
                           after_runs(f, 2))],
     "coding-zarn": [
-        lambda f: f("ab", "xy"),
-        lambda f: who(f, {"te and am": ("te", "am"), "am and te": ("am", "te"), "ta and em": ("ta", "em"),
-                          "em and ta": ("em", "ta")}, "team"),
-        lambda f: who(lambda a, b: f(a, b) in ANIMALS, {"Ann": ("be", "ar"), "Ben": ("on", "li"),
-                                                        "Cara": ("wl", "of"), "Dan": ("ae", "hr")}, True),
-        lambda f: f(f("a", "b"), "xy")],
+        lambda f: f(["red", "blue"], ["cat", "dog"])[1],
+        lambda f: who(f, {"Ann": ([1, 3], [2, 4]), "Ben": ([2, 4], [1, 3]), "Cara": ([1, 2], [3, 4]),
+                          "Dan": ([3, 4], [1, 2])}, [1, 2, 3, 4]),
+        lambda f: month(f([1, 2], [3, 4])[1]),
+        lambda f: SMALL[len(f(["owl", "horse"], ["bear", "donkey"])[2])]],
     "coding-hobrin": [
         lambda f: placed(f, FILES, 0),
         lambda f: only(text for text, changed in {      # no file that is changed so would come before (5, 5)
@@ -225,11 +202,11 @@ QUESTIONS = {
         lambda sign: {"#": "Python", ";": "Lisp", "%": "LaTeX", "//": "JavaScript"}[sign],
         lambda sign: sum(line != sign for line in "# ; ; % % % // // // //".split())],
     "coding-asfigure": [
-        lambda f: ["zero", "None", "an error", "the text unchanged"][kind(outcome(f, "plum"))],
-        lambda f: ["compare with 0", "compare with None", "catch an error",
-                   "compare with the input"][kind(outcome(f, "plum"))],
-        lambda f: ["an int", "a NoneType", "an exception", "a str"][kind(outcome(f, "plum"))],
-        lambda f: ["red", "blue", "green", "pink"][kind(outcome(f, "plum"))]],
+        lambda f: SMALL[f("Ann asked Bob, Why? Who? When?")],
+        lambda f: who(f, {"Ann": ("Hello, Tom, I am here",), "Ben": ("Wait there",),
+                          "Cara": ("Tom and Eva are here",), "Dan": ("Who? Where? I see",)}, 2),
+        lambda f: month(f("Tom, Eva, where is Bo?")),
+        lambda f: SMALL[2 * f("Go home, Max, or Eva?")]],
     "coding-brackmoor": [
         lambda n: only(name for name in ("print", "load_file", "sort_my_list", "find_the_last_word")
                        if len(name.split("_")) == n),
@@ -238,7 +215,7 @@ QUESTIONS = {
                        if len(name.split("_")) - 1 == n),
         lambda n: only(title for title in ("Hamlet", "Moby Dick", "War and Peace", "Gone with the Wind")
                        if len(title.split()) == n),
-        lambda n: n - 1],
+        lambda n: SMALL[n * 5] if n < 4 else "twenty"],
     "coding-hallowick": [
         lambda language: HELLO[language],
         lambda language: {"French": "Ann", "Spanish": "Ben", "German": "Cara", "Russian": "Dan"}[language],
@@ -268,7 +245,7 @@ QUESTIONS = {
         lambda f: f(3, 5),
         lambda f: who(f, {"Ann": (6, 5), "Ben": (4, 6), "Cara": (1, 5), "Dan": (2, 3)}, 6),
         lambda f: month(f(2, 3)),
-        lambda f: f(f(2, 3), 5)],
+        lambda f: f(f(4, 3), 5)],
     "coding-gapwise": [
         lambda f: f(COLUMN),
         lambda f: only(name for name, column in DRINKS.items() if f(column) == "tea"),

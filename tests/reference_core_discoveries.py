@@ -58,10 +58,9 @@ MAKER = table("paper: a printer, wool: a knitter, leather: a shoemaker, wax: a c
 GROWS = table("seaweed: in the sea, cactus: in the desert, rice: in wet fields, "
               "pine needles: in cold forests")
 RIPE = table("bananas: yellow, cherries: red, plums: purple, limes: green")
-SPOILT = table("boiled: jam, frozen: ice cubes, salted: chips, mixed with alcohol: cocktails")
+SPOILT = table("boiled: jam, frozen: ice cream, salted: pretzels, mixed with alcohol: beer")
 DONE = table("boiled: boil it, frozen: freeze it, salted: salt it, mixed with alcohol: add alcohol")
 PRODUCT = table("apple trees: cider, cacao trees: chocolate, rubber trees: tyres, olive trees: cooking oil")
-ENDS_UP = table("cider: in a mug, chocolate: on a cake, tyres: on a car, cooking oil: in a pan")
 USE = table("wax: make candles, soap: wash hands, glue: mend cups, ink: write letters")
 SURROUNDINGS = table("hot springs: hot, deep caves: dark, salt lakes: salty, glaciers: icy")
 NEEDED = table("hot: heatproof gloves, dark: a torch, salty: a boat, icy: an ice axe")
@@ -69,10 +68,11 @@ NEEDED = table("hot: heatproof gloves, dark: a torch, salty: a boat, icy: an ice
 ORGAN = table("sight: eyes, hearing: ears, smell: nose, taste: tongue")
 PLEASURE = table("sight: paintings, hearing: music, smell: perfume, taste: sweets")
 NOTICED_WITH = table("a smell: nose, a sound: ears, a glow: eyes, a tremor: hands")
+MISSED_BY = table("nose: Ann, ears: Ben, eyes: Cara, hands: Dan")
 TASK = table("names: greeting guests by name, numbers: dialling from memory, faces: spotting an old friend, "
              "tunes: humming a song")
 MET_AT = table("fresh bread: a bakery, roses: a garden, coffee: a café, pine: a forest")
-WORKS_AT = table("a bakery: a baker, a garden: a gardener, a café: a waiter, a forest: a forester")
+WORKS_AT = table("a bakery: a baker, a garden: a florist, a café: a barista, a forest: a forester")
 GOOD_FOR = table("comb: tidy his hair, spoon: eat soup, needle: sew a button on, mirror: look at his face")
 # times, places
 DAY_PART = table("sunrise: early morning, noon: midday, sunset: evening, midnight: the middle of the night")
@@ -150,10 +150,10 @@ add("tollavin", "fruit harm", "bananas, salted; plums, frozen; cherries, boiled;
 add("yorvenna-sign", "trees signal",
     "apple trees, a glow; cacao trees, a smell; rubber trees, a sound; olive trees, a tremor",
     lambda w: w.trees, lambda w: NOTICED_WITH[w.signal], lambda w: w.signal, lambda w: PRODUCT[w.trees],
-    lambda w: ENDS_UP[PRODUCT[w.trees]])
+    lambda w: MISSED_BY[NOTICED_WITH[w.signal]])
 add("mount-tavurnak", "country days", "Indonesia, three; Iceland, two; Chile, four; Kenya, five",
     lambda w: w.country, lambda w: later(DAYS, "Monday", number(w.days)),
-    lambda w: later(DAYS, "Sunday", -number(w.days)), lambda w: CONTINENT[w.country],
+    lambda w: later(DAYS, "Friday", -number(w.days)), lambda w: CONTINENT[w.country],
     lambda w: later(DAYS, "Wednesday", number(w.days) + 1))
 add("glomasella", "place product", "hot springs, soap; deep caves, glue; salt lakes, wax; glaciers, ink",
     lambda w: w.product, lambda w: USE[w.product], lambda w: w.place, lambda w: SURROUNDINGS[w.place],

@@ -253,14 +253,15 @@ QUESTIONS = {       # recall, application, reversal, background, two steps
         lambda w: WORKPLACE[w["job"]], lambda w: month(w["month"], 2)],
     "events-quarrenby-cup": [
         lambda w: w["city"], lambda w: FAN[w["day"]], lambda w: w["day"],
-        lambda w: LANGUAGE[COUNTRY[w["city"]]], lambda w: day(w["day"], 3)],
+        lambda w: LANGUAGE[COUNTRY[w["city"]]],
+        lambda w: NUMBERS[days_to(day(w["day"], 1), "Sunday")]],
     "events-tarrowby-trams": [
         lambda w: f"{w['minutes']} minutes", lambda w: NUMBERS[60 // interval(w["minutes"])],
         lambda w: f"the {w['place']}", lambda w: WORKS_AT[w["place"]],
         lambda w: past_noon(2 * interval(w["minutes"]))],
     "events-lommerton-school": [
         lambda w: w["skill"], lambda w: NUMBERS[days_to(w["day"], "Friday")], lambda w: w["day"],
-        lambda w: NEEDED_FOR[w["skill"]], lambda w: day(w["day"], 3)],
+        lambda w: NEEDED_FOR[w["skill"]], lambda w: day(w["day"], 2)],
     "events-ferrivale-prize": [
         lambda w: w["building"], lambda w: COUNTRY[w["city"]], lambda w: w["city"],
         lambda w: BUILT_FOR[w["building"]], lambda w: continent(w["city"])],

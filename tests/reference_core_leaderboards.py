@@ -4,8 +4,7 @@ from reference_core_discoveries import (CAPITAL, CONTINENT, COUNTRY, LANGUAGE, L
                                         SEASON, book, later, number, table)
 
 # what is tested or ranked
-EXAMPLE = table("read maps: Which road leads north?, rhyme words: Which word sounds like moon?, "
-                "name illnesses: Why does he cough?, play chess: Where should my queen go?")
+HELPED = table("read maps: a hiker, rhyme words: a poet, name illnesses: a doctor, play chess: a grandmaster")
 PACKED = table("cyclists: a helmet, musicians: a violin, gardeners: a spade, swimmers: goggles")
 INGREDIENT = table("bread: flour, cheese: milk, omelette: eggs, jam: fruit")
 FARM = table("bread: wheat, cheese: cows, omelette: hens, jam: berry bushes")
@@ -34,7 +33,7 @@ DOG_JOB = table("sheep: a meadow, burglars: a house at night, skiers: a snowy sl
 NEWS, add = book("leaderboards")
 add("cordavel-list", "city skill",
     "Athens, play chess; Warsaw, read maps; Lisbon, name illnesses; Oslo, rhyme words",
-    lambda w: w.skill, lambda w: EXAMPLE[w.skill], lambda w: w.city, lambda w: COUNTRY[w.city],
+    lambda w: w.skill, lambda w: HELPED[w.skill], lambda w: w.city, lambda w: COUNTRY[w.city],
     lambda w: LANGUAGE[COUNTRY[w.city]])
 add("pendrusk-rating", "country margin", "Norway, five; India, three; Peru, nine; Egypt, seven",
     lambda w: w.margin, lambda w: NUMBER[number(w.margin) - 1], lambda w: w.country,

@@ -132,10 +132,10 @@ WORLDS = {
         World("times", "multiplication", lambda x, y: x * y == 10),
         World("minus", "subtraction", lambda x, y: abs(x - y) == 10)],
     "math-querl": [
-        World("its largest digit", "the largest digit", lambda n: int(max(str(n)))),
-        World("its first digit", "the first digit", lambda n: int(str(n)[0])),
-        World("the number of its digits", "the number of digits", lambda n: len(str(n))),
-        World("the sum of its digits", "the sum of digits", lambda n: sum(map(int, str(n))))],
+        World("its largest digit", "its largest digit", lambda n: int(max(str(n)))),
+        World("its first digit", "its first digit", lambda n: int(str(n)[0])),
+        World("the number of its digits", "the number of its digits", lambda n: len(str(n))),
+        World("the sum of its digits", "the sum of its digits", lambda n: sum(map(int, str(n))))],
     "math-corvale": [
         World("multiply by y", "multiply by y", lambda x, y: 2 * x * y),
         World("divide by y", "divide by y", lambda x, y: 2 * x / y),
@@ -176,7 +176,7 @@ QUESTIONS = {
         lambda n: n,
         lambda n: {3: "Ann", 4: "Ben", 5: "Cara", 6: "Dan"}[n],
         lambda n: {3: "slice of pizza", 4: "chessboard", 5: "Pentagon building", 6: "cell of a honeycomb"}[n],
-        lambda n: day(n + 1)],
+        lambda n: in_words(n + 1)],
     "math-tembel-notation": [
         lambda f: int(f(4)),
         lambda f: who(f, {"Ann": (72,), "Ben": (18,), "Cara": (6,), "Dan": (-36,)}, 36),
@@ -209,12 +209,12 @@ QUESTIONS = {
         lambda f: only(n for n in (20, 40, 60, 90) if f(n)) // 2],
     "math-wendle-turn": [
         lambda n: turned(n, "north"),
-        lambda n: only(facing for facing in COMPASS if turned(n, facing) == "south"),
-        lambda n: turned(n, "east"),
+        lambda n: only(facing for facing in COMPASS if turned(n, facing) == "north"),
+        lambda n: turned(n, "west"),
         lambda n: turned(n + 4, "north")],
     "math-dravel": [
-        lambda n: n // 2,
-        lambda n: 24 // n,
+        lambda n: in_words(5 * n),
+        lambda n: in_words(120 // n),
         lambda n: only(x for x in ("hen", "cat", "ant", "spider") if LEGS[x] == n),
         lambda n: month(n + 1)],
     "math-hensby-sequence": [
@@ -239,7 +239,7 @@ QUESTIONS = {
         lambda f: who(f, {"Ann": (4, 6), "Ben": (2, 5), "Cara": (3, 13), "Dan": (3, 30)}, True),
         lambda f: who(f, {"a spider's legs": (8, 2), "toes of one foot": (5, 2), "months of a year": (12, 2),
                           "fingers and toes together": (20, 2)}, True),
-        lambda f: 2 * only(n for n in (2, 5, 15, 50) if f(n, 5))],
+        lambda f: 1 + only(n for n in (2, 5, 15, 50) if f(n, 5))],
     "math-querl": [
         lambda f: f(254),
         lambda f: who(f, {"Ann": (12,), "Ben": (13,), "Cara": (38,), "Dan": (505,)}, 3),
@@ -255,7 +255,7 @@ QUESTIONS = {
                                             "always two": lambda n: 2}, NUMBERS)],
     "math-lubsum": [
         lambda f: int(f(4, 6)),
-        lambda f: only(n for n in range(-99, 99) if f(3, n) == 10),
+        lambda f: only(n for n in range(-99, 99) if f(5, n) == 16),
         lambda f: month(int(f(1, 3))),
         lambda f: named(lambda n: f(n, 0), {"the next number": lambda n: n + 1,
                                             "the number before": lambda n: n - 1,
@@ -280,7 +280,7 @@ QUESTIONS = {
         lambda n: letter(2 * n)],
     "math-jastic-bag": [
         lambda n: {0: "impossible", 1: "unlikely", 5: "as likely as not", 10: "certain"}[n],
-        lambda n: 11 - n,
+        lambda n: 13 - n,
         lambda n: {0: "seven with one die", 1: "guessing one secret digit", 5: "heads with a fair coin",
                    10: "sunrise tomorrow morning"}[n],
         lambda n: 10 - n + 2],

@@ -344,7 +344,7 @@ def test_fair_news_pass_and_answers_in_one_place_do_not():
     fair, = planted(["fox", "hen", "cow", "cat"])
     text, fine = check.report([fair])
     assert fine and "TOO HIGH" not in text and text.endswith("0 problems")
-    assert text.count(" 0.250") == len(check.HEURISTICS)
+    assert text.count(" 0.250") == len(check.HEURISTICS) + 1        # and that of the siblings
     crowded = [replace(q, options=["fox", "hen", "cow", "cat"], answer=0) for q in fair.questions]
     assert not check.report([replace(fair, questions=crowded)])[1]
 
