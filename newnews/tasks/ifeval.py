@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
+from newnews.tasks.benchmark import Benchmark, conversation, unlike
 from newnews.tasks.instructions import CHECKS, check_arguments
-
-MAX_NEW_TOKENS = 1280       # as the common harnesses give it
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def read_items(path):
 
     items = []
     read_jsonl(path, lambda row: items.append(item(row)), "IFEval file")
-    return items
+    return unlike(items, path)
 
 
 def follows(text, kind, arguments):
@@ -61,19 +60,20 @@ def verdicts(text, item):
     return strict, loose
 
 
-class IFEval:
+class IFEval(Benchmark):
     name, version = "ifeval", 1
     columns = {"right": "strict, prompt", "strict": "strict, instruction", "loose_prompt": "loose, prompt",
                "loose": "loose, instruction"}
+    max_new_tokens = 1280       # as the common harnesses give it
 
-    def __init__(self, max_new_tokens=MAX_NEW_TOKENS):
-        self.max_new_tokens = max_new_tokens
+    def examples(self, path):
+        raise ValueError("ifeval has no worked examples")
 
     def items(self, path):
         return read_items(path)
 
     def requests(self, item):
-        return [Request(item.id, [{"role": "user", "content": item.prompt}],
+        return [Request(item.id, conversation([], item.prompt, plain=self.plain),
                         max_new_tokens=self.max_new_tokens)]
 
     def judge(self, item, request, response):
