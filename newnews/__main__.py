@@ -1,4 +1,4 @@
-"""python -m newnews {run, report, show, compare, check, world}: studies and tools. Each has its own --help."""
+"""python -m newnews {run, report, show, compare, check, world, retain}: studies and tools. Each has its own --help."""
 
 import argparse
 import sys
@@ -40,6 +40,12 @@ def arguments():
     world.add_argument("--questions", type=int, default=10,
                        help="questions a news item, at most (default: %(default)s)")
     world.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    retain = tools.add_parser("retain", help="what an update cost: two answers files, item by item")
+    retain.add_argument("before", metavar="BEFORE", help="answers that evaluate.py wrote (JSONL)")
+    retain.add_argument("after", metavar="AFTER", help="those of the updated model to the same questions")
+    retain.add_argument("--data", required=True, metavar="PATH", help="the data that were asked")
+    retain.add_argument("--task", metavar="NAME", help="their task (default: what BEFORE says)")
+    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20 each)")
     return parser.parse_args()
 
 
@@ -81,6 +87,9 @@ def main(args):
         text, fine = check(args.news)
         print(text)
         return 0 if fine else 1
+    elif args.tool == "retain":
+        from newnews.studies.retain import SHOWN, report, retain
+        print(report(retain(args.before, args.after, args.data, args.task), 10 ** 9 if args.all else SHOWN))
     else:
         from newnews.news import write_news
         from newnews.first_world import make_news

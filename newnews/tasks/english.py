@@ -77,15 +77,21 @@ def capital_words(text):
     return sum(token.isupper() for token in text.split())
 
 
-def language_of(text):
-    """The ISO 639-1 code of the language langdetect hears, the same one every time; None if it hears none."""
+def detector():
+    """The package langdetect; a ValueError says how to get it."""
     try:
-        from langdetect import DetectorFactory, LangDetectException, detect
+        import langdetect
     except ImportError:
         raise ValueError("IFEval's checks of language need langdetect, which is in the extra `retention`: "
                          "pip install -e '.[retention]'") from None
-    DetectorFactory.seed = 0        # it samples n-grams; without a seed the verdict on a short text is random
+    langdetect.DetectorFactory.seed = 0     # it samples n-grams: without a seed it may judge a text anew each time
+    return langdetect
+
+
+def language_of(text):
+    """The ISO 639-1 code of the language langdetect hears; None if it hears none, as in a text without letters."""
+    langdetect = detector()
     try:
-        return detect(text)
-    except LangDetectException:     # no letters in it
+        return langdetect.detect(text)
+    except langdetect.LangDetectException:
         return None

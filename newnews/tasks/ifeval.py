@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
 from newnews.tasks.benchmark import Benchmark, conversation, unlike
+from newnews.tasks.english import detector
 from newnews.tasks.instructions import CHECKS, check_arguments
+
+
+NEED_LANGUAGE = ("language:response_language", "change_case:english_capital", "change_case:english_lowercase")
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,10 @@ class IFEval(Benchmark):
         raise ValueError("ifeval has no worked examples")
 
     def items(self, path):
-        return read_items(path)
+        items = read_items(path)
+        if any(kind in NEED_LANGUAGE for item in items for kind in item.kinds):
+            detector()          # refuse now, not after hours of generation
+        return items
 
     def requests(self, item):
         return [Request(item.id, conversation([], item.prompt, plain=self.plain),
