@@ -19,7 +19,7 @@ INSTRUCTION = r"Please reason step by step, and put your final answer within \bo
 
 NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?\.\d+"
 SAID = (re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}"), re.compile(r"####([^\n]*)"),
-        re.compile(r"(?:[Aa]nswer\W{0,3}(?:\s+is\b|:)|^A:)([^\n]*)", re.MULTILINE))
+        re.compile(r"(?:[Aa]nswer\W{0,3}(?:\s+is\b|:)|^A:)((?:(?![Aa]nswer)[^\n])*)", re.MULTILINE))
 UPSTREAM = re.compile(r"#### (-?[0-9.,]+)")
 
 

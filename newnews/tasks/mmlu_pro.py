@@ -49,7 +49,7 @@ def read_items(path, worked=False):
         if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
             raise ValueError("options: expected a list of texts")
         options = [option for option in options if option != "N/A"]       # upstream's filling
-        if not row["answer"] or row["answer"] not in LETTERS[:len(options)]:
+        if row["answer"] not in list(LETTERS[:len(options)]):
             raise ValueError(f"answer: expected a letter of {len(options)} options, found {row['answer']!r}")
         name = str(row.get("question_id", len(items)))
         items.append(Item(name, row["category"], row["question"], options, row["answer"],
