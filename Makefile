@@ -8,7 +8,7 @@ setup: .venv/.done
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[plots,test]"
+	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[plots,retention,test]"
 	touch $@
 
 demo: setup

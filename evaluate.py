@@ -1,12 +1,17 @@
-r"""Ask a model the questions of news items, closed book or with the news in context.
+r"""Ask a model the questions of news items, closed book or with the news in context, or those of a benchmark.
 
     python evaluate.py --model data/pocket --news data/pocket_news.yaml --out answers.jsonl
     python evaluate.py --model data/pocket --adapter runs/adapter --news data/pocket_news.yaml \
     --in-context --out answers.jsonl
 
-Formats: by letter, by option text (log-probabilities, raw and per byte), free form, and free form after
+    python evaluate.py --model M --task gsm8k --data test.jsonl --out answers.jsonl
+    python evaluate.py --model M --task mmlu_pro --data questions.jsonl --shots 5 --examples validation.jsonl \
+    --out answers.jsonl
+    python evaluate.py --model M --task choice --data FILE.jsonl --no-template --out answers.jsonl
+
+News formats: by letter, by option text (log-probabilities, raw and per byte), free form, and free form after
 thought. A line of OUT is a raw response, judged by nobody: the log-probability of each option, or the reply.
-The table on stdout has 95% intervals, clustered by news item.
+The table on stdout has 95% intervals, clustered by news item. `python -m newnews retain` compares two files.
 """
 
 import argparse
@@ -17,9 +22,15 @@ def arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="model folder or hub id")
     parser.add_argument("--adapter", help="PEFT folder of a LoRA adapter for that model (default: none)")
-    parser.add_argument("--news", required=True, metavar="PATH",
-                        help="YAML file or folder of news with questions")
+    parser.add_argument("--news", metavar="PATH",
+                        help="YAML file or folder of news with questions (default: --data)")
+    parser.add_argument("--task", default="news", metavar="NAME",
+                        help="news, mmlu_pro, gsm8k, ifeval or choice (default: %(default)s)")
+    parser.add_argument("--data", metavar="PATH",
+                        help="the benchmark's questions, JSONL, in its own format (default: --news)")
     parser.add_argument("--out", required=True, metavar="FILE", help="answers to write, JSONL")
+    parser.add_argument("--limit", type=int, metavar="N",
+                        help="ask the first N items only (default: all)")
     parser.add_argument("--in-context", action="store_true",
                         help="put the news before each question (default: closed book)")
     parser.add_argument("--formats", default="free,text,letter", metavar="LIST",
@@ -31,6 +42,17 @@ def arguments():
                              "else configs/prompts/qwen.yaml)")
     parser.add_argument("--seed", type=int, default=0,
                         help="draws the order in which options are shown (default: %(default)s)")
+    parser.add_argument("--shots", type=int, default=0, metavar="N",
+                        help="benchmarks: worked examples before each question (default: %(default)s)")
+    parser.add_argument("--examples", metavar="FILE",
+                        help="where the worked examples are, in the format of the data (default: none)")
+    parser.add_argument("--turns", action="store_true",
+                        help="worked examples as turns of the conversation (default: as one text)")
+    parser.add_argument("--no-template", action="store_true",
+                        help="benchmarks: without the chat template, for base models (default: with it)")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N",
+                        help="benchmarks: where a reply is cut (default: 2048 for mmlu_pro, 512 for gsm8k, 1280 "
+                             "for ifeval)")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
@@ -38,28 +60,68 @@ def arguments():
     return parser.parse_args()
 
 
+NEWS_ONLY = {"news": None, "in_context": False, "formats": "free,text,letter", "world": 0, "prompts": None, "seed": 0}
+BENCHMARK_ONLY = {"shots": 0, "examples": None, "turns": False, "no_template": False, "max_new_tokens": None}
+
+
+def settings(args):
+    """(where the data are, how they are asked but for a news task's prompts); see newnews/tasks/settings.py."""
+    from newnews.reading import whole
+    from newnews.tasks.settings import NAMES
+
+    if args.task not in NAMES:
+        raise ValueError(f"--task {args.task}: expected {', '.join(NAMES)}")
+    news = args.task == "news"
+    for name, default in (BENCHMARK_ONLY if news else NEWS_ONLY).items():
+        if getattr(args, name) != default:
+            raise ValueError(f"--{name.replace('_', '-')} is not for --task {args.task}")
+    if (args.news is None) == (args.data is None):
+        raise ValueError("expected one of --news and --data" if news else f"--task {args.task} needs --data PATH")
+    for name, least in (("limit", 1), ("max_new_tokens", 1), ("shots", 0)):
+        if getattr(args, name) is not None:
+            whole(f"--{name.replace('_', '-')}", getattr(args, name), least)
+    how = {"task": args.task, "limit": args.limit}
+    if news:
+        return args.news or args.data, {**how, "world": args.world, "in_context": args.in_context,
+                                        "seed": args.seed, "formats": args.formats.split(",")}
+    if bool(args.shots) != bool(args.examples):
+        raise ValueError(f"--shots {args.shots} and --examples {args.examples}: one needs the other")
+    return args.data, {**how, "shots": args.shots, "turns": args.turns, "plain": args.no_template,
+                       "max_new_tokens": args.max_new_tokens}
+
+
 def main(args):
-    from newnews.ask import CHUNK_TOKENS, answer_all
+    from dataclasses import asdict
+
+    where, how = settings(args)
+
+    from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
     from newnews.console import say
     from newnews.loading import load
-    from newnews.news import check_asked, read_news
-    from newnews.outputs import Rows, digest
+    from newnews.outputs import Rows
     from newnews.prompts import prompts_for, read_prompts
+    from newnews.studies.scores import score_table, scored
     from newnews.studies.summary import accuracy_table, verdicts
-    from newnews.tasks.news import NewsTask
+    from newnews.tasks.settings import make_items, make_task, requests_digest
 
-    news = read_news(args.news, args.world)
-    check_asked(news)
+    items = make_items(how, where)
+    task = make_task(how, args.examples) if args.task != "news" else None       # before the model is loaded
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
-    prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
-    task = NewsTask(prompts, args.in_context, args.seed, args.formats.split(","))
+    if args.task == "news":
+        prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
+        how["prompts"] = asdict(prompts)
+        task = make_task(how)
     run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
-           "task": task.name, "chunk": CHUNK_TOKENS,
-           "requests": digest([[item.id, [r.content() for r in task.requests(item)]] for item in news])}
+           "task": task.name, "chunk": [CHUNK_TOKENS, CHUNK_REPLIES], "requests": requests_digest(task, items),
+           "data": requests_digest(make_task(how), items), "how": how}
     output = Rows(args.out, run)
-    say(**about, news=f"{len(news)} from {args.news}",
-        asked="in context" if args.in_context else "closed book", seed=args.seed, out=args.out)
-    print(accuracy_table(verdicts(answer_all(output, model, chat, task, news).path, task, news)))
+    say(**about, data=f"{len(items)} from {where}", out=args.out,
+        **{name: value for name, value in how.items() if name not in ("prompts", "limit") and value is not None})
+    path = answer_all(output, model, chat, task, items).path
+    if args.task == "news":
+        print(accuracy_table(verdicts(path, task, items)))
+    else:
+        print(score_table(task, scored(path, task, items)))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,12 @@ def arguments():
     world.add_argument("--questions", type=int, default=10,
                        help="questions a news item, at most (default: %(default)s)")
     world.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    retain = tools.add_parser("retain", help="what an update cost: two answers files, item by item")
+    retain.add_argument("before", metavar="BEFORE", help="answers that evaluate.py wrote (JSONL)")
+    retain.add_argument("after", metavar="AFTER", help="those of the updated model to the same questions")
+    retain.add_argument("--data", required=True, metavar="PATH", help="the data that were asked")
+    retain.add_argument("--task", metavar="NAME", help="their task (default: what BEFORE says)")
+    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20 each)")
     return parser.parse_args()
 
 
@@ -111,6 +117,9 @@ def main(args):
         from newnews.export import export
         for split, (news, questions) in export(args.news, args.out).items():
             print(f"{args.out}/{split}.jsonl: {news} news, {questions} questions")
+    elif args.tool == "retain":
+        from newnews.studies.retain import SHOWN, report, retain
+        print(report(retain(args.before, args.after, args.data, args.task), 10 ** 9 if args.all else SHOWN))
     else:
         from newnews.news import write_news
         from newnews.studies.sources import WORLDS

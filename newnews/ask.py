@@ -14,6 +14,7 @@ from model.sampling import Sampling, generate, score
 
 CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in bf16
                             # their keys and values take 400 MB. Part of what answers are, so a constant.
+CHUNK_REPLIES = 2 ** 17     # new tokens, at most: 64 replies of 2,048 are lost by a kill, not hundreds
 
 
 def ask(model, chat, requests, adapters=None):
@@ -22,17 +23,16 @@ def ask(model, chat, requests, adapters=None):
     adapters: one number a request, the adapter of the model's bank that answers it (-1: the base model), or None.
     """
     responses = [None] * len(requests)
-    prompts = [chat.prompt(request.messages) for _, request in requests]
     of = [None if adapters is None else adapters[i] for i in range(len(requests))]
 
     # 1. Score: every continuation is a row; they all go together.
-    rows = [(i, ids) for i, (_, request) in enumerate(requests)
-            for ids in continuation_ids(chat, request)]
+    rows = [(i, prompt, ids) for i, (_, request) in enumerate(requests)
+            for prompt, ids in scored_ids(chat, request)]
     if rows:
-        sums = score(model, [prompts[i] for i, _ in rows], [ids for _, ids in rows],
-                     adapters=None if adapters is None else [of[i] for i, _ in rows],
-                     groups=[requests[i][0] for i, _ in rows])
-        for (i, ids), logprobs in zip(rows, sums):
+        sums = score(model, [prompt for _, prompt, _ in rows], [ids for *_, ids in rows],
+                     adapters=None if adapters is None else [of[i] for i, *_ in rows],
+                     groups=[requests[i][0] for i, *_ in rows])
+        for (i, _, ids), logprobs in zip(rows, sums):
             item, request = requests[i]
             row = responses[i] = responses[i] or {"item": item, "id": request.id, "logprobs": [], "tokens": []}
             row["logprobs"].append(sum(logprobs))
@@ -44,9 +44,9 @@ def ask(model, chat, requests, adapters=None):
         if request.continuations is None:
             groups[request.max_new_tokens, request.temperature].append(i)
     for (limit, temperature), places in groups.items():
-        done = generate(model, [prompts[i] for i in places], chat.stop_ids, Sampling(limit, temperature),
-                        adapters=None if adapters is None else [of[i] for i in places],
-                        groups=[requests[i][0] for i in places])
+        done = generate(model, [prompt_ids(chat, requests[i][1]) for i in places], chat.stop_ids,
+                        Sampling(limit, temperature), groups=[requests[i][0] for i in places],
+                        adapters=None if adapters is None else [of[i] for i in places])
         for i, completion in zip(places, done):
             item, request = requests[i]
             responses[i] = {"item": item, "id": request.id, "text": chat.decode(completion.ids),
@@ -54,31 +54,55 @@ def ask(model, chat, requests, adapters=None):
     return responses
 
 
-def continuation_ids(chat, request):
-    """The token ids of each continuation as it stands behind the assistant's header."""
+def prompt_ids(chat, request):
+    """The token ids that a reply continues. An empty text is <|endoftext|>, behind which documents begin."""
+    if isinstance(request.messages, str):
+        return chat.encode(request.messages) or [chat.added["<|endoftext|>"]]
+    return chat.prompt(request.messages)
+
+
+def scored_ids(chat, request):
+    """[(ids of the prompt, ids of a continuation)]: in a conversation the continuation stands behind the
+    assistant's header, else directly behind the text."""
     if request.continuations is None:
         return []
-    ids = [chat.answer(text) for text in request.continuations]
+    if isinstance(request.messages, str):
+        return [text_pair(chat, request.messages, text) for text in request.continuations]
+    prompt, ids = prompt_ids(chat, request), [chat.answer(text) for text in request.continuations]
     if request.end:
-        return [[*i, chat.im_end] for i in ids]
+        return [(prompt, [*i, chat.im_end]) for i in ids]
     if any(len(i) != 1 for i in ids):       # letters are compared by their first token: it must be all of them
         raise ValueError(f"the tokenizer does not write each of {', '.join(request.continuations)} "
                          f"as one token")
-    return ids
+    return [(prompt, i) for i in ids]
+
+
+def text_pair(chat, context, continuation):
+    """Ids of a context and of what follows it, as lm-eval-harness parts them: white space at the end of the
+    context goes to the continuation, since tokenizers write " word" as one token; then both are encoded as one
+    text. Where a token would reach over the boundary, they are encoded each by itself, so no letter is lost."""
+    before = context.rstrip()
+    after = context[len(before):] + continuation
+    prompt, whole = chat.encode(before), chat.encode(before + after)
+    together = whole[:len(prompt)] == prompt and len(whole) > len(prompt)
+    ids = whole[len(prompt):] if together else chat.encode(after)
+    return prompt or [chat.added["<|endoftext|>"]], ids
 
 
 def chunks(chat, task, items):
-    """Items in groups whose prompts together have at most CHUNK_TOKENS tokens (or one item): [(items, requests)]."""
-    out, size = [], 0
+    """Items in groups: [(items, requests)]. The prompts of a group have at most CHUNK_TOKENS tokens together,
+    its replies at most CHUNK_REPLIES; or it is one item."""
+    out, size, replies = [], 0, 0
     for item in items:
         requests = [(item.id, request) for request in task.requests(item)]
-        tokens = sum(len(chat.prompt(r.messages)) * max(1, len(r.continuations or ())) for _, r in requests)
-        if not out or size + tokens > CHUNK_TOKENS:
+        tokens = sum(len(prompt_ids(chat, r)) * max(1, len(r.continuations or ())) for _, r in requests)
+        new = sum(r.max_new_tokens for _, r in requests)
+        if not out or size + tokens > CHUNK_TOKENS or replies + new > CHUNK_REPLIES:
             out.append(([], []))
-            size = 0
+            size = replies = 0
         out[-1][0].append(item)
         out[-1][1].extend(requests)
-        size += tokens
+        size, replies = size + tokens, replies + new
     return out
 
 

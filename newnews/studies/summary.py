@@ -28,7 +28,7 @@ def judged(file, task, items):
     for response in read_rows(file):
         key = response["item"], response["id"]
         if key not in requests:
-            raise ValueError(f"{file}: a response to {key[1]!r}, which the news of this study do not ask; "
+            raise ValueError(f"{file}: a response to {key[1]!r}, which these data do not ask; "
                              f"were they changed? Run the study again")
         out.append((response, task.judge(by_item[key[0]], requests[key], response)))
     return out

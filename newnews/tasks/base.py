@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass
 @dataclass(frozen=True)
 class Request:
     id: str                             # unique within the task
-    messages: list                      # the conversation up to the answer
+    messages: list | str                # the conversation up to the answer; a text: without chat template
     continuations: list | None = None   # texts to score as the answer, or None: sample a reply
     end: bool = True                    # a continuation is scored with the <|im_end|> that closes it, so
-                                        # "6" does not win by being the beginning of "64"
+                                        # "6" does not win by being the beginning of "64"; nothing closes
+                                        # what goes on in a text
     max_new_tokens: int = 0             # of a sampled reply
     temperature: float = 0.0
 
