@@ -1,8 +1,9 @@
-"""python -m newnews {run, report, show, compare, check, world}: studies and tools. Each has its own --help."""
+"""python -m newnews {run, report, show, compare, check, world, probe, chat}: studies and tools. Each has its own --help."""
 
 import argparse
 import sys
 
+from newnews import probing
 from newnews.protocols import NAMES
 
 
@@ -40,6 +41,7 @@ def arguments():
     world.add_argument("--questions", type=int, default=10,
                        help="questions a news item, at most (default: %(default)s)")
     world.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    probing.add_parsers(tools)
     return parser.parse_args()
 
 
@@ -81,6 +83,8 @@ def main(args):
         text, fine = check(args.news)
         print(text)
         return 0 if fine else 1
+    elif args.tool in ("probe", "chat"):
+        probing.run(args)
     else:
         from newnews.news import write_news
         from newnews.first_world import make_news

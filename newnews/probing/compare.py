@@ -6,7 +6,8 @@ singular vectors, in [0, 1]; two random spaces of dimension r in d have r / d.
 
 Subspace claims are worthless without their nulls (a group of adapters shares its mean, and random ones overlap
 by r / d; measured on 500 adapters against 2512.05117): every row carries the same numbers for the pair in which the second is
-replaced by a random twin, and over a group the cosine after the group's mean has been taken out, from the
+replaced by a random twin. null_same_rows: by one that keeps its row space, for adapters that began with one seed
+share most of A (on data/pocket two unrelated ones overlap by .9 in their rows). And over a group the cosine after the group's mean has been taken out, from the
 centred Gram matrix H G H.
 """
 
@@ -61,19 +62,20 @@ def rows(first, others, seed=0):
     `others` {label: update}, module by module, and module "all"; nulls with a random twin of the other."""
     out = []
     for label, other in others.items():
-        twins = random_twin(other, seed)
+        twins, same_rows = random_twin(other, seed), random_twin(other, seed, keep_rows=True)
         for name in [name for name in first if name in other]:
             one, two, twin = first[name], other[name], twins[name]
             row = {"with": label, "layer": layer_of(name), "module": name.rpartition(".")[2],
-                   "cosine": cosine(one, two), "null_cosine": cosine(one, twin)}
+                   "cosine": cosine(one, two), "null_cosine": cosine(one, twin),
+                   "null_same_rows": cosine(one, same_rows[name])}
             for prefix, what in (("", two), ("null_", twin)):
                 columns, across = angles(one, what)
                 row |= {f"{prefix}columns": float(columns.square().mean()),
                         f"{prefix}rows": float(across.square().mean())}
             out.append(row)
-        whole = cosines(gram([first, other, twins]))
+        whole = cosines(gram([first, other, twins, same_rows]))
         out.append({"with": label, "layer": None, "module": "all", "cosine": float(whole[0, 1]),
-                    "null_cosine": float(whole[0, 2])})
+                    "null_cosine": float(whole[0, 2]), "null_same_rows": float(whole[0, 3])})
     return out
 
 

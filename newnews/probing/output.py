@@ -50,7 +50,7 @@ def figure(panels, wide, high):
                               figsize=(wide * across, high * down))
     for ax in axes.flat[len(panels):]:
         ax.set_axis_off()
-    return made, axes.flat
+    return made, list(axes.flat)
 
 
 def draw_curves(path, panels, xlabel="layer"):
@@ -85,7 +85,7 @@ def draw_maps(path, panels):
                 if len(across) <= 16 and number == number:
                     ax.text(x, y, f"{number:.2g}", ha="center", va="center", fontsize=6)
         ax.set_title(title, fontsize=9)
-    made.colorbar(image, ax=list(axes), shrink=0.8)
+    made.colorbar(image, ax=axes, shrink=0.8)
     made.savefig(path, dpi=130)
 
 

@@ -10,6 +10,7 @@ Score: recall, the share of the statement's content words that the text says. Sa
 every reading stands beside the same one of an unrelated adapter, of a random twin, and of the base.
 """
 
+import numpy as np
 import torch
 
 from model.capture import capture
@@ -25,26 +26,22 @@ def amplified(model, prompts, a, stop_ids, sampling, adapter=0):
     """Continue each prompt (list of ids) by l_tuned + a (l_tuned - l_base): [ids] without the stop id.
 
     Base and tuned rows of a prompt stand side by side in one batch; both read the token that was picked. The
-    noise of row i is stream i of the sampling's seed, whatever a is.
+    noise of row i is stream i of the sampling's seed, whatever a is. No repetition penalty.
     """
     n = len(prompts)
     adapters = [-1, adapter] * n
     cache, logits = prefill(model, [p for prompt in prompts for p in (prompt, prompt)], sampling.max_new_tokens,
                             adapters)
     out, stopped = [[] for _ in prompts], [False] * n
-    seen = torch.zeros(n, logits.shape[1], dtype=torch.bool, device=logits.device)
-    for row, prompt in enumerate(prompts):
-        seen[row, torch.tensor(prompt, device=seen.device)] = True
     for step in range(sampling.max_new_tokens):
         base, tuned = logits.float().view(n, 2, -1).unbind(1)               # (n, V) each
-        tokens = pick(tuned + a * (tuned - base), sampling, torch.arange(n).numpy(), step, seen)    # (n,)
+        tokens = pick(tuned + a * (tuned - base), sampling, np.arange(n), step)    # (n,)
         for row, token in enumerate(tokens.tolist()):
             stopped[row] |= token in stop_ids
             if not stopped[row]:
                 out[row].append(token)
         if all(stopped) or step + 1 == sampling.max_new_tokens:
             return out
-        seen.scatter_(1, tokens[:, None], True)
         logits = model(tokens.repeat_interleave(2)[:, None], cache, adapters=adapters)[:, -1]
     return out
 
@@ -88,7 +85,7 @@ def lens_recall(tokens, statement):
     return len(said) / len(wanted) if wanted else 0.0
 
 
-def decode_rows(model, chat, item, labels, strengths=(0.0, 1.0, 3.0), tokens=48, openings=OPENINGS):
+def decode_rows(model, chat, item, labels, strengths=(0.0, 0.5, 1.0, 2.0), tokens=48, openings=OPENINGS):
     """Rows {"update", "a", "opening", "recall", "text"}: greedy decoding behind every opening. labels[k] names
     adapter k of the model; the base is a row of its own (strength -1)."""
     prompts, out = [chat.encode(text) for text in openings], []
@@ -111,7 +108,7 @@ def lens_rows(model, chat, item, labels, texts, layers=None, positions=5, k=20):
         for layer in layers:
             d = mean_difference(model, ids, layer, positions, which)
             for j, top in enumerate(top_tokens(model, d, k).tolist()):
-                words = [chat.decode([i]) for i in top]
+                words = [chat.decode([i]).replace("\n", "\\n") for i in top]
                 out.append({"update": label, "layer": layer, "position": j, "norm": float(d[j].norm()),
                             "recall": lens_recall(words, item.statement), "tokens": " ".join(words)})
     return out

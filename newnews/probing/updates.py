@@ -76,15 +76,16 @@ def difference(tuned, base):
     return updates, floors
 
 
-def random_twin(updates, seed=0):
+def random_twin(updates, seed=0, keep_rows=False):
     """The rank-matched null: every module keeps its singular values; its directions are drawn anew, uniform
-    among the orthonormal frames."""
+    among the orthonormal frames. keep_rows: the row space stays, only the columns are drawn: two adapters
+    whose A began with the same seed still share most of it, whatever they learnt."""
     generator, twins = torch.Generator().manual_seed(seed), {}
     for name, update in updates.items():
-        S = svd(update)[1]
+        _, S, Vh = svd(update)
         U, V = (torch.linalg.qr(torch.randn(size, len(S), generator=generator, dtype=torch.float64))[0]
                 for size in (update.B.shape[0], update.A.shape[1]))
-        twins[name] = Update(U * S, V.T)
+        twins[name] = Update(U * S, Vh if keep_rows else V.T)
     return twins
 
 

@@ -1,0 +1,54 @@
+"""PROBE: where the news went. One file a kind; each kind is a function of modules and tensors.
+
+    spectrum    how large an update is, in how many directions, how new they are     weights alone
+    compare     do two updates point the same way                                    weights alone
+    readout     the news read back out of the update                                 runs the model
+    chat        one prompt answered by base, tuned and amplified                     runs the model
+
+This file holds what the command line needs, and imports no torch until a probe runs.
+"""
+
+KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
+         "compare": "cosines and principal angles with the updates of --against",
+         "readout": "the news read back out of the update (needs --news and --id)"}
+
+
+def add_parsers(tools):
+    """The tools `probe` and `chat` of `python -m newnews`."""
+    probe = tools.add_parser("probe", help="open up a weight update: where it sits, what it says, when it acts",
+                             epilog="KIND: " + "; ".join(f"{name}: {what}" for name, what in KINDS.items()))
+    probe.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    probe.add_argument("--model", required=True, help="the base: model folder or hub id")
+    what = probe.add_mutually_exclusive_group(required=True)
+    what.add_argument("--adapter", help="PEFT folder of the LoRA adapter to open up")
+    what.add_argument("--tuned", metavar="MODEL",
+                      help="or a fully tuned model (spectrum and compare only)")
+    probe.add_argument("--against", nargs="+", default=[], metavar="ADAPTER",
+                       help="other adapters: compared with, and the nulls of every reading")
+    probe.add_argument("--news", metavar="FILE", help="YAML of the news that the update is about")
+    probe.add_argument("--id", help="id of the news item in it")
+    probe.add_argument("--out", required=True, metavar="DIR", help="folder for KIND.csv and KIND.png")
+    probe.add_argument("--only", nargs="+", metavar="NAME",
+                       help='modules of the update: layers ("3"), names ("q_proj", "mlp") or shell patterns')
+    probe.add_argument("--layers", nargs="+", type=int, metavar="L",
+                       help="layers to look at, where a kind looks at layers (default: that kind's)")
+    chat = tools.add_parser("chat", help="one prompt answered side by side by base, tuned and amplified")
+    chat.add_argument("--model", required=True, help="the base: model folder or hub id")
+    chat.add_argument("--adapter", required=True, help="PEFT folder of a LoRA adapter for it")
+    chat.add_argument("--say", metavar="TEXT", help="answer this and end (default: read lines until Ctrl-D)")
+    chat.add_argument("--amplify", type=float, default=1.0, metavar="A",
+                      help="amplified = tuned + A (tuned - base), in logits (default: %(default)s)")
+    chat.add_argument("--max-new-tokens", type=int, default=64, help="(default: %(default)s)")
+    for parser in (probe, chat):
+        parser.add_argument("--device", default="auto", help="(default: %(default)s)")
+        parser.add_argument("--dtype", default="auto", help="fp32, bf16 or auto (default: %(default)s)")
+
+
+def run(args):
+    """Execute what `add_parsers` parsed."""
+    if args.tool == "chat":
+        from newnews.probing.chat import chat
+        chat(args)
+    else:
+        from newnews.probing.command import probe
+        probe(args)
