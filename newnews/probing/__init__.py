@@ -3,6 +3,8 @@
     spectrum    how large an update is, in how many directions, how new they are     weights alone
     compare     do two updates point the same way                                    weights alone
     readout     the news read back out of the update                                 runs the model
+    gate        the adapter switched on at chosen positions, layers, modules
+    transplant  parts of the update kept, removed, scaled, cut, averaged
     chat        one prompt answered by base, tuned and amplified                     runs the model
 
 This file holds what the command line needs, and imports no torch until a probe runs.
@@ -10,7 +12,9 @@ This file holds what the command line needs, and imports no torch until a probe 
 
 KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
          "compare": "cosines and principal angles with the updates of --against",
-         "readout": "the news read back out of the update (needs --news and --id)"}
+         "readout": "the news read back out of the update (needs --news and --id)",
+         "gate": "log-odds of the right answer with the adapter at some positions, layers, modules only",
+         "transplant": "the same with parts of the update kept, removed, scaled, cut to a rank, averaged"}
 
 
 def add_parsers(tools):
@@ -32,6 +36,8 @@ def add_parsers(tools):
                        help='modules of the update: layers ("3"), names ("q_proj", "mlp") or shell patterns')
     probe.add_argument("--layers", nargs="+", type=int, metavar="L",
                        help="layers to look at, where a kind looks at layers (default: that kind's)")
+    probe.add_argument("--in-context", action="store_true",
+                       help="ask with the news before the question (gate, transplant; default: closed book)")
     chat = tools.add_parser("chat", help="one prompt answered side by side by base, tuned and amplified")
     chat.add_argument("--model", required=True, help="the base: model folder or hub id")
     chat.add_argument("--adapter", required=True, help="PEFT folder of a LoRA adapter for it")

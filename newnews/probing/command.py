@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from newnews.console import say
 from newnews.loading import load
 from newnews.news import read_news
-from newnews.probing import compare, output, readout, spectrum
+from newnews.probing import output
+from newnews.probing.report_readings import run_gate, run_readout, run_transplant
+from newnews.probing.report_weights import run_compare, run_spectrum
 from newnews.probing.updates import choose, difference, mount, random_twin, read_updates
 from newnews.prompts import prompts_for
 
@@ -26,6 +26,13 @@ class Probe:
     item: object            # the news item, or None
     others: list            # the other news of its file
     layers: list | None
+    in_context: bool
+    device: object
+    kind: str
+
+    def need_item(self):
+        if self.item is None:
+            raise ValueError(f"{self.kind} needs the news that the update is about: --news FILE --id ID")
 
     @property
     def first(self):
@@ -61,7 +68,8 @@ def read_probe(args):
     for layer in args.layers or ():
         if not 0 <= layer < model.config.num_hidden_layers:
             raise ValueError(f"--layers {layer}: the model has layers 0 to {model.config.num_hidden_layers - 1}")
-    return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers)
+    return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
+                 args.in_context, about["device"], args.kind)
 
 
 def read_item(args):
@@ -113,69 +121,6 @@ def probe(args):
         print(f"{path} (no picture: matplotlib is missing, pip install -e '.[plots]')")
 
 
-def run_spectrum(here):
-    weights = {name: here.model.get_submodule(name).weight for name in here.first}
-    bar = lambda names: tqdm(names, desc="spectrum", unit="matrix", disable=None)       # noqa: E731
-    rows = spectrum.rows(here.first, weights, here.floors, bar)
-    parts = [output.pivot(rows, "layer", "module", key) for key in ("relative", "effective_rank")]
-    panels = [("||dW|| / ||W0||", *parts[0]), ("effective rank", *parts[1])]
-    intruding = {"update": "intruder_energy", "null: random twin": "null_intruder_energy"}
-    curves = [("singular values, each module", {f"{row['layer']} {row['module']}": [
-        (i, row[f"s{i}"]) for i in range(1, 9) if f"s{i}" in row] for row in rows[:8]}),
-        ("energy of intruders", {label: [(i, row[key]) for i, row in enumerate(rows)]
-                                 for label, key in intruding.items()})]
-
-    def draw(path):
-        output.draw_maps(path, panels)
-        output.draw_curves(path.with_name("spectrum_curves.png"), curves, "index of value; of module")
-
-    columns = ["layer", "module", "norm", "relative", "stable_rank", "effective_rank", "intruders",
-               "null_intruders", "intruder_energy", "null_intruder_energy"]
-    return rows, output.table(rows, columns + ["noise_norm", "noise_spectral"] * (here.floors is not None)), draw
-
-
-def run_compare(here):
-    others = dict(list(here.updates.items())[1:])
-    if not others:
-        raise ValueError("compare needs --against ADAPTER [ADAPTER ...]")
-    rows, group = compare.rows(here.first, others), compare.group_rows(here.updates)
-    panels = []
-    for key in ("cosine", "columns", "rows"):
-        curves = {}
-        for row in rows:
-            if row["module"] != "all":
-                for label, column in ((row["with"], key), (f"null {row['with']}", f"null_{key}")):
-                    curves.setdefault(label, {}).setdefault(row["layer"], []).append(row[column])
-        panels.append((key, {label: [(layer, sum(v) / len(v)) for layer, v in points.items()]
-                             for label, points in curves.items()}))
-    shown = f"{output.table(rows)}\n\nwhole updates, with and without the group's mean\n{output.table(group)}"
-    return rows + group, shown, lambda path: output.draw_curves(path, panels)
-
-
-def run_readout(here):
-    if here.item is None:
-        raise ValueError("readout needs the news to score against: --news FILE --id ID")
-    labels = here.mount()
-    rows = readout.decode_rows(here.model, here.chat, here.item, labels)
-    texts = [item.statement for item in here.others]
-    if texts:
-        rows += readout.lens_rows(here.model, here.chat, here.item, labels, texts, here.layers)
-    means = {}
-    for row in rows:
-        if "a" in row:
-            means.setdefault((row["update"], row["a"]), []).append(row)
-    summary = [{"update": update, "a": a, "recall": sum(r["recall"] for r in some) / len(some),
-                "best": max(r["recall"] for r in some), "text": max(some, key=lambda r: r["recall"])["text"]}
-               for (update, a), some in means.items()]
-    lens = [row for row in rows if "tokens" in row and row["position"] in (1, 4)]
-    curves = {label if label == list(here.updates)[0] else f"null: {label.removeprefix('null: ')}":
-              [(row["a"], row["recall"]) for row in summary if row["update"] == label] for label in labels}
-    shown = (f"{here.item.statement}\n\n{output.table(summary)}\n\n"
-             f"difference lens, layer, position, top tokens\n"
-             f"{output.table(lens, ['update', 'layer', 'position', 'norm', 'recall', 'tokens'])}")
-    return rows, shown, lambda path: output.draw_curves(
-        path, [("recall of the statement's content words", curves)], "amplification a")
-
-
-WEIGHTS = ("spectrum", "compare")
-RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout}
+WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
+RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
+       "transplant": run_transplant}

@@ -59,6 +59,8 @@ def draw_curves(path, panels, xlabel="layer"):
     for ax, (title, curves) in zip(axes, panels):
         real = [label for label in curves if not label.startswith("null")]
         for label, points in curves.items():
+            if not points:
+                continue
             null = label not in real
             colour = GREY if null else COLOURS[real.index(label) % len(COLOURS)]
             ax.plot(*zip(*sorted(points)), "o--" if null else "o-", color=colour, label=label, markersize=3,
