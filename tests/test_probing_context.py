@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import make_ids, make_tiny
-from test_probing_gate import CHAT, ITEM, PROMPTS, add_random
+from probing import CHAT, ITEM, PROMPTS, add_random
 
 from model.capture import capture
 from model.lora import adapted
@@ -88,7 +88,7 @@ def test_gradients_of_tokens_are_those_of_the_weights(tuned):
     each = -tuned(torch.tensor([ids]), adapters=[-1])[0].log_softmax(-1)
     each = torch.stack([each[t - 1, ids[t]] for t in (4, 6, 7)])
     for (_, loss, gradient), expected in zip(found, [*each, each.sum()]):
-        assert loss == pytest.approx(float(expected), abs=1e-5)
+        assert loss == pytest.approx(float(expected.detach()), abs=1e-5)
         dense = torch.autograd.grad(expected, weights, retain_graph=True)
         for name, G in zip(names, dense):
             B, A = gradient[name]

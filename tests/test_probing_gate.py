@@ -2,36 +2,22 @@
 
 import pytest
 import torch
-from conftest import ROOT, make_tiny
+from conftest import make_tiny
+from probing import CHAT, ITEM, PROMPTS, add_random, small_effects  # noqa: F401 (a fixture)
 
-from model.chat import Chat
-from model.lora import adapted, add_lora, remove_lora
+from model.lora import adapted, remove_lora
 from model.sampling import score
-from newnews.news import News, Question
 from newnews.probing import asked as places
 from newnews.probing import gate, transplant
 from newnews.probing.updates import mount, updates_of
-from newnews.prompts import read_prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CHAT, PROMPTS = Chat(ROOT / "data/pocket"), read_prompts(ROOT / "data/pocket/prompts.yaml")
-ITEM = News("n", "events", "The Rudim festival comes to Luxor in August.", subject="Rudim", questions=[
-    Question("n-1", "Which city will host the Rudim festival?", ["Oslo", "Luxor", "Rome"], 1),
-    Question("n-2", "Who opens it?", ["Zevem", "Merix or Ruzus"], 0)])
 
 
 @pytest.fixture(scope="module")
 def model():
     """Adapters with a large B, so that every part of them matters."""
     return add_random(make_tiny(seed=5, dtype=torch.float64, vocab_size=1024, num_hidden_layers=3))
-
-
-def add_random(model, size=0.3):
-    add_lora(model, rank=3, alpha=3)
-    for i, module in enumerate(adapted(model).values()):
-        noise = torch.randn(module.lora_B.shape, generator=torch.Generator().manual_seed(i))
-        module.lora_B.data.copy_(size * noise)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +105,13 @@ def test_the_last_layers_queries_matter_at_the_last_site_only(batch):
             assert row["share"] == 0
         if row["how"] == "only" and row["positions"] == "last":
             assert row["share"] == 1
+
+
+def test_the_share_of_nothing_is_none(monkeypatch):
+    monkeypatch.setattr(gate, "LEAST", 0.5)
+    assert gate.share(1.0, -7.7, -7.5) is None and gate.share(-1.0, -3, 5) == 0.25
+    row, = gate.with_share([{"log_odds": 4.0}], {"log_odds": 2}, {"log_odds": -2})
+    assert row["share"] == -0.5
 
 
 def test_scaling_is_an_adapter_of_another_scale(model, batch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import make_tiny
-from test_probing_gate import CHAT, ITEM, PROMPTS, add_random
+from probing import CHAT, ITEM, PROMPTS, add_random, small_effects  # noqa: F401 (a fixture)
 
 from model.capture import capture, edit
 from model.lora import adapted

@@ -1,11 +1,15 @@
 """PROBE: where the news went. One file a kind; each kind is a function of modules and tensors.
 
-    spectrum    how large an update is, in how many directions, how new they are     weights alone
-    compare     do two updates point the same way                                    weights alone
-    readout     the news read back out of the update                                 runs the model
+    spectrum    how large an update is, in how many directions, how new they are
+    compare     do two updates point the same way
+    readout     the news read back out of the update
     gate        the adapter switched on at chosen positions, layers, modules
     transplant  parts of the update kept, removed, scaled, cut, averaged
-    chat        one prompt answered by base, tuned and amplified                     runs the model
+    lens        probability and rank of the answer by layer and position
+    patch       activations of one run put into another
+    context     the weight patch that the news in context is worth, against the update
+    shadow      what each training token teaches, with the news before it and without
+    chat        one prompt answered by base, tuned and amplified
 
 This file holds what the command line needs, and imports no torch until a probe runs.
 """
@@ -14,7 +18,11 @@ KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
          "compare": "cosines and principal angles with the updates of --against",
          "readout": "the news read back out of the update (needs --news and --id)",
          "gate": "log-odds of the right answer with the adapter at some positions, layers, modules only",
-         "transplant": "the same with parts of the update kept, removed, scaled, cut to a rank, averaged"}
+         "transplant": "the same with parts of the update kept, removed, scaled, cut to a rank, averaged",
+         "lens": "probability and rank of the right answer by layer, for reading and for having learnt",
+         "patch": "which activations carry the answer from one run to another",
+         "context": "the weight patch that the news in context is worth, against the update",
+         "shadow": "loss and gradient of replay tokens, with the news before them and without"}
 
 
 def add_parsers(tools):
@@ -38,6 +46,8 @@ def add_parsers(tools):
                        help="layers to look at, where a kind looks at layers (default: that kind's)")
     probe.add_argument("--in-context", action="store_true",
                        help="ask with the news before the question (gate, transplant; default: closed book)")
+    probe.add_argument("--replay", metavar="FILE",
+                       help="replay file whose first elements shadow reads (default: the item's questions)")
     chat = tools.add_parser("chat", help="one prompt answered side by side by base, tuned and amplified")
     chat.add_argument("--model", required=True, help="the base: model folder or hub id")
     chat.add_argument("--adapter", required=True, help="PEFT folder of a LoRA adapter for it")

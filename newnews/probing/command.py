@@ -8,6 +8,7 @@ from newnews.loading import load
 from newnews.news import read_news
 from newnews.probing import output
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
+from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
 from newnews.probing.report_weights import run_compare, run_spectrum
 from newnews.probing.updates import choose, difference, mount, random_twin, read_updates
 from newnews.prompts import prompts_for
@@ -29,6 +30,7 @@ class Probe:
     in_context: bool
     device: object
     kind: str
+    replay: str | None
 
     def need_item(self):
         if self.item is None:
@@ -51,8 +53,16 @@ def label_of(folder, taken):
     return str(folder) if not name or name in taken else name
 
 
+def check_options(args):
+    """An option that the kind does not read is refused: silence would say that it had been heeded."""
+    for option, kinds in OPTIONS.items():
+        if getattr(args, option) and args.kind not in kinds:
+            raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; {', '.join(kinds)} do")
+
+
 def read_probe(args):
     """The Probe that the arguments describe. Weights of whole models are read as differences."""
+    check_options(args)
     model, chat, about = load(args.model, None, args.device, args.dtype)
     say(**about, kind=args.kind, update=args.adapter or args.tuned, out=args.out)
     item, others = read_item(args)
@@ -69,7 +79,7 @@ def read_probe(args):
         if not 0 <= layer < model.config.num_hidden_layers:
             raise ValueError(f"--layers {layer}: the model has layers 0 to {model.config.num_hidden_layers - 1}")
     return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
-                 args.in_context, about["device"], args.kind)
+                 args.in_context, about["device"], args.kind, args.replay)
 
 
 def read_item(args):
@@ -121,6 +131,9 @@ def probe(args):
         print(f"{path} (no picture: matplotlib is missing, pip install -e '.[plots]')")
 
 
+OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context"), "in_context": ("gate", "transplant"),
+           "replay": ("shadow",)}
 WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
 RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
-       "transplant": run_transplant}
+       "transplant": run_transplant, "lens": run_lens, "patch": run_patch, "context": run_context,
+       "shadow": run_shadow}

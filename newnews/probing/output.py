@@ -55,6 +55,7 @@ def figure(panels, wide, high):
 
 def draw_curves(path, panels, xlabel="layer"):
     """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed."""
+    panels = [panel for panel in panels if any(panel[1].values())]
     made, axes = figure(panels, 4, 2.8)
     for ax, (title, curves) in zip(axes, panels):
         real = [label for label in curves if not label.startswith("null")]
@@ -94,5 +95,7 @@ def draw_maps(path, panels):
 def pivot(rows, down, across, value):
     """(row labels, column labels, matrix) of rows: one number for each pair, None where there is no row."""
     labels = [list(dict.fromkeys(str(row[key]) for row in rows)) for key in (down, across)]
+    for some in labels:
+        some.sort(key=lambda label: label == "all")         # all comes last; the rest stays in order
     found = {(str(row[down]), str(row[across])): row[value] for row in rows}
     return *labels, [[found.get((d, a)) for a in labels[1]] for d in labels[0]]

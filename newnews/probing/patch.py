@@ -13,6 +13,7 @@ import torch
 
 from model.capture import capture, edit
 from newnews.probing.asked import log_odds, logprobs
+from newnews.probing.gate import share
 
 OUTPUTS = {"residual": "model.layers.{}.resid_post", "attention": "model.layers.{}.self_attn",
            "mlp": "model.layers.{}.mlp"}
@@ -58,7 +59,7 @@ def patched(model, recipient, adapter, states, where, source):
 
 def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
     """Rows {"pair", "output", "site", "layer", "log_odds", "recovered"} for pairs {label: ((recipient batch,
-    adapter), (donor batch, adapter))}; recovered None where the runs differ by less than 1e-6 nats."""
+    adapter), (donor batch, adapter))}; recovered None where the runs differ by less than gate.LEAST nats."""
     layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
     for label, ((recipient, adapter), (donor, its_adapter)) in pairs.items():
         low, high = (float(log_odds(batch, logprobs(model, batch, k)).mean())
@@ -73,7 +74,6 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
                     name = OUTPUTS[output].format(layer)
                     sums = patched(model, recipient, adapter, {name: states[name]}, mask, source)
                     odds = float(log_odds(recipient, sums).mean())
-                    share = None if abs(high - low) < 1e-6 else (odds - low) / (high - low)
                     out.append({"pair": label, "output": output, "site": site, "layer": layer, "log_odds": odds,
-                                "recipient": low, "donor": high, "recovered": share})
+                                "recipient": low, "donor": high, "recovered": share(odds, low, high)})
     return out

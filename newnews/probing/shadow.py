@@ -43,8 +43,8 @@ def token_gradients(model, example, names, adapter=-1):
         return {name: Update(g[0].double().T, inputs[name]) for name, g in zip(outputs, found)}
 
     for t, loss in zip(places, losses):
-        yield t, float(loss), gradient(loss)
-    yield None, float(losses.sum()), gradient(losses.sum())
+        yield t, float(loss.detach()), gradient(loss)
+    yield None, float(losses.detach().sum()), gradient(losses.sum())
 
 
 def against(gradient, update):
