@@ -77,6 +77,7 @@ class LoRALinear(nn.Linear):
         self.lora_A = nn.Parameter(torch.empty(adapters, rank, self.in_features, device=device, dtype=dtype))
         self.lora_B = nn.Parameter(torch.zeros(adapters, self.out_features, rank, device=device, dtype=dtype))
         self.scale = scale
+        self.gate = None                    # `gated` sets it
 
     def forward(self, x, rows):
         """x (B, T, in) -> (B, T, out); rows as `arrange` gives them, None for the base."""
@@ -89,8 +90,12 @@ class LoRALinear(nn.Linear):
         mine, before = (x, y) if rows.used is None else (x[rows.used], y[rows.used])
         h = mine.reshape(rows.n, -1, x.shape[-1]).to(A.dtype)       # (n, rows/n * T, in)
         h = (h @ A.transpose(1, 2)) @ B.transpose(1, 2)             # (n, rows/n * T, out)
+        h = (self.scale * h).view_as(before)
+        if self.gate is not None:
+            gate = self.gate.to(h).expand(x.shape[:2])              # (B, T)
+            h = h * (gate if rows.used is None else gate[rows.used])[..., None]
         # summed in fp32, rounded once, as PEFT does
-        after = (before + (self.scale * h).view_as(before)).to(y.dtype)
+        after = (before + h).to(y.dtype)
         return after if rows.used is None else y.index_copy(0, rows.used, after)
 
     def delta(self, k=0):
@@ -149,6 +154,25 @@ def switched_off(model):
         yield model
     finally:
         model.model.switched_off = before
+
+
+@contextmanager
+def gated(model, gates):
+    """Within the block the adapters' part of a module's output is multiplied token by token: gates = {module
+    name: tensor that broadcasts to (B, T)}. All ones is the adapter bit for bit, all zeros the base; a module
+    that is not named keeps its adapter. A cached key or value keeps the gate under which it was written."""
+    modules = adapted(model)
+    for name in gates:
+        if name not in modules:
+            raise ValueError(f"no adapter on {name}; they are on {', '.join(list(modules)[:4])}, ...")
+    before = {name: modules[name].gate for name in gates}
+    try:
+        for name, gate in gates.items():
+            modules[name].gate = torch.as_tensor(gate, device=modules[name].weight.device)
+        yield model
+    finally:
+        for name, gate in before.items():
+            modules[name].gate = gate
 
 
 def lora_tensors(model, k=0):

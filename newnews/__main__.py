@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from newnews import probing
 from newnews.protocols import NAMES
 
 
@@ -59,6 +60,7 @@ def arguments():
     retain.add_argument("--data", required=True, metavar="PATH", help="the data that were asked")
     retain.add_argument("--task", metavar="NAME", help="their task (default: what BEFORE says)")
     retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20 each)")
+    probing.add_parsers(tools)
     return parser.parse_args()
 
 
@@ -120,6 +122,8 @@ def main(args):
     elif args.tool == "retain":
         from newnews.studies.retain import SHOWN, report, retain
         print(report(retain(args.before, args.after, args.data, args.task), 10 ** 9 if args.all else SHOWN))
+    elif args.tool in ("probe", "chat"):
+        probing.run(args)
     else:
         from newnews.news import write_news
         from newnews.studies.sources import WORLDS

@@ -1,0 +1,70 @@
+"""PROBE: where the news went. One file a kind; each kind is a function of modules and tensors.
+
+    spectrum    how large an update is, in how many directions, how new they are
+    compare     do two updates point the same way
+    readout     the news read back out of the update
+    gate        the adapter switched on at chosen positions, layers, modules
+    transplant  parts of the update kept, removed, scaled, cut, averaged
+    lens        probability and rank of the answer by layer and position
+    patch       activations of one run put into another
+    context     the weight patch that the news in context is worth, against the update
+    shadow      what each training token teaches, with the news before it and without
+    chat        one prompt answered by base, tuned and amplified
+
+This file holds what the command line needs, and imports no torch until a probe runs.
+"""
+
+KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
+         "compare": "cosines and principal angles with the updates of --against",
+         "readout": "the news read back out of the update (needs --news and --id)",
+         "gate": "log-odds of the right answer with the adapter at some positions, layers, modules only",
+         "transplant": "the same with parts of the update kept, removed, scaled, cut to a rank, averaged",
+         "lens": "probability and rank of the right answer by layer, for reading and for having learnt",
+         "patch": "which activations carry the answer from one run to another",
+         "context": "the weight patch that the news in context is worth, against the update",
+         "shadow": "loss and gradient of replay tokens, with the news before them and without"}
+
+
+def add_parsers(tools):
+    """The tools `probe` and `chat` of `python -m newnews`."""
+    probe = tools.add_parser("probe", help="open up a weight update: where it sits, what it says, when it acts",
+                             epilog="KIND: " + "; ".join(f"{name}: {what}" for name, what in KINDS.items()))
+    probe.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    probe.add_argument("--model", required=True, help="the base: model folder or hub id")
+    what = probe.add_mutually_exclusive_group(required=True)
+    what.add_argument("--adapter", help="PEFT folder of the LoRA adapter to open up")
+    what.add_argument("--tuned", metavar="MODEL",
+                      help="or a fully tuned model (spectrum and compare only)")
+    probe.add_argument("--against", nargs="+", default=[], metavar="ADAPTER",
+                       help="other adapters: compared with, and the nulls of every reading")
+    probe.add_argument("--news", metavar="FILE", help="YAML of the news that the update is about")
+    probe.add_argument("--id", help="id of the news item in it")
+    probe.add_argument("--out", required=True, metavar="DIR", help="folder for KIND.csv and KIND.png")
+    probe.add_argument("--only", nargs="+", metavar="NAME",
+                       help='modules of the update: layers ("3"), names ("q_proj", "mlp") or shell patterns')
+    probe.add_argument("--layers", nargs="+", type=int, metavar="L",
+                       help="layers to look at, where a kind looks at layers (default: that kind's)")
+    probe.add_argument("--in-context", action="store_true",
+                       help="ask with the news before the question (gate, transplant; default: closed book)")
+    probe.add_argument("--replay", metavar="FILE",
+                       help="replay file whose first elements shadow reads (default: the item's questions)")
+    chat = tools.add_parser("chat", help="one prompt answered side by side by base, tuned and amplified")
+    chat.add_argument("--model", required=True, help="the base: model folder or hub id")
+    chat.add_argument("--adapter", required=True, help="PEFT folder of a LoRA adapter for it")
+    chat.add_argument("--say", metavar="TEXT", help="answer this and end (default: read lines until Ctrl-D)")
+    chat.add_argument("--amplify", type=float, default=1.0, metavar="A",
+                      help="amplified = tuned + A (tuned - base), in logits (default: %(default)s)")
+    chat.add_argument("--max-new-tokens", type=int, default=64, help="(default: %(default)s)")
+    for parser in (probe, chat):
+        parser.add_argument("--device", default="auto", help="(default: %(default)s)")
+        parser.add_argument("--dtype", default="auto", help="fp32, bf16 or auto (default: %(default)s)")
+
+
+def run(args):
+    """Execute what `add_parsers` parsed."""
+    if args.tool == "chat":
+        from newnews.probing.chat import chat
+        chat(args)
+    else:
+        from newnews.probing.command import probe
+        probe(args)

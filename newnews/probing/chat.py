@@ -1,0 +1,37 @@
+"""`python -m newnews chat`: one prompt, answered side by side by base, tuned and amplified."""
+
+import sys
+
+from model.sampling import Sampling
+from newnews.probing.readout import amplified
+
+
+def answers(model, chat, text, a, tokens):
+    """{"base", "tuned", "amplified"}: greedy answers to a user's turn; adapter 0 of the model is the tuned one."""
+    prompt, sampling = chat.prompt([{"role": "user", "content": text}]), Sampling(tokens, 0.0)
+    return {name: chat.decode(amplified(model, [prompt], strength, chat.stop_ids, sampling)[0])
+            for name, strength in (("base", -1.0), ("tuned", 0.0), ("amplified", a))}
+
+
+def chat(args):
+    from newnews.console import say
+    from newnews.loading import load
+    if args.max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens {args.max_new_tokens}: expected at least 1")
+    model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
+    say(**about)
+    for text in [args.say] if args.say is not None else typed():
+        if text.strip():
+            for name, answer in answers(model, chat, text, args.amplify, args.max_new_tokens).items():
+                print(f"{name:9}  {answer}", flush=True)
+
+
+def typed():
+    """Lines as they are typed, until Ctrl-D; each prompt stands alone. A prompt sign only on a terminal."""
+    if sys.stdin.isatty():
+        import readline     # noqa: F401 (arrow keys and history in input)
+    while True:
+        try:
+            yield input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return

@@ -1,0 +1,139 @@
+"""`python -m newnews probe KIND`: read what the user named, run the kind, write CSV and PNG, print a table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from newnews.console import say
+from newnews.loading import load
+from newnews.news import read_news
+from newnews.probing import output
+from newnews.probing.report_readings import run_gate, run_readout, run_transplant
+from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
+from newnews.probing.report_weights import run_compare, run_spectrum
+from newnews.probing.updates import choose, difference, mount, random_twin, read_updates
+from newnews.prompts import prompts_for
+
+NULL = "null: random twin"
+
+
+@dataclass
+class Probe:
+    """What a kind works on."""
+    model: object
+    chat: object
+    prompts: object
+    updates: dict           # {label: {module: Update}}: the one to open up, then those of --against
+    floors: dict | None     # of weights that were both saved in bf16
+    item: object            # the news item, or None
+    others: list            # the other news of its file
+    layers: list | None
+    in_context: bool
+    device: object
+    kind: str
+    replay: str | None
+
+    def need_item(self):
+        if self.item is None:
+            raise ValueError(f"{self.kind} needs the news that the update is about: --news FILE --id ID")
+
+    @property
+    def first(self):
+        return next(iter(self.updates.values()))
+
+    def mount(self):
+        """Put the updates and a random twin of the first on the model as a bank; their labels in its order.
+        The others are nulls: unrelated adapters."""
+        mount(self.model, [*self.updates.values(), random_twin(self.first)])
+        return [*self.updates, NULL]
+
+
+def label_of(folder, taken):
+    """A short label: the folder's name, or its whole path where that is taken."""
+    name = Path(folder).name
+    return str(folder) if not name or name in taken else name
+
+
+def check_options(args):
+    """An option that the kind does not read is refused: silence would say that it had been heeded."""
+    for option, kinds in OPTIONS.items():
+        if getattr(args, option) and args.kind not in kinds:
+            raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; {', '.join(kinds)} do")
+
+
+def read_probe(args):
+    """The Probe that the arguments describe. Weights of whole models are read as differences."""
+    check_options(args)
+    model, chat, about = load(args.model, None, args.device, args.dtype)
+    say(**about, kind=args.kind, update=args.adapter or args.tuned, out=args.out)
+    item, others = read_item(args)
+    updates, floors = {}, None
+    for folder in [args.adapter, *args.against] if args.adapter else args.against:
+        updates[label_of(folder, updates)] = next(iter(read_updates(model, [folder]).values()))
+    if args.tuned:
+        first, floors = read_difference(args)
+        updates = {label_of(args.tuned, updates): first, **updates}
+    if args.only:
+        updates = {label: {name: update[name] for name in choose(update, args.only)}
+                   for label, update in updates.items()}
+    for layer in args.layers or ():
+        if not 0 <= layer < model.config.num_hidden_layers:
+            raise ValueError(f"--layers {layer}: the model has layers 0 to {model.config.num_hidden_layers - 1}")
+    return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
+                 args.in_context, about["device"], args.kind, args.replay)
+
+
+def read_item(args):
+    """(item, the other items of its file); (None, []) where none is named."""
+    if args.news is None:
+        if args.id is not None:
+            raise ValueError(f"--id {args.id}: --news names no file to find it in")
+        return None, []
+    items = read_news(args.news)
+    ids = {item.id: item for item in items}
+    if args.id is None and len(items) > 1:
+        raise ValueError(f"{args.news} holds {len(items)} news: say which one with --id ({', '.join(ids)})")
+    name = items[0].id if args.id is None else args.id
+    if name not in ids:
+        from difflib import get_close_matches
+        near = get_close_matches(name, ids, 4, 0) or list(ids)[:4]
+        raise ValueError(f"{args.news}: no news {name!r}; the nearest names are {', '.join(near)}")
+    return ids[name], [item for item in items if item.id != name]
+
+
+def read_difference(args):
+    """(updates, floors) of --tuned minus --model, both as they are stored."""
+    import torch
+
+    from model.checkpoint import find_model, load_model
+    if args.kind not in WEIGHTS:
+        raise ValueError(f"--tuned: {args.kind} switches an adapter on and off, so it needs --adapter; "
+                         f"{' and '.join(WEIGHTS)} read whole weights")
+    base, tuned = (load_model(find_model(name)).state_dict() for name in (args.model, args.tuned))
+    updates, floors = difference(tuned, base)
+    if any(floor for floor, _ in floors.values()):
+        say(warning="both models were saved in bf16: differences below noise_norm and noise_spectral are rounding")
+    same = torch.equal
+    if all(same(tuned[key], base[key]) for key in base):
+        raise ValueError(f"{args.tuned}: its weights are those of {args.model}: there is no update to open up")
+    return updates, floors
+
+
+def probe(args):
+    here = read_probe(args)
+    rows, shown, draw = RUN[args.kind](here)
+    path = Path(args.out) / f"{args.kind}.csv"
+    output.write_csv(path, rows)
+    print(shown)
+    try:
+        draw(path.with_suffix(".png"))
+        print(f"{path}, {path.with_suffix('.png')}")
+    except ImportError:
+        print(f"{path} (no picture: matplotlib is missing, pip install -e '.[plots]')")
+
+
+OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context"), "in_context": ("gate", "transplant"),
+           "replay": ("shadow",)}
+WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
+RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
+       "transplant": run_transplant, "lens": run_lens, "patch": run_patch, "context": run_context,
+       "shadow": run_shadow}

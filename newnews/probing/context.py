@@ -1,0 +1,93 @@
+"""Is tuning a frozen copy of reading? The weight patch that the news in context is worth, against the update.
+
+For one token and one block, reading a context is the same as a change of the MLP's weights (2507.16003; gated
+blocks 2511.17864; before a norm 2512.11255). With n0, nC the MLP's inputs without and with the context, r0, rC the
+residual stream before the MLP, and hC = silu(W_gate nC) * W_up nC:
+
+    dW_gate = W_gate (nC - n0) n0^T / |n0|^2      dW_up likewise      dW_down = (rC - r0) hC^T / |hC|^2
+
+Each has rank one; put into the block that has not read, they give that token the output of the one that has,
+exactly. Only for that token, though: the equality says nothing about shared weights, and published tuning does
+not align with reading (2509.22621), so expect small numbers and look at the nulls: another news item in
+context, other adapters, a random twin.
+"""
+
+import torch
+
+from model.capture import capture
+from newnews.probing.compare import inner
+from newnews.probing.patch import aligned
+from newnews.probing.updates import Update, mean_of, svd
+
+MODULES = ("gate_proj", "up_proj", "down_proj")
+
+
+def context_patch(weights, n0, nC, r0, rC):
+    """{module: Update of rank one} of one token. weights {module: W}; n0, nC, r0, rC (D,), all fp64."""
+    def rank_one(column, row):
+        return Update((column / row.square().sum())[:, None], row[None])
+
+    gate, up = weights["gate_proj"], weights["up_proj"]
+    hC = torch.nn.functional.silu(gate @ nC) * (up @ nC)                    # (F,)
+    return {"gate_proj": rank_one(gate @ (nC - n0), n0), "up_proj": rank_one(up @ (nC - n0), n0),
+            "down_proj": rank_one(rC - r0, hC)}
+
+
+@torch.inference_mode()
+def context_patches(model, closed, context, layers=None):
+    """[{module name: Update}], one for each question: what the news in context is worth at the prompt's last
+    token, in every layer of the base. closed, context: Asked of the same questions."""
+    closed, context = closed.only_right(), context.only_right()
+    layers = range(model.config.num_hidden_layers) if layers is None else layers
+    _, source = aligned(closed, context)
+    here = closed.answer.int().argmax(1)                                    # (Q,) the prompt's last token
+    rows = torch.arange(len(here), device=here.device)
+    there = source[rows, here]
+    names = [f"model.layers.{layer}.{part}" for layer in layers for part in ("post_attention_layernorm", "resid_mid")]
+    states = []
+    for batch, places in ((closed, here), (context, there)):
+        with capture(model, names) as seen:
+            model.model(batch.ids, adapters=[-1] * len(batch.ids))
+        states.append({name: seen[name][rows, places].double() for name in names})      # (Q, D) each
+    out = [{} for _ in here]
+    for layer in layers:
+        mlp = model.get_submodule(f"model.layers.{layer}.mlp")
+        weights = {name: getattr(mlp, name).weight.double() for name in MODULES}
+        norm, mid = (f"model.layers.{layer}.{part}" for part in ("post_attention_layernorm", "resid_mid"))
+        for q, patches in enumerate(out):
+            found = context_patch(weights, states[0][norm][q], states[1][norm][q], states[0][mid][q],
+                                  states[1][mid][q])
+            patches |= {f"model.layers.{layer}.mlp.{name}": update for name, update in found.items()}
+    return out
+
+
+def agreement(patches, update):
+    """{"cosine", "columns", "rows", "effect"} of rank-one patches of one module (one a question) with an Update of
+    it. cosine: with the mean patch, the "thought matrix". columns, rows: mean share of a patch's column (row) that
+    lies in the update's column (row) space; r / d for a random one. effect: mean cosine of dW_update x and
+    dW_context x at the input x that the patch is keyed on: do both do the same to the same activation?"""
+    mean = mean_of([{"": patch} for patch in patches])[""]
+    size = (inner(mean, mean) * inner(update, update)) ** 0.5
+    U, S, Vh = svd(update)
+    keep = S > 1e-10 * S[0]
+    columns = torch.cat([p.B for p in patches], 1)                          # (out, Q)
+    keys = torch.cat([p.A for p in patches]).T                              # (in, Q)
+    columns, keys = columns / columns.norm(dim=0), keys / keys.norm(dim=0)
+    effect = torch.nn.functional.cosine_similarity(update.B @ (update.A @ keys), columns, dim=0)
+    return {"cosine": inner(mean, update) / size if size else 0.0,
+            "columns": float((U[:, keep].T @ columns).square().sum(0).mean()),
+            "rows": float((Vh[keep] @ keys).square().sum(0).mean()), "effect": float(effect.mean())}
+
+
+def rows(contexts, updates):
+    """Rows {"context", "update", "layer", "module", "cosine", "columns", "rows", "effect"} of contexts {label:
+    context_patches(...)} against updates {label: {module name: Update}}; a module an update lacks is left out."""
+    out = []
+    for context, patches in contexts.items():
+        for label, update in updates.items():
+            for name in patches[0]:
+                if name in update and float(update[name].B.norm()):
+                    layer, module = name.split(".")[2], name.rpartition(".")[2]
+                    out.append({"context": context, "update": label, "layer": int(layer), "module": module,
+                                **agreement([p[name] for p in patches], update[name])})
+    return out

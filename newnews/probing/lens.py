@@ -1,0 +1,68 @@
+"""Where does the answer appear? Probability and rank of the right answer by layer and position.
+
+Logit lens (nostalgebraist 2020): the residual stream behind each block goes through the final norm and the head.
+Three runs tell reading from having learnt: base closed book, base with the news in context, tuned closed book;
+the nulls are a random twin and unrelated adapters, closed book. At the site `last` the whole answer is forced and
+its tokens' log-probabilities are summed; at other sites the first token of the answer is looked for.
+"""
+
+import torch
+
+from model.capture import capture
+
+
+@torch.inference_mode()
+def lens(model, batch, adapter=-1, layers=None):
+    """{layer: (logprob (R, T), rank (R, T))} of the next answer token, as `wanted` gives it, at every position;
+    rank 0 is the head's first choice. batch: Asked, only the rows of right options."""
+    L = model.config.num_hidden_layers
+    layers = range(L) if layers is None else layers
+    names = {layer: f"model.layers.{layer}.resid_post" for layer in layers}
+    with capture(model, names.values()) as seen:
+        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
+    tokens, found = wanted(batch), {}
+    for layer, name in names.items():
+        logprob = torch.empty(batch.ids.shape, dtype=torch.float64)
+        rank = torch.empty(batch.ids.shape, dtype=torch.int64)
+        for row, states in enumerate(seen[name]):                           # one row at a time: (T, V)
+            logits = model.lm_head(model.model.norm(states)).double()
+            own = logits.gather(1, tokens[row][:, None])                    # (T, 1)
+            logprob[row] = (own - logits.logsumexp(1, keepdim=True))[:, 0]
+            rank[row] = (logits > own).sum(1)
+        found[layer] = logprob, rank
+    return found
+
+
+def wanted(batch):
+    """(R, T): at a position that predicts a token of the answer that token, elsewhere the answer's first one."""
+    out = torch.empty_like(batch.ids)
+    for row, mask in enumerate(batch.answer):
+        places = mask.nonzero()[:, 0]
+        out[row] = batch.ids[row, places[0] + 1]
+        out[row, places] = batch.ids[row, places + 1]
+    return out
+
+
+def rows(model, runs, layers=None):
+    """Rows {"run", "layer", "site", "logprob", "rank", "first"} for runs {label: (batch, adapter)}.
+
+    Site "last": logprob is the answer's, summed over its tokens, rank the mean over them, first the share of
+    answers whose every token is the first choice. Other sites: logprob and rank of the answer's first token, mean
+    over the site's tokens; first the share of tokens at which it is the first choice. All means over questions."""
+    out = []
+    for label, (batch, adapter) in runs.items():
+        batch = batch.only_right()
+        for layer, (logprob, rank) in lens(model, batch, adapter, layers).items():
+            for site, mask in batch.sites.items():
+                mask = batch.answer.cpu() if site == "last" else mask.cpu()
+                have = mask.any(1)
+                if site == "last":
+                    sums = (logprob * mask).sum(1)
+                    first = ((rank == 0) | ~mask).all(1).double()
+                else:
+                    sums = (logprob * mask).sum(1)[have] / mask.sum(1)[have]
+                    first = ((rank == 0) & mask).sum(1)[have] / mask.sum(1)[have]
+                ranks = (rank * mask).sum(1)[have] / mask.sum(1)[have]
+                out.append({"run": label, "layer": layer, "site": site, "logprob": float(sums.mean()),
+                            "rank": float(ranks.mean()), "first": float(first.double().mean())})
+    return out

@@ -1,0 +1,101 @@
+"""What a probe leaves behind: rows as CSV, a table that fits a screen, maps and curves as PNG."""
+
+import csv
+import os
+from pathlib import Path
+
+COLOURS = ("#e15759", "#4e79a7", "#59a14f", "#edc948", "#b07aa1", "#76b7b2", "#9c755f", "#ff9da7")
+GREY = "#8c8c8c"        # of nulls
+
+
+def columns_of(rows):
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def write_csv(path, rows):
+    """A column for every key of any row, in the order in which they first appear; None is an empty cell."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.part", "w", encoding="utf-8", newline="") as f:
+        writer = csv.DictWriter(f, columns_of(rows), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(f"{path}.part", path)
+
+
+def cell(value):
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def table(rows, columns=None, limit=40):
+    """Rows as aligned text, `limit` of them; numbers with three digits, texts cut to 48 letters."""
+    columns = columns or columns_of(rows)
+    shown = [[cell(row.get(c))[:48] for c in columns] for row in rows[:limit]]
+    wide = [max(map(len, column)) for column in zip(columns, *shown)]
+    lines = ["  ".join(f"{text:>{w}}" for text, w in zip(line, wide)) for line in [columns, *shown]]
+    if len(rows) > limit:
+        lines.append(f"({len(rows) - limit} more rows in the CSV)")
+    return "\n".join(lines)
+
+
+def figure(panels, wide, high):
+    """(figure, axes): up to four panels a row. ImportError where matplotlib is missing."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    across = min(4, len(panels))
+    down = -(-len(panels) // across)
+    made, axes = plt.subplots(down, across, squeeze=False, layout="constrained",
+                              figsize=(wide * across, high * down))
+    for ax in axes.flat[len(panels):]:
+        ax.set_axis_off()
+    return made, list(axes.flat)
+
+
+def draw_curves(path, panels, xlabel="layer"):
+    """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed."""
+    panels = [panel for panel in panels if any(panel[1].values())]
+    made, axes = figure(panels, 4, 2.8)
+    for ax, (title, curves) in zip(axes, panels):
+        real = [label for label in curves if not label.startswith("null")]
+        for label, points in curves.items():
+            if not points:
+                continue
+            null = label not in real
+            colour = GREY if null else COLOURS[real.index(label) % len(COLOURS)]
+            ax.plot(*zip(*sorted(points)), "o--" if null else "o-", color=colour, label=label, markersize=3,
+                    linewidth=1.2)
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel(xlabel, fontsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(fontsize=7, frameon=False)
+    made.savefig(path, dpi=130)
+
+
+def draw_maps(path, panels):
+    """A panel for each (title, row labels, column labels, matrix), one colour scale around 0 for all."""
+    made, axes = figure(panels, 4.4, 1.2 + 0.3 * max(len(panel[1]) for panel in panels))
+    numbers = [x for panel in panels for row in panel[3] for x in row if x is not None]
+    top = max(map(abs, numbers), default=1) or 1
+    for ax, (title, down, across, matrix) in zip(axes, panels):
+        matrix = [[float("nan") if x is None else x for x in row] for row in matrix]
+        image = ax.imshow(matrix, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto")
+        ax.set_xticks(range(len(across)), across, fontsize=7, rotation=45, ha="right")
+        ax.set_yticks(range(len(down)), down, fontsize=7)
+        for y, row in enumerate(matrix):
+            for x, number in enumerate(row):
+                if len(across) <= 16 and number == number:
+                    ax.text(x, y, f"{number:.2g}", ha="center", va="center", fontsize=6)
+        ax.set_title(title, fontsize=9)
+    made.colorbar(image, ax=axes, shrink=0.8)
+    made.savefig(path, dpi=130)
+
+
+def pivot(rows, down, across, value):
+    """(row labels, column labels, matrix) of rows: one number for each pair, None where there is no row."""
+    labels = [list(dict.fromkeys(str(row[key]) for row in rows)) for key in (down, across)]
+    for some in labels:
+        some.sort(key=lambda label: label == "all")         # all comes last; the rest stays in order
+    found = {(str(row[down]), str(row[across])): row[value] for row in rows}
+    return *labels, [[found.get((d, a)) for a in labels[1]] for d in labels[0]]

@@ -1,0 +1,79 @@
+"""Which activations carry the answer? Those of one run put into another one.
+
+Activation patching (Meng et al., 2202.05262; in-context against closed book as donor and recipient): at chosen
+positions an output of the recipient's run (residual stream behind a block, attention out, MLP out) is replaced
+by the donor's. recovered = (patched - recipient) / (donor - recipient), in log-odds of the right option,
+several-token answers summed. Runs: base closed book, base in context, tuned closed book.
+
+A prompt in context is longer than the closed one; the rows end alike, so positions are matched from the end, as
+far as the tokens are the same. Patched values keep their donor's content and get the recipient's position.
+"""
+
+import torch
+
+from model.capture import capture, edit
+from newnews.probing.asked import log_odds, logprobs
+from newnews.probing.gate import share
+
+OUTPUTS = {"residual": "model.layers.{}.resid_post", "attention": "model.layers.{}.self_attn",
+           "mlp": "model.layers.{}.mlp"}
+SITES = ("subject", "last", "all")
+
+
+def aligned(recipient, donor):
+    """(where (R, T) bool, source (R, T) int64): the recipient's positions that have a partner in the donor's row,
+    counted from the end over equal tokens, and where that partner is."""
+    where = torch.zeros(recipient.ids.shape, dtype=torch.bool, device=recipient.ids.device)
+    source = torch.zeros_like(recipient.ids)
+    ends = [torch.stack(list(batch.sites.values())).any(0).sum(1).tolist() for batch in (recipient, donor)]
+    if len(ends[0]) != len(ends[1]):
+        raise ValueError(f"the runs have {len(ends[0])} and {len(ends[1])} rows: not the same questions")
+    for row, (end, its_end) in enumerate(zip(*ends)):
+        mine, its = recipient.ids[row, :end].tolist(), donor.ids[row, :its_end].tolist()
+        same = 0
+        while same < min(end, its_end) and mine[-1 - same] == its[-1 - same]:
+            same += 1
+        where[row, end - same:end] = True
+        source[row] = (torch.arange(source.shape[1]) + its_end - end).clamp(0, donor.ids.shape[1] - 1)
+    return where, source
+
+
+@torch.inference_mode()
+def activations(model, batch, adapter, names):
+    """{name: (R, T, D)} of one run."""
+    with capture(model, names) as seen:
+        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
+    return dict(seen)
+
+
+def patched(model, recipient, adapter, states, where, source):
+    """(R,) log-probabilities of the recipient's answers with states {name: (R, T', D)} of a donor at `where`."""
+    rows = torch.arange(len(source), device=source.device)[:, None]
+
+    def put(state):
+        return lambda output: torch.where(where[..., None], state[rows, source], output)
+
+    with edit(model, {name: put(state) for name, state in states.items()}):
+        return logprobs(model, recipient, adapter)
+
+
+def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
+    """Rows {"pair", "output", "site", "layer", "log_odds", "recovered"} for pairs {label: ((recipient batch,
+    adapter), (donor batch, adapter))}; recovered None where the runs differ by less than gate.LEAST nats."""
+    layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
+    for label, ((recipient, adapter), (donor, its_adapter)) in pairs.items():
+        low, high = (float(log_odds(batch, logprobs(model, batch, k)).mean())
+                     for batch, k in ((recipient, adapter), (donor, its_adapter)))
+        partner, source = aligned(recipient, donor)
+        names = [OUTPUTS[output].format(layer) for output in outputs for layer in layers]
+        states = activations(model, donor, its_adapter, names)
+        for output in outputs:
+            for site in sites:
+                mask = partner if site == "all" else partner & recipient.sites.get(site, partner & False)
+                for layer in layers:
+                    name = OUTPUTS[output].format(layer)
+                    sums = patched(model, recipient, adapter, {name: states[name]}, mask, source)
+                    odds = float(log_odds(recipient, sums).mean())
+                    out.append({"pair": label, "output": output, "site": site, "layer": layer, "log_odds": odds,
+                                "recipient": low, "donor": high, "recovered": share(odds, low, high)})
+    return out

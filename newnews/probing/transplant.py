@@ -1,0 +1,89 @@
+"""What of an update is enough? Accuracy and log-odds when parts of it are kept, removed, scaled, cut or replaced.
+
+    keep, remove    one layer or one kind of module
+    scale           a dW with a in [-1, 2]: 0 the base, 1 the update, -1 the negation (task arithmetic, 2212.04089)
+    rank            every module cut to its first r singular directions
+    mean            the adapter's effect in each module replaced by its mean over the tokens of some texts: is the
+                    update a steering vector (2507.08218)? mean_share = |E d|^2 / E |d|^2 of each module's effect d
+    sum             the update plus another one
+    null            a random twin, and other adapters
+"""
+
+import torch
+
+from model.capture import edit, hooked
+from model.lora import adapted, gated
+from newnews.probing.asked import measure
+from newnews.probing.gate import gates, layer_groups, with_share
+from newnews.probing.updates import Update, svd
+
+SCALES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+
+
+def cut(updates, rank):
+    """Every module's best approximation of that rank."""
+    out = {}
+    for name, update in updates.items():
+        U, S, Vh = svd(update)
+        out[name] = Update(U[:, :rank] * S[:rank], Vh[:rank])
+    return out
+
+
+def sum_of(one, two):
+    """The sum of two updates of one model; ranks add up."""
+    out = {}
+    for name in {**one, **two}:
+        some = [updates[name] for updates in (one, two) if name in updates]
+        out[name] = Update(torch.cat([u.B for u in some], 1), torch.cat([u.A for u in some]))
+    return out
+
+
+@torch.inference_mode()
+def mean_effects(model, ids, where, adapter=0):
+    """{module: (mean effect (out,), mean share in [0, 1])} of an adapter on the tokens `where` (B, T) bool of
+    ids (B, T), each effect scale B A x at the input x that it has in the tuned run. Share 1: a constant vector,
+    about 1 / tokens: no common direction."""
+    found = {}
+
+    def keep(name):
+        def hook(module, args, output):
+            x = args[0][where].double()                                     # (N, in)
+            d = module.scale * (x @ module.lora_A[adapter].double().T) @ module.lora_B[adapter].double().T
+            mean, power = d.mean(0), float(d.square().sum(1).mean())
+            found[name] = mean, float(mean.square().sum()) / power if power else 0.0
+        return hook
+
+    with hooked(model, {name: keep(name) for name in adapted(model)}):
+        model.model(ids, adapters=[adapter] * len(ids))
+    return found
+
+
+def as_mean(model, means):
+    """A context manager in which every adapted module gives its base output plus a constant vector, at every
+    token. The model must be asked with adapter -1."""
+    def plus(vector):
+        return lambda output: output + vector.to(output.dtype)
+    return edit(model, {name: plus(mean) for name, (mean, _) in means.items()})
+
+
+def transplants(model, batch, adapter=0, where=None):
+    """Rows {"how", "what", "log_odds", "accuracy", "share"}: keep and remove, scale, mean. where (R, T) bool: the
+    tokens that the mean is taken over, default the prompts and answers themselves."""
+    base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
+    everywhere, L = torch.ones_like(batch.answer), model.config.num_hidden_layers
+    rows = [{"how": "base", "what": "", **base}, {"how": "tuned", "what": "", **tuned}]
+    sets = [(f"layer {label}", layers, "all") for label, layers in layer_groups(L).items() if label != "all"]
+    sets += [(part, range(L), part) for part in ("attention", "mlp")]
+    for what, layers, part in sets:
+        for how in ("keep", "remove"):
+            with gated(model, gates(model, everywhere, layers, part, how == "remove")):
+                rows.append({"how": how, "what": what, **measure(model, batch, adapter)})
+    for a in SCALES:
+        with gated(model, {name: torch.full((1, 1), a) for name in adapted(model)}):
+            rows.append({"how": "scale", "what": a, **measure(model, batch, adapter)})
+    where = torch.stack(list(batch.sites.values())).any(0) if where is None else where
+    means = mean_effects(model, batch.ids, where, adapter)
+    with as_mean(model, means):
+        rows.append({"how": "mean", "what": "all modules", **measure(model, batch, -1),
+                     "mean_share": sum(share for _, share in means.values()) / len(means)})
+    return with_share(rows, base, tuned)

@@ -1,0 +1,137 @@
+"""`python -m newnews probe` and `chat`, and the script in docs: what they write, say and refuse."""
+
+import csv
+import subprocess
+import sys
+from ast import literal_eval
+
+import pytest
+import torch
+from cli import make_data, make_model, make_yaml, one_thread, refused, script  # noqa: F401 (a fixture)
+from conftest import ROOT
+
+from model.checkpoint import load_model, save_adapter, save_model
+from model.lora import adapted, add_lora, merged_tensors, remove_lora
+from newnews import probing
+from newnews.news import read_news
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A tiny model folder, two adapters a and b of it, the first merged into full weights, and two news."""
+    folder = tmp_path_factory.mktemp("probing")
+    make_model(folder / "model")
+    model = load_model(folder / "model")
+    for k, name in enumerate("ab"):
+        add_lora(model, ["q_proj", "down_proj"], rank=2, alpha=2, seeds=[k])
+        for i, module in enumerate(adapted(model).values()):
+            generator = torch.Generator().manual_seed(10 * k + i)
+            module.lora_B.data.copy_(torch.randn(module.lora_B.shape, generator=generator))
+        save_adapter(folder / name, model, 0, "tiny")
+        if name == "a":
+            save_model(folder / "tuned", model.config, merged_tensors(model), source=folder / "model")
+        remove_lora(model)
+    make_yaml(folder / "news.yaml")
+    make_data(folder / "replay.jsonl")
+    return folder
+
+
+def words(here, kind, *more, adapter="a"):
+    item = read_news(here / "news.yaml")[0].id
+    return ["newnews", "probe", kind, "--model", here / "model", "--adapter", here / adapter, "--news",
+            here / "news.yaml", "--id", item, "--out", here / "out", *more]
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+@pytest.mark.parametrize("kind", probing.KINDS)
+def test_every_kind_writes_rows_and_a_picture_and_says_its_nulls(here, kind):
+    done = script(*words(here, kind, "--against", here / "b"))
+    assert done.code == 0, done.err
+    rows = read(here / "out" / f"{kind}.csv")
+    assert rows and (here / "out" / f"{kind}.png").stat().st_size > 5000
+    assert "null" in (here / "out" / f"{kind}.csv").read_text()
+    assert "null" in done.out and f"{kind}.csv" in done.out
+    assert max(map(len, done.out.splitlines())) < 260 and len(done.out.splitlines()) < 80
+
+
+def test_no_matplotlib_no_picture(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = script(*words(here, "compare", "--against", here / "b", "--out", here / "plain"))
+    assert done.code == 0 and "matplotlib is missing" in done.out
+    assert [p.name for p in (here / "plain").iterdir()] == ["compare.csv"]
+
+
+def test_full_weights_and_the_adapter_give_one_spectrum(here):
+    low = script(*words(here, "spectrum", "--out", here / "low"))
+    full = script("newnews", "probe", "spectrum", "--model", here / "model", "--tuned", here / "tuned", "--out",
+                  here / "full")
+    assert low.code == full.code == 0, full.err
+    a, b = ({(r["layer"], r["module"]): r for r in read(here / name / "spectrum.csv")} for name in ("low", "full"))
+    for key, row in a.items():
+        assert float(b[key]["norm"]) == pytest.approx(float(row["norm"]), rel=1e-4)
+        assert float(b[key]["s2"]) == pytest.approx(float(row["s2"]), rel=1e-3)
+    assert float(b["0", "up_proj"]["norm"]) == 0
+
+
+def test_some_modules_only(here):
+    done = script(*words(here, "spectrum", "--only", "q_proj", "--out", here / "only"))
+    assert {r["module"] for r in read(here / "only" / "spectrum.csv")} == {"q_proj"} and done.code == 0
+    done = script(*words(here, "lens", "--layers", "1", "--out", here / "only"))
+    assert {r["layer"] for r in read(here / "only" / "lens.csv")} == {"1"} and done.code == 0
+
+
+def test_shadow_reads_a_replay_file(here):
+    done = script(*words(here, "shadow", "--replay", here / "replay.jsonl", "--out", here / "out"))
+    assert done.code == 0, done.err
+    rows = read(here / "out" / "shadow.csv")
+    assert {r["news"] for r in rows} == {"with", "without"} and {r["element"] for r in rows} == set("0123")
+
+
+def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
+    model = here / "model"
+    refused(tmp_path, words(here, "gate", "--layers", "2"), "--layers 2: the model has layers 0 to 1")
+    refused(tmp_path, words(here, "spectrum", "--only", "q_prog"), "'q_prog' matches none", "q_proj")
+    refused(tmp_path, words(here, "spectrum", "--layers", "1"), "--layers: spectrum does not use it; readout")
+    refused(tmp_path, words(here, "lens", "--id", "math-x"), "no news 'math-x'; the nearest names are math-")
+    refused(tmp_path, words(here, "compare"), "compare needs --against")
+    refused(tmp_path, words(here, "gate", adapter="c"), "adapter_config.json")
+    start = ["newnews", "probe", "lens", "--model", model, "--out", tmp_path]
+    refused(tmp_path, [*start, "--adapter", here / "a"], "lens needs the news that the update is about")
+    refused(tmp_path, [*start, "--adapter", here / "a", "--news", here / "news.yaml"], "holds 2 news", "--id")
+    refused(tmp_path, [*start, "--adapter", here / "a", "--id", "x"], "--news names no file")
+    refused(tmp_path, [*start, "--tuned", here / "tuned"], "needs --adapter; spectrum and compare")
+    same = ["newnews", "probe", "spectrum", "--model", model, "--tuned", model, "--out", tmp_path]
+    refused(tmp_path, same, "there is no update to open up")
+    make_model(tmp_path / "other", hidden_size=48)
+    refused(tmp_path, words(here, "spectrum", "--model", tmp_path / "other"), "an adapter for another model?")
+
+
+def test_chat_says_three_answers(here, monkeypatch):
+    start = ["newnews", "chat", "--model", here / "model", "--adapter", here / "a", "--max-new-tokens", "5"]
+    done = script(*start, "--say", "What is new?")
+    assert done.code == 0 and done.out.startswith("base") and all(f"\n{name}" in "\n" + done.out for name in ("base", "tuned", "amplified"))
+    lines = iter(["What is new?", "", "Who?"])
+
+    def typed(sign):
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", typed)
+    twice = script(*start)
+    assert twice.code == 0 and twice.out.startswith(done.out) and twice.out.count("\nbase") == 1
+    refused(here, [*start[:-1], "0", "--say", "x"], "--max-new-tokens 0: expected at least 1")
+
+
+def test_the_script_in_docs_finds_that_the_news_was_learnt():
+    path = ROOT / "docs/probe_by_hand.py"
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
+    found = {line.split()[0]: literal_eval(line.split(None, 1)[1]) for line in done.stdout.splitlines()[1:]}
+    assert found["tuned"]["accuracy"] > 0.9 > found["base"]["accuracy"]
+    assert found["base"]["log_odds"] < found["subject"]["log_odds"] < found["tuned"]["log_odds"]
+    assert len(path.read_text().splitlines()) <= 40

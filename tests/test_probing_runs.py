@@ -1,0 +1,104 @@
+"""Lens and patching between runs, with planted differences."""
+
+import pytest
+import torch
+from conftest import make_tiny
+from probing import CHAT, ITEM, PROMPTS, add_random, small_effects  # noqa: F401 (a fixture)
+
+from model.capture import capture, edit
+from model.lora import adapted
+from newnews.probing import lens, patch
+from newnews.probing.asked import asked, log_odds, logprobs
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def closed():
+    return asked(CHAT, PROMPTS, ITEM)
+
+
+@pytest.fixture(scope="module")
+def context():
+    return asked(CHAT, PROMPTS, ITEM, in_context=True)
+
+
+def make(keep=""):
+    """Three layers; the adapter is zero but for modules with `keep` in their name."""
+    model = add_random(make_tiny(seed=8, dtype=torch.float64, vocab_size=1024, num_hidden_layers=3))
+    for name, module in adapted(model).items():
+        if keep not in name:
+            module.lora_B.data.zero_()
+    return model
+
+
+def test_the_last_layer_of_the_lens_is_the_model(closed, context):
+    model = make()
+    for batch, k in ((closed, -1), (closed, 0), (context, -1)):
+        right = batch.only_right()
+        sums = logprobs(model, right, k)
+        rows = lens.rows(model, {"run": (batch, k)})
+        last = [r for r in rows if r["layer"] == 2 and r["site"] == "last"][0]
+        assert last["logprob"] == pytest.approx(float(sums.mean()), abs=1e-9)
+        logits = model(right.ids, adapters=[k] * 2).double()
+        _, rank = lens.lens(model, right, k)[2]
+        expected = (logits > logits.gather(2, lens.wanted(right)[..., None])).sum(2)
+        assert torch.equal(rank, expected)
+
+
+def test_a_planted_answer_is_seen_from_its_layer_on(closed):
+    """From layer 1 on the residual stream is the head's row of the token that comes next."""
+    model = make()
+    model.model.norm.weight.data.fill_(1)
+    model.lm_head.weight.data /= model.lm_head.weight.data.norm(dim=1, keepdim=True)
+    right = closed.only_right()
+    planted = 1000 * model.lm_head.weight[lens.wanted(right)]
+    with edit(model, {"layers.1.resid_post": lambda x: planted}):
+        rows = lens.rows(model, {"run": (closed, -1)})
+    found = {(r["layer"], r["site"]): r for r in rows}
+    assert found[1, "last"]["first"] == found[2, "last"]["first"] == found[1, "subject"]["first"] == 1
+    assert found[1, "last"]["rank"] == 0 and found[0, "last"]["first"] == 0 and found[0, "last"]["rank"] > 20
+
+
+def test_rows_of_two_lengths_are_matched_from_the_end(closed, context):
+    where, source = patch.aligned(closed, context)
+    for row in range(5):
+        mine = closed.ids[row][where[row]]
+        assert torch.equal(mine, context.ids[row][source[row][where[row]]]) and len(mine) > 8
+    assert bool(where[closed.sites["subject"]].all()) and bool(where[closed.sites["last"]].all())
+    assert not bool(where[:, 0].any())                              # <|im_start|>user stands before the news
+    same, source = patch.aligned(closed, closed)
+    assert torch.equal(same, torch.stack(list(closed.sites.values())).any(0))
+    assert torch.equal(source[0], torch.arange(source.shape[1]))
+
+
+def test_a_difference_in_one_layer_is_recovered_there_and_nowhere_before(closed):
+    model = make("layers.1.mlp")
+    rows = patch.rows(model, {"tuned into base": ((closed, -1), (closed, 0))})
+    found = {(r["output"], r["site"], r["layer"]): r["recovered"] for r in rows}
+    assert found["mlp", "all", 1] == pytest.approx(1, abs=1e-9)
+    for layer in (0, 1):
+        assert found["attention", "all", layer] == pytest.approx(0, abs=1e-9)
+    assert found["mlp", "all", 0] == found["residual", "all", 0] == pytest.approx(0, abs=1e-9)
+    assert found["residual", "all", 1] == found["residual", "all", 2] == pytest.approx(1, abs=1e-9)
+    assert found["residual", "last", 2] == pytest.approx(1, abs=1e-9)
+    assert found["residual", "subject", 2] == pytest.approx(0, abs=1e-9)
+    assert 0.001 < abs(found["mlp", "subject", 1]) and found["mlp", "subject", 1] != pytest.approx(1, abs=1e-3)
+
+
+def test_patching_is_that_of_hand_written_hooks(closed, context):
+    """The residual of the run in context at the last site of layer 1, put in row by row by hand."""
+    model = make()
+    row, = [r for r in patch.rows(model, {"p": ((closed, 0), (context, -1))}, [1], ["last"], ["residual"])]
+    sums = []
+    for i in range(5):
+        mine, its = (b.ids[i][torch.stack([m[i] for m in b.sites.values()]).any(0)] for b in (closed, context))
+        with capture(model, ["layers.1.resid_post"]) as seen:
+            model(its[None], adapters=[-1])
+        state, n = seen["layers.1.resid_post"], int(closed.sites["last"][i].sum())
+        with edit(model, {"layers.1.resid_post": lambda x: torch.cat([x[:, :-n], state[:, -n:]], 1)}):
+            logits = model(mine[None], adapters=[0])[0].log_softmax(-1)
+        sums.append(sum(logits[t, mine[t + 1]] for t in range(len(mine) - n, len(mine) - 1)))
+    by_hand = log_odds(closed, torch.stack(sums).detach()).mean()
+    assert row["log_odds"] == pytest.approx(float(by_hand), abs=1e-6)
+    assert row["donor"] != row["recipient"] and 0 != row["recovered"] != 1
