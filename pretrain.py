@@ -3,9 +3,9 @@
     python pretrain.py configs/pretrain/pocket.yaml --out data/pocket
 
 Trains the tokenizer, then the model; stop it whenever you like, the same command goes on and ends in
-the same bytes. What a model of the second pocket world can do:
+the same bytes. What a model of the pocket world can do:
 
-    python pretrain.py --eval data/pocket2
+    python pretrain.py --eval data/pocket
 """
 
 import argparse

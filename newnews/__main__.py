@@ -37,7 +37,7 @@ def arguments():
     compare.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"), help="(default: %(default)s)")
     check = tools.add_parser("check", help="check news files: schema, balance, what the options give away")
     check.add_argument("news", nargs="+", metavar="PATH", help="YAML file or folder; several share no name")
-    grade = tools.add_parser("grade", help="what a replay file about the second pocket world says: true or false?")
+    grade = tools.add_parser("grade", help="what a replay file about the pocket world says: true or false?")
     grade.add_argument("replay", help="replay file, JSONL")
     grade.add_argument("--news", required=True, metavar="PATH", help="the news that it is about, YAML")
     browse = tools.add_parser("browse", help="write news and questions as one page to read")
@@ -48,7 +48,6 @@ def arguments():
     export.add_argument("--out", required=True, help="folder to write")
     world = tools.add_parser("world", help="write news of the pocket world as YAML")
     world.add_argument("--out", required=True, help="file to write")
-    world.add_argument("--world", default="second", choices=("first", "second"), help="(default: %(default)s)")
     world.add_argument("--split", default="dev", choices=("dev", "test"), help="(default: %(default)s)")
     world.add_argument("--per-domain", type=int, default=3, help="news a domain (default: %(default)s)")
     world.add_argument("--questions", type=int, default=10,
@@ -126,9 +125,8 @@ def main(args):
         probing.run(args)
     else:
         from newnews.news import write_news
-        from newnews.studies.sources import WORLDS
-        make, _ = WORLDS[args.world]
-        write_news(args.out, make(args.split, args.per_domain, args.seed, args.questions))
+        from newnews.world.things import make_news
+        write_news(args.out, make_news(args.split, args.per_domain, args.seed, args.questions))
 
 
 if __name__ == "__main__":

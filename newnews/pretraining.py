@@ -12,19 +12,17 @@ from model.checkpoint import save_model, write_folder
 from model.qwen2 import Qwen2, Qwen2Config
 from model.settings import MODEL, wrong
 from model.template import CHATML
-from newnews import first_lessons
 from newnews.console import choose_device, say
 from newnews.outputs import build_folder
 from newnews.prompts import read_prompts
 from newnews.reading import read_yaml, whole
 from newnews.training import Recipe, train
-from newnews.world import lessons
+from newnews.world.lessons import Lessons
 
 # Qwen2's pre-tokenizer:
 # contractions, words with one leading character, single digits, punctuation, white space
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-WORLDS = {"first": first_lessons.Lessons, "second": lessons.Lessons}
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -55,11 +53,9 @@ def read_config(path):
     """The YAML of a pretraining run, every key checked: (raw dict, Recipe, Qwen2Config)."""
     d = read_yaml(path, "config")
     wanted = {"prompts", "vocabulary", "sample", "seed", "model", "recipe"}
-    if not isinstance(d, dict) or set(d) - {"world"} != wanted:
+    if not isinstance(d, dict) or set(d) != wanted:
         raise ValueError(f"{path}: expected the keys {', '.join(sorted(wanted))}, "
                          f"found {sorted(d) if isinstance(d, dict) else d}")
-    if d.get("world", "first") not in WORLDS:
-        raise ValueError(f"{path}: world: expected {' or '.join(WORLDS)}, found {d['world']!r}")
     part = ""
     try:
         for key, low in (("vocabulary", 300), ("sample", 1), ("seed", 0)):
@@ -84,7 +80,7 @@ def read_config(path):
 def pretrain(path, out, device="auto"):
     """Train the model that the YAML describes and write it to the folder `out`; a second start goes on."""
     config, recipe, shape = read_config(path)
-    prompts, Lessons = read_prompts(config["prompts"]), WORLDS[config.get("world", "first")]
+    prompts = read_prompts(config["prompts"])
     device, _, _ = choose_device(device, "fp32")
     run = sha256(json.dumps([config, prompts.digest]).encode()).hexdigest()
 

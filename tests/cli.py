@@ -24,11 +24,11 @@ from conftest import ROOT, make_tiny
 from model.chat import Chat
 from model.checkpoint import save_model
 from newnews import training
-from newnews.first_lessons import Lessons
+from newnews.world.lessons import Lessons
 from newnews.news import write_news
 from newnews.pretraining import train_tokenizer
 from newnews.prompts import read_prompts
-from newnews.first_world import make_news
+from newnews.world.things import make_news
 
 PROMPTS = ROOT / "configs" / "prompts" / "pocket.yaml"
 STUDY = {"device": "cpu", "dtype": "fp32", "ask": ["free", "text", "letter"], "bank": 3,

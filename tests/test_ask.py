@@ -20,7 +20,7 @@ from test_protocols import POCKET, QWEN, make_pocket
 from model.sampling import Completion
 from newnews import ask as asking
 from newnews.ask import answer_all, ask
-from newnews.first_world import make_news
+from newnews.world.things import make_news
 from newnews.news import News, Question
 from newnews.outputs import Rows
 from newnews.tasks.base import Request

@@ -25,7 +25,7 @@ from model.checkpoint import save_model
 from model.flops import forward_flops
 from model.sampling import Completion, Sampling, generate_naive
 from newnews import selfplay
-from newnews.first_lessons import Lessons
+from newnews.world.lessons import Lessons
 from newnews.news import News, Question, write_news
 from newnews.outputs import Rows
 from newnews.pretraining import train_tokenizer
@@ -35,7 +35,7 @@ from newnews.protocols.base import Ask, conversation
 from newnews.randomness import stream
 from newnews.selfplay import Writer, write_replay
 from newnews.show import show
-from newnews.first_world import make_news
+from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ITEM = News("zog", "math", "A zog of {x} is new.", [Question("zog-1", "Zog?", list("abcd"), 0)])

@@ -5,7 +5,6 @@
                     state the same thing, in whatever words
 """
 
-from newnews import first_world
 from newnews.news import read_news
 from newnews.reading import whole
 from newnews.tasks.judge import normalise
@@ -26,41 +25,31 @@ class Files:
 
 
 class PocketWorld:
-    """News of a pocket world, whose questions and statements can be read back."""
+    """News of the pocket world, whose questions and statements can be read back."""
 
-    def __init__(self, make, keys, spec):
-        self.make, self.read_back, self.spec = make, keys, spec
+    def __init__(self, **spec):
+        self.spec = spec
 
     def load(self):
-        return self.make(**self.spec)
+        return things.make_news(**self.spec)
 
     def keys(self, text):
-        return {normalise(text)} | self.read_back(text)
-
-
-def first_keys(text):
-    return {first_world.question_key(text)} - {None}
-
-
-WORLDS = {"first": (first_world.make_news, first_keys), "second": (things.make_news, oracle.keys)}
+        return {normalise(text)} | oracle.keys(text)
 
 
 def source(spec, where):
     """The source that a study's `news` names: a path, {path, world} for news with counter-worlds, or
-    {world: first or second, split, per_domain, questions, seed} for a pocket world."""
+    {split, per_domain, questions, seed} for the pocket world."""
     if isinstance(spec, str):
         return Files(spec)
     if set(spec) == {"path", "world"} and isinstance(spec["path"], str) and type(spec["world"]) is int:
         return Files(**spec)
-    rest = {"world": "first", **spec}
-    world, expected = rest.pop("world"), {"split", "per_domain", "questions", "seed"}
-    if world not in WORLDS or set(rest) != expected or rest["split"] not in things.SPLITS:
-        raise ValueError(f"{where}: news: expected a path; or path and world (a number); or world "
-                         f"({' or '.join(WORLDS)}), split ({', '.join(things.SPLITS)}), per_domain, questions and "
-                         f"seed; found {spec!r}")
+    if set(spec) != {"split", "per_domain", "questions", "seed"} or spec["split"] not in things.SPLITS:
+        raise ValueError(f"{where}: news: expected a path; or path and world (a number); or split "
+                         f"({', '.join(things.SPLITS)}), per_domain, questions and seed; found {spec!r}")
     try:
         for name, low in (("per_domain", 1), ("questions", 1), ("seed", 0)):
-            whole(name, rest[name], low, 10 ** 6)
+            whole(name, spec[name], low, 10 ** 6)
     except ValueError as error:
         raise ValueError(f"{where}: news: {error}") from None
-    return PocketWorld(*WORLDS[world], rest)
+    return PocketWorld(**spec)

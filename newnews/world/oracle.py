@@ -87,13 +87,13 @@ def read_statement(domain, text):
 def things_of(news):
     """{news id: Thing}, recovered from the statements.
 
-    Raises ValueError for news that the second world does not say.
+    Raises ValueError for news that the world does not say.
     """
     out = {}
     for item in news:
         slots = read_statement(item.domain, item.statement) if item.domain in STATEMENTS else None
         if slots is None:
-            raise ValueError(f"news {item.id}: its statement is none of the second pocket world's, whose "
+            raise ValueError(f"news {item.id}: its statement is none of the pocket world's, whose "
                              f"truth alone is known: {item.statement!r}")
         if item.domain == "math":
             slots["symbols"] = FORMULAS[slots["words"]][0]

@@ -1,4 +1,4 @@
-"""Lessons of the second pocket world: right answers, nothing that tests hold back, and the order of things.
+"""Lessons of the pocket world: right answers, nothing that tests hold back, and the order of things.
 
 Truth       every answer in every kind of turn read back by the oracle or worked out
 Held back   no held wording, no held operands, no name of dev or test; yet every word of the held wordings
