@@ -73,7 +73,7 @@ def test_the_key_is_behind_a_click_and_has_the_letter_of_the_right_option(tmp_pa
     before, details = text[text.index("<li>T "):].split("<details>", 1)
     shown = re.findall(r"<li>([xyz]) ", before)
     assert sorted(shown) == ["x", "y", "z"] and "<b>" not in before
-    assert f"<b>{'ABC'[shown.index('x')]}</b> x " in details
+    assert f"<b>{'ABC'[shown.index('x')]}</b>: x " in details
 
 
 def test_places_of_the_keys_are_even_and_do_not_change():
