@@ -24,7 +24,7 @@ ITEM = {"id": "math-zog", "domain": f"math {EVIL}", "headline": f"H {EVIL}", "su
 
 
 class Page(HTMLParser):
-    """Tags that are opened and not closed in order, all tags and attributes, and the text outside of style."""
+    """Tags that are opened and not closed in order, all tags and attributes, the text outside of style."""
 
     def __init__(self, text):
         super().__init__()
@@ -84,8 +84,8 @@ def test_places_of_the_keys_are_even_and_do_not_change():
 
 def test_the_whole_set_and_the_command(tmp_path):
     out = tmp_path / "n.html"
-    done = subprocess.run([sys.executable, "-m", "newnews", "browse", "data/new_news", "--out", out], cwd=ROOT,
-                          capture_output=True, text=True)
+    command = [sys.executable, "-m", "newnews", "browse", "data/new_news", "--out", out]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"{out}: 75 news\n"), done.stderr
     page = Page(out.read_text())
     assert page.open == [] and page.tags.count("article") == 75 and page.tags.count("details") == 75 * 7

@@ -75,6 +75,8 @@ BROKEN = {
     "contained": (options(3, "June", "late June", "May", "July"), "'June' is contained in 'late June'"),
     "as good as the same": (options(3, "Peru", "the Peru.", "Chad", "Fiji"), "said in the same way: peru"),
     "forms": (options(3, *OPTIONS[3], forms=[["Lima"], [], ["lima "], []]), "'Peru' and 'Chad' can be said"),
+    "punctuation": (options(3, *OPTIONS[3], forms=[[";"], [], [], []]),
+                    "math-zog-4: option 'Peru' has a form of punctuation only"),
     "form is an option": (options(3, *OPTIONS[3], forms=[[], ["Fiji"], [], []]), "'Iran' and 'Fiji' can be"),
     "mentioned": (options(3, "numbers", "Iran", "Chad", "Fiji"),
                   "math-zog-4: an option is mentioned in the statement of world 0, but the right one not "

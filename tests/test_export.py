@@ -65,7 +65,7 @@ def test_the_card_has_the_header_that_a_hub_reads(exported):
 
 
 def test_datasets_reads_it(exported, tmp_path):
-    datasets = pytest.importorskip("datasets", reason="`datasets` is not installed; the JSONL is checked above")
+    datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(exported), cache_dir=str(tmp_path))
     assert {split: len(rows) for split, rows in loaded.items()} == {"test": 375, "validation": 125}
     assert loaded["test"].to_list() == read(exported / "test.jsonl")
