@@ -1,4 +1,4 @@
-"""python -m newnews {run, report, show, compare, check, world, retain}: studies and tools. Each has its own --help."""
+"""python -m newnews {run, report, show, compare, check, world, retain}: studies and tools; see their --help."""
 
 import argparse
 import sys
@@ -45,7 +45,7 @@ def arguments():
     retain.add_argument("after", metavar="AFTER", help="those of the updated model to the same questions")
     retain.add_argument("--data", required=True, metavar="PATH", help="the data that were asked")
     retain.add_argument("--task", metavar="NAME", help="their task (default: what BEFORE says)")
-    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20 each)")
+    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20)")
     return parser.parse_args()
 
 
