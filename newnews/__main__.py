@@ -59,7 +59,7 @@ def arguments():
     retain.add_argument("after", metavar="AFTER", help="those of the updated model to the same questions")
     retain.add_argument("--data", required=True, metavar="PATH", help="the data that were asked")
     retain.add_argument("--task", metavar="NAME", help="their task (default: what BEFORE says)")
-    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20 each)")
+    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20)")
     probing.add_parsers(tools)
     return parser.parse_args()
 
