@@ -25,13 +25,15 @@ def run_spectrum(here):
 
     columns = ["layer", "module", "norm", "relative", "stable_rank", "effective_rank", "intruders",
                "null_intruders", "intruder_energy", "null_intruder_energy"]
-    return rows, output.table(rows, columns + ["noise_norm", "noise_spectral"] * (here.floors is not None)), draw
+    if here.floors is not None:
+        columns += ["noise_norm", "noise_spectral"]
+    return rows, output.table(rows, columns), draw
 
 
 def run_compare(here):
     others = dict(list(here.updates.items())[1:])
     if not others:
-        raise ValueError("compare needs --against ADAPTER [ADAPTER ...]")
+        raise ValueError("compare needs another adapter: --against ADAPTER [ADAPTER ...]")
     rows, group = compare.rows(here.first, others), compare.group_rows(here.updates)
     panels = []
     for key in ("cosine", "columns", "rows"):

@@ -2,9 +2,9 @@
 
 Frobenius norm ||dW||, also relative to ||W0||; spectral norm; stable rank ||dW||^2 / s_1^2; effective rank
 exp(H(s / sum s)) (Roy and Vetterli 2007); and intruder dimensions (Shuttleworth et al., 2410.21228): those of
-the first k left singular vectors of W0 + dW that no singular vector of W0 comes near, best |cosine| < epsilon.
-The count alone misleads (one weak intruder counts like a strong one), so their energy is given beside it: the
-share sum of s_i^2 over the intruders / ||W0 + dW||^2.
+the first k left singular vectors of W0 + dW that no singular vector of W0 comes near, best |cosine| <
+epsilon. The count alone misleads (one weak intruder counts like a strong one), so their energy is given
+beside it: the share sum of s_i^2 over the intruders / ||W0 + dW||^2.
 """
 
 import torch
@@ -28,8 +28,8 @@ def spectrum(S):
 
 def intruders(W0, update, top=TOP, epsilon=EPSILON):
     """{"intruders": count among the first `top`, "intruder_energy": their share of ||W0 + dW||^2,
-    "nearest" (top,): best |cosine| of each with W0's left singular vectors}. W0 (out, in); needs two dense SVDs
-    of W0's size, seconds a matrix at Qwen2.5-0.5B."""
+    "nearest" (top,): best |cosine| of each with W0's left singular vectors}. W0 (out, in); needs two dense
+    SVDs of W0's size, seconds a matrix at Qwen2.5-0.5B."""
     W0 = W0.double()
     U0 = torch.linalg.svd(W0, full_matrices=False)[0]
     U, S, _ = torch.linalg.svd(W0 + update.B @ update.A, full_matrices=False)
