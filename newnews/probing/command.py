@@ -116,7 +116,7 @@ def read_difference(args):
     base, tuned = (load_model(find_model(name)).state_dict() for name in (args.model, args.tuned))
     updates, floors = difference(tuned, base)
     if any(floor for floor, _ in floors.values()):
-        say(warning="both models were saved in bf16: what lies below noise_norm and noise_spectral is rounding")
+        say(warning="both were saved in bf16: what lies below noise_norm and noise_spectral is rounding")
     if all(torch.equal(tuned[key], base[key]) for key in base):
         raise ValueError(f"{args.tuned}: its weights are those of {args.model}: "
                          f"there is no update to open up")

@@ -67,7 +67,8 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
                      for batch, k in ((recipient, adapter), (donor, its_adapter)))
         partner, source = aligned(recipient, donor)
         for output in outputs:
-            states = activations(model, donor, its_adapter, [OUTPUTS[output].format(layer) for layer in layers])
+            names = [OUTPUTS[output].format(layer) for layer in layers]
+            states = activations(model, donor, its_adapter, names)
             for site in sites:
                 mask = partner if site == "all" else partner & recipient.sites.get(site, partner & False)
                 for layer in layers:

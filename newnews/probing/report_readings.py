@@ -21,7 +21,8 @@ def run_readout(here):
     for update, a in dict.fromkeys((row["update"], row["a"]) for row in rows):
         some = [row for row in rows if (row["update"], row["a"]) == (update, a)]
         mean, best = sum(r["recall"] for r in some) / len(some), max(some, key=lambda r: r["recall"])
-        summary.append({"update": update, "a": a, "recall": mean, "best": best["recall"], "text": best["text"]})
+        summary.append({"update": update, "a": a, "recall": mean, "best": best["recall"],
+                        "text": best["text"]})
         if update in curves:
             curves[update].append((a, mean))
     shown = [row for row in lens if row["position"] in (1, 4)]
@@ -68,7 +69,8 @@ def run_transplant(here):
     batch = asked(here.chat, here.prompts, here.item, here.in_context, here.device)
     rows = transplant.transplants(model, batch)
     base, tuned = rows[:2]
-    rows += [{"how": "other", "what": label, **measure(model, batch, k)} for k, label in enumerate(labels) if k]
+    for k, label in enumerate(labels[1:], 1):
+        rows.append({"how": "other", "what": label, **measure(model, batch, k)})
     # 1. The nulls of scaling and of the mean: the random twin.
     for a in transplant.SCALES:
         with gated(model, {name: torch.full((1, 1), a) for name in adapted(model)}):

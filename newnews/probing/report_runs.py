@@ -56,7 +56,7 @@ def run_patch(here):
         for what in dict.fromkeys(r["what"] for r in some):
             largest.append(max((r for r in some if r["what"] == what), key=lambda r: abs(r["gain"])))
     columns = ["pair", "what", "layer", "log_odds", "recipient", "donor", "recovered", "gain"]
-    text = "the layer with the largest effect (all layers are in the CSV)\n" + output.table(largest, columns, 60)
+    text = f"the layer with the largest effect (all are in the CSV)\n{output.table(largest, columns, 60)}"
     return rows, text, lambda path: output.draw_maps(path, panels)
 
 
@@ -111,7 +111,8 @@ def run_shadow(here):
         tokens += [row for row in some if row["element"] == 0]
         for key in keys:
             curves[key][f"{news} the news"] = [(i, row[key]) for i, row in enumerate(some)]
-    text = (f"{len(elements)} replay elements, each whole, mean\n{output.table(means)}\n\nthe first by token\n"
+    text = (f"{len(elements)} replay elements, each whole, mean\n{output.table(means)}\n\n"
+            f"the first by token\n"
             + output.table(tokens, ["news", "place", "token", *keys[:3]]))
     panels = list(curves.items())
     return rows, text, lambda path: output.draw_curves(path, panels, "supervised token")

@@ -1,4 +1,4 @@
-"""What of an update is enough? Accuracy and log-odds when parts of it are kept, removed, scaled, cut, replaced.
+"""What of an update is enough? Log-odds when parts of it are kept, removed, scaled, cut or replaced.
 
     keep, remove    one layer or one kind of module
     scale           a dW with a in [-1, 2]: 0 the base, 1 the update, -1 the negation (task arithmetic,
