@@ -5,8 +5,8 @@ r"""Ask a model the questions of news items, closed book or with the news in con
     --in-context --out answers.jsonl
 
     python evaluate.py --model M --task gsm8k --data test.jsonl --out answers.jsonl
-    python evaluate.py --model M --task mmlu_pro --data questions.jsonl --shots 5 --examples validation.jsonl \
-    --out answers.jsonl
+    python evaluate.py --model M --task mmlu_pro --data questions.jsonl --shots 5 \
+    --examples validation.jsonl --out answers.jsonl
     python evaluate.py --model M --task choice --data FILE.jsonl --no-template --out answers.jsonl
 
 News formats: by letter, by option text (log-probabilities, raw and per byte), free form, and free form after
@@ -51,8 +51,8 @@ def arguments():
     parser.add_argument("--no-template", action="store_true",
                         help="benchmarks: without the chat template, for base models (default: with it)")
     parser.add_argument("--max-new-tokens", type=int, metavar="N",
-                        help="benchmarks: where a reply is cut (default: 2048 for mmlu_pro, 512 for gsm8k, 1280 "
-                             "for ifeval)")
+                        help="benchmarks: where a reply is cut (default: 2048 for mmlu_pro, 512 for gsm8k, "
+                             "1280 for ifeval)")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
@@ -60,12 +60,13 @@ def arguments():
     return parser.parse_args()
 
 
-NEWS_ONLY = {"news": None, "in_context": False, "formats": "free,text,letter", "world": 0, "prompts": None, "seed": 0}
+NEWS_ONLY = {"news": None, "in_context": False, "formats": "free,text,letter", "world": 0, "prompts": None,
+             "seed": 0}
 BENCHMARK_ONLY = {"shots": 0, "examples": None, "turns": False, "no_template": False, "max_new_tokens": None}
 
 
 def settings(args):
-    """(where the data are, how they are asked but for a news task's prompts); see newnews/tasks/settings.py."""
+    """(where the data are, how they are asked but for the prompts of news): newnews/tasks/settings.py."""
     from newnews.reading import whole
     from newnews.tasks.settings import NAMES
 
@@ -76,7 +77,8 @@ def settings(args):
         if getattr(args, name) != default:
             raise ValueError(f"--{name.replace('_', '-')} is not for --task {args.task}")
     if (args.news is None) == (args.data is None):
-        raise ValueError("expected one of --news and --data" if news else f"--task {args.task} needs --data PATH")
+        raise ValueError("expected one of --news and --data" if news
+                         else f"--task {args.task} needs --data PATH")
     for name, least in (("limit", 1), ("max_new_tokens", 1), ("shots", 0)):
         if getattr(args, name) is not None:
             whole(f"--{name.replace('_', '-')}", getattr(args, name), least)
@@ -112,11 +114,13 @@ def main(args):
         how["prompts"] = asdict(prompts)
         task = make_task(how)
     run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
-           "task": task.name, "chunk": [CHUNK_TOKENS, CHUNK_REPLIES], "requests": requests_digest(task, items),
+           "task": task.name, "chunk": [CHUNK_TOKENS, CHUNK_REPLIES],
+           "requests": requests_digest(task, items),
            "data": requests_digest(make_task(how), items), "how": how}
     output = Rows(args.out, run)
     say(**about, data=f"{len(items)} from {where}", out=args.out,
-        **{name: value for name, value in how.items() if name not in ("prompts", "limit") and value is not None})
+        **{name: value for name, value in how.items() if name not in ("prompts",
+                                                                      "limit") and value is not None})
     path = answer_all(output, model, chat, task, items).path
     if args.task == "news":
         print(accuracy_table(verdicts(path, task, items)))

@@ -44,7 +44,7 @@ def arguments():
     browse.add_argument("news", metavar="PATH", help="YAML file or folder")
     browse.add_argument("--out", required=True, help="HTML file to write")
     export = tools.add_parser("export", help="write news as JSONL with a card, for `datasets` and a hub")
-    export.add_argument("news", metavar="PATH", help="YAML file or folder; dev/ in it is the validation split")
+    export.add_argument("news", metavar="PATH", help="YAML file or folder; its dev/ is the validation split")
     export.add_argument("--out", required=True, help="folder to write")
     world = tools.add_parser("world", help="write news of the pocket world as YAML")
     world.add_argument("--out", required=True, help="file to write")
@@ -58,7 +58,7 @@ def arguments():
     retain.add_argument("after", metavar="AFTER", help="those of the updated model to the same questions")
     retain.add_argument("--data", required=True, metavar="PATH", help="the data that were asked")
     retain.add_argument("--task", metavar="NAME", help="their task (default: what BEFORE says)")
-    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20 each)")
+    retain.add_argument("--all", action="store_true", help="list every answer that flipped (default: 20)")
     probing.add_parsers(tools)
     return parser.parse_args()
 

@@ -34,7 +34,8 @@ def ask(model, chat, requests, adapters=None):
                      groups=[requests[i][0] for i, *_ in rows])
         for (i, _, ids), logprobs in zip(rows, sums):
             item, request = requests[i]
-            row = responses[i] = responses[i] or {"item": item, "id": request.id, "logprobs": [], "tokens": []}
+            row = responses[i] = responses[i] or {"item": item, "id": request.id, "logprobs": [],
+                                                  "tokens": []}
             row["logprobs"].append(sum(logprobs))
             row["tokens"].append(len(ids))
 
@@ -44,8 +45,9 @@ def ask(model, chat, requests, adapters=None):
         if request.continuations is None:
             groups[request.max_new_tokens, request.temperature].append(i)
     for (limit, temperature), places in groups.items():
-        done = generate(model, [prompt_ids(chat, requests[i][1]) for i in places], chat.stop_ids,
-                        Sampling(limit, temperature), groups=[requests[i][0] for i in places],
+        prompts = [prompt_ids(chat, requests[i][1]) for i in places]
+        done = generate(model, prompts, chat.stop_ids, Sampling(limit, temperature),
+                        groups=[requests[i][0] for i in places],
                         adapters=None if adapters is None else [of[i] for i in places])
         for i, completion in zip(places, done):
             item, request = requests[i]
@@ -79,8 +81,8 @@ def scored_ids(chat, request):
 
 def text_pair(chat, context, continuation):
     """Ids of a context and of what follows it, as lm-eval-harness parts them: white space at the end of the
-    context goes to the continuation, since tokenizers write " word" as one token; then both are encoded as one
-    text. Where a token would reach over the boundary, they are encoded each by itself, so no letter is lost."""
+    context goes to the continuation, since tokenizers write " word" as one token; then both are encoded as
+    one text. Where a token would reach over the boundary, each is encoded by itself: no letter is lost."""
     before = context.rstrip()
     after = context[len(before):] + continuation
     prompt, whole = chat.encode(before), chat.encode(before + after)

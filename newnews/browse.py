@@ -15,6 +15,7 @@ import numpy as np
 from newnews.news import read_news
 from newnews.outputs import check_out, disk
 
+MARK = '<meta name="generator" content="newnews browse">'      # a page of ours may be replaced
 STYLE = """
 :root { color-scheme: light dark; --page: #fbfaf7; --card: #fff; --ink: #1d1d1b; --soft: #6a675f;
         --line: #e2dfd6; --accent: #1c5d78; --right: #e3f1e4; }
@@ -67,7 +68,7 @@ def hidden(title, *parts):
 def question(q):
     order = shown_order(q.id, len(q.options))
     tags = [q.needs.replace("_", " ")] + [f"{q.steps} step" + "s" * (q.steps > 1)] * bool(q.steps)
-    parts = [f'<p class="key"><b>{"ABCDEFGHIJKLMNOPQRSTUVWXYZ"[order.index(q.answer)]}</b> '
+    parts = [f'<p class="key"><b>{"ABCDEFGHIJKLMNOPQRSTUVWXYZ"[order.index(q.answer)]}</b>: '
              f"{escape(q.right)}. {escape(q.why)}</p>"]
     if len(q.accept) > 1:
         parts.append(f'<p class="small">Also accepted: {escape(", ".join(q.accept[1:]))}</p>')
@@ -114,6 +115,7 @@ def page(news, title):
              for i, d in enumerate(domains)]
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"{MARK}"
             f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
             f"<body><header><h1>{escape(title)}</h1>"
             f"<p>{len(news)} hypothetical news, {count} questions. Invented: none of it is true.</p></header>"
@@ -124,7 +126,7 @@ def browse(path, out):
     """Write the page of a file or folder of news to the file `out`, whole or not at all. Returns the number
     of news. A file that is there is replaced only if it is such a page."""
     out, news = check_out(out, "file"), read_news(path)
-    if out.exists() and f"<style>{STYLE[:40]}" not in out.read_text(encoding="utf-8", errors="replace"):
+    if out.exists() and MARK not in out.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"{out}: is there already and no page of news; remove it, or write elsewhere")
     aside = Path(f"{out}.part")
     with disk(out):

@@ -170,6 +170,8 @@ def option_problems(question):
     """Options that a judge could take for each other."""
     out, ways = [], [{normalise(way) for way in question.ways(k)} for k in range(len(question.options))]
     for i, option in enumerate(question.options):
+        if "" in ways[i]:
+            out.append(f"option {option!r} has a form of punctuation only, which the judge does not see")
         for k, other in enumerate(question.options):
             if i < k and ways[i] & ways[k]:
                 out.append(f"{option!r} and {other!r} can be said in the same way: "

@@ -45,7 +45,7 @@ well as one that reads it? None of the news is true. Written by `python -m newne
 
 A row is a question. `statement` is the news, `counter_statements` its other versions, equally plausible
 beforehand; `world_answers[0]` is the answer if `statement` is true, `world_answers[1]` if
-`counter_statements[0]` is, and so on. `question` is asked with `options`, of which `options[answer]` is right;
+`counter_statements[0]` is, and so on. `question` is asked with `options`: `options[answer]` is right, and
 their order is drawn from the hash of the question's id. `ask` is asked without options, and every text in
 `accept` is right; `forms[i]` are the other ways to say `options[i]`. `needs` is the kind of question, `steps`
 the steps of thought.

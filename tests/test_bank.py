@@ -23,6 +23,7 @@ from conftest import make_tiny
 from safetensors.torch import safe_open
 from test_training import examples, gap, metrics_of, same_bits, weights_of
 
+from model.checkpoint import load_adapter, load_bank, save_adapter
 from model.lora import adapted, add_lora, lora_tensors
 from newnews import training
 from newnews.examples import Example
@@ -334,3 +335,33 @@ def test_the_state_of_another_run_is_refused(change, tmp_path):
         train(model, batches, replace(recipe, **change), tmp_path, run)
     assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert all(same_bits(t, start[n]) for n, t in weights_of(model).items())
+
+
+# Adapters on disk as a bank ----
+
+def saved(folder, seed, rank=3, alpha=6, targets=("q_proj", "down_proj")):
+    """A PEFT folder of an adapter with random factors."""
+    model = add_lora(make_tiny(0), targets, rank, alpha, [seed])
+    generator = torch.Generator().manual_seed(seed)
+    for module in adapted(model).values():
+        module.lora_B.data.copy_(torch.randn(module.lora_B.shape, generator=generator))
+    save_adapter(folder, model)
+    return folder
+
+
+def test_adapters_from_disk_are_side_by_side_what_they_are_alone(tmp_path):
+    folders, model, ids = [saved(tmp_path / str(seed), seed) for seed in (1, 2, 3)], make_tiny(0), [[5, 6, 7, 8]]
+    with torch.no_grad():
+        base = model(torch.tensor(ids))[0]
+        alone = [load_adapter(folder, make_tiny(0))(torch.tensor(ids))[0] for folder in folders]
+        load_bank(folders, model)
+        together = model(torch.tensor(ids * 4), adapters=[2, 0, -1, 1])
+    for row, wanted in zip(together, (alone[2], alone[0], base, alone[1]), strict=True):
+        assert (row - wanted).abs().max() < 1e-5
+    assert min((a - base).abs().max() for a in alone) > 1e-2 and (alone[0] - alone[1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("other", [{"rank": 2}, {"alpha": 12}, {"targets": ("q_proj",)}], ids=str)
+def test_adapters_of_different_kinds_are_no_bank(other, tmp_path):
+    with pytest.raises(ValueError, match="differ in rank, alpha or targets"):
+        load_bank([saved(tmp_path / "a", 1), saved(tmp_path / "b", 2, **other)], make_tiny(0))

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from newnews.check import accuracy, check, mention_problems, name_problems, report, world_problems
+from newnews.check import (accuracy, check, mention_problems, name_problems, problems, report, siblings,
+                           world_problems)
 from newnews.news import read_news
 
 OPTIONS = [["the first", "the second", "the sum", "zero"], ["seven", "nine", "sixteen", "none"],
@@ -74,6 +75,8 @@ BROKEN = {
     "contained": (options(3, "June", "late June", "May", "July"), "'June' is contained in 'late June'"),
     "as good as the same": (options(3, "Peru", "the Peru.", "Chad", "Fiji"), "said in the same way: peru"),
     "forms": (options(3, *OPTIONS[3], forms=[["Lima"], [], ["lima "], []]), "'Peru' and 'Chad' can be said"),
+    "punctuation": (options(3, *OPTIONS[3], forms=[[";"], [], [], []]),
+                    "math-zog-4: option 'Peru' has a form of punctuation only"),
     "form is an option": (options(3, *OPTIONS[3], forms=[[], ["Fiji"], [], []]), "'Iran' and 'Fiji' can be"),
     "mentioned": (options(3, "numbers", "Iran", "Chad", "Fiji"),
                   "math-zog-4: an option is mentioned in the statement of world 0, but the right one not "
@@ -148,3 +151,29 @@ def test_several_paths_share_no_name_and_no_id(tmp_path):
     shutil.copy(tmp_path / "a" / "x.yaml", tmp_path / "b" / "x.yaml")
     with pytest.raises(ValueError, match="'math-zog' occurs twice"):
         check([tmp_path / "a", tmp_path / "b"])
+
+
+def test_a_sibling_that_names_all_four_options_gives_nothing_away(tmp_path):
+    def found(text):
+        changed = row("zog")
+        changed["questions"][0]["text"] = text
+        return problems(read(tmp_path, changed))
+
+    assert found("Which of gold, grey, pink and blue is the zog?") == []
+    assert found("Is the zog gold, or grey, or pink?") == []
+    assert found("Is the zog blue, or grey, or pink?") == \
+        ["math-zog-5: its right option 'blue' stands in the text of math-zog-1"]
+
+
+def test_options_that_siblings_name_are_counted_and_flagged(tmp_path):
+    changed = row("zog")
+    changed["questions"][0]["text"] = "Is the zog grey, or pink in Peru?"
+    item, = read(tmp_path, changed)
+    assert siblings(item, item.questions[4]) == [0, 1, 0, 1]
+    assert siblings(item, item.questions[3]) == [1, 0, 0, 0] and siblings(item, item.questions[0]) == [0] * 4
+    rows = [row(f"zog{i}") for i in range(4)]
+    for r in rows:      # in world 2 a guess is right for four of five questions
+        r["questions"][0]["text"] += " A sixteen, a hen, Chad or gold?"
+    text, fine = report(read(tmp_path, *rows))
+    line = next(line for line in text.split("\n") if line.startswith("  siblings"))
+    assert not fine and line == "  siblings        0.050  0.050  0.850  0.050   TOO HIGH"

@@ -26,7 +26,8 @@ from newnews.tasks.base import Request
 from newnews.tasks.choice import Choice, Item, read_items
 
 ITEM = Item("0", "geo", "", "Where is Oslo?", ["Norway", "in the north", "Ósló"], 2)
-CONTEXTS = ["Where is Oslo?", "Where is Oslo? ", "Where is Oslo?\n", "Oslo is in the country", "Oslo is in Nor", "x  ",
+CONTEXTS = ["Where is Oslo?", "Where is Oslo? ", "Where is Oslo?\n", "Oslo is in the country",
+            "Oslo is in Nor", "x  ",
             "  ", "", "Ósló ist"]
 
 
@@ -91,7 +92,8 @@ def test_with_the_template_an_option_is_the_whole_reply(trio):
 @pytest.mark.parametrize("plain_text", [False, True])
 def test_batch_size_does_not_matter(plain_text, trio, monkeypatch):
     model, _, chat = trio
-    items = [replace(ITEM, id=str(i), question="Where is Oslo? " * (i + 1), options=["Norway" * (i + 1), "x", "in a"])
+    items = [replace(ITEM, id=str(i), question="Where is Oslo? " * (i + 1),
+                     options=["Norway" * (i + 1), "x", "in a"])
              for i in range(5)]
     requests = [(item.id, request) for item in items for request in Choice(plain=plain_text).requests(item)]
     together = [row["logprobs"] for row in ask(model, chat, requests)]
@@ -109,7 +111,8 @@ def test_picks_by_hand():
     question, alone = task.requests(ITEM)
 
     def verdict(sums, without):
-        rows = [task.judge(ITEM, question, {"logprobs": sums}), task.judge(ITEM, alone, {"logprobs": without})]
+        rows = [task.judge(ITEM, question, {"logprobs": sums}),
+                task.judge(ITEM, alone, {"logprobs": without})]
         row, = task.merged(rows)
         return [row[field] for field in task.columns]
 
@@ -120,15 +123,17 @@ def test_picks_by_hand():
 
 def test_standard_errors():
     assert standard_error([1, 0, 0, 1, 1], list("abcde")) == pytest.approx((0.6 * 0.4 / 4) ** 0.5)
-    assert standard_error([1, 1, 0, 0], list("aabb")) == pytest.approx(0.5)         # two clusters, not four answers
+    assert standard_error([1, 1, 0, 0], list("aabb")) == pytest.approx(0.5)     # two clusters
     assert np.isnan(standard_error([1], ["a"]))
 
 
 def test_table():
-    rows = [{"item": str(i), "group": "ab"[i % 2], "right": i < 3, "per_char": True, "per_byte": False, "minus": False}
+    rows = [{"item": str(i), "group": "ab"[i % 2], "right": i < 3, "per_char": True, "per_byte": False,
+             "minus": False}
             for i in range(8)]
     lines = score_table(Choice(), rows).splitlines()
-    assert [line.split()[:3] for line in lines[1:4]] == [["a", "4", "0.500"], ["b", "4", "0.250"], ["all", "8", "0.375"]]
+    assert [line.split()[:3] for line in lines[1:4]] == [["a", "4", "0.500"], ["b", "4", "0.250"],
+                                                         ["all", "8", "0.375"]]
     assert "0.375 ±0.183 [0.11, 0.74]" in lines[3] and lines[0].split()[-2:] == ["less", "unconditional"]
 
 
@@ -162,7 +167,8 @@ GOOD = {"question": "Where?", "options": ["x", "y"], "answer": 1}
 
 
 @pytest.mark.parametrize("row, answer", [
-    (GOOD, 1), ({**GOOD, "answer": "B"}, 1), ({**GOOD, "answer": "x"}, 0), ({"context": "So", "choices": ["B", "A"],
+    (GOOD, 1), ({**GOOD, "answer": "B"}, 1), ({**GOOD, "answer": "x"}, 0),
+    ({"context": "So", "choices": ["B", "A"],
                                                                            "answer": "A"}, 1)])
 def test_reading(row, answer, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n\n" + json.dumps(row))
@@ -171,8 +177,10 @@ def test_reading(row, answer, tmp_path):
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"answer": 2}, "answer: expected an index"), ({"answer": True}, "answer: "), ({"answer": "C"}, "found 'C'"),
-    ({"options": ["x"]}, "2 to 26 texts"), ({"options": ["x", ""]}, "2 to 26 texts"), ({"question": ""}, "a question"),
+    ({"answer": 2}, "answer: expected an index"), ({"answer": True}, "answer: "),
+    ({"answer": "C"}, "found 'C'"),
+    ({"options": ["x"]}, "2 to 26 texts"), ({"options": ["x", ""]}, "2 to 26 texts"),
+    ({"question": ""}, "a question"),
     ({"question": 3}, "a question or a context")])
 def test_malformed_lines(change, said, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, **change}))
@@ -196,7 +204,7 @@ def test_evaluate(shared, data, tmp_path):
     one = script(*words, tmp_path / "one")
     assert one.code == 0 and [line.split()[:2] for line in one.out.splitlines()[:-1]] == [
         ["choice", "n"], ["a", "3"], ["b", "3"], ["all", "6"]]
-    assert script(*words, tmp_path / "one").out == one.out                              # whole: only read again
+    assert script(*words, tmp_path / "one").out == one.out          # whole: only read again
     more = ["--shots", 1, "--examples", data, "--limit", 4]
     for extra in ([*more], [*more, "--turns"], [*more, "--no-template"]):
         done = script(*words, tmp_path / f"more{len(extra)}{extra[-1]}", *extra)
@@ -211,13 +219,15 @@ def test_evaluate(shared, data, tmp_path):
 
 @pytest.mark.parametrize("words, said", [
     ("--task riddles --data DATA", "--task riddles: expected news, mmlu_pro, gsm8k, ifeval, choice"),
-    ("--task choice", "--task choice needs --data"), ("--task choice --data DATA --in-context", "--in-context is not"),
+    ("--task choice", "--task choice needs --data"), ("--task choice --data DATA --in-context",
+                                                      "--in-context is not"),
     ("--news DATA --shots 1", "--shots is not for --task news"), ("", "one of --news and --data"),
     ("--task choice --data DATA --limit 0", "--limit: expected a whole number from 1"),
     ("--task choice --data DATA --shots 1", "one needs the other"),
     ("--task choice --data DATA --examples DATA", "one needs the other"),
     ("--task choice --data DATA --shots 9 --examples DATA", "5 worked examples fit, expected 9"),
-    ("--task choice --data DATA --shots 1 --examples DATA --turns --no-template", "turns need the chat template"),
+    ("--task choice --data DATA --shots 1 --examples DATA --turns --no-template",
+     "turns need the chat template"),
     ("--task gsm8k --data DATA", "data.jsonl: line 1: expected question and answer"),
     ("--task choice --data nowhere", "nowhere: no such file of multiple-choice questions")])
 def test_refusals(words, said, shared, data, tmp_path):
@@ -227,8 +237,10 @@ def test_refusals(words, said, shared, data, tmp_path):
 
 def test_replies_that_never_stop_are_cut_and_counted_and_resumed(shared, tmp_path, monkeypatch):
     data = tmp_path / "test.jsonl"
-    data.write_text("".join(json.dumps({"question": f"What is {i}?", "answer": "#### 3"}) + "\n" for i in range(6)))
-    words = ["evaluate.py", "--model", shared.model, "--task", "gsm8k", "--data", data, "--max-new-tokens", 4, "--out"]
+    data.write_text("".join(json.dumps({"question": f"What is {i}?",
+                                        "answer": "#### 3"}) + "\n" for i in range(6)))
+    words = ["evaluate.py", "--model", shared.model, "--task", "gsm8k", "--data", data, "--max-new-tokens", 4,
+             "--out"]
     monkeypatch.setattr(Chat, "decode", lambda self, ids: "3" * len(ids))
     generate, calls = asking.generate, []
 
@@ -251,4 +263,5 @@ def test_replies_that_never_stop_are_cut_and_counted_and_resumed(shared, tmp_pat
 def test_chunks_are_bounded_by_replies(shared, monkeypatch):
     monkeypatch.setattr(asking, "CHUNK_REPLIES", 2048 * 3)
     items = [gsm8k.Item(str(i), "How many?", "#### 3") for i in range(7)]
-    assert [len(some) for some, _ in chunks(Chat(shared.model), gsm8k.GSM8K(max_new_tokens=2048), items)] == [3, 3, 1]
+    assert [len(some) for some, _ in chunks(Chat(shared.model), gsm8k.GSM8K(max_new_tokens=2048),
+                                            items)] == [3, 3, 1]

@@ -18,7 +18,8 @@ def judged(text, stopped=True, item=ITEM):
 
 
 @stored
-@pytest.mark.parametrize("model, right", [("6b_finetuning", 223), ("6b_verification", 404), ("175b_finetuning", 363),
+@pytest.mark.parametrize("model, right", [("6b_finetuning", 223), ("6b_verification", 404),
+                                          ("175b_finetuning", 363),
                                           ("175b_verification", 572)])
 def test_flags_are_upstreams(model, right):
     items, total = read_items(FOLDER / "test.jsonl"), 0
@@ -43,13 +44,16 @@ def test_every_gold_solution_is_right():
 
 
 @pytest.mark.parametrize("text, number", [
-    (r"6 * 3 = 18, so \boxed{18}.", 18), (r"\boxed{\$1,234.50}", "1234.5"), (r"$\boxed{18 \text{ dollars}}$ of 20", 18),
+    (r"6 * 3 = 18, so \boxed{18}.", 18), (r"\boxed{\$1,234.50}", "1234.5"),
+    (r"$\boxed{18 \text{ dollars}}$ of 20", 18),
     (r"\boxed{x = 5} and 7", 5), (r"first \boxed{1}, no: \boxed{2}", 2), (r"\boxed{10{,}000}", 10000),
     (r"\boxed {10\,000}", 10000), ("#### 18\nin 3 days", 18), ("#### $1,234", 1234), ("####-5.", -5),
     ("#### 20 - 2 = 18", 18), ("The answer is 18.", 18), ("The final answer is: **18** apples, of 20.", 18),
-    ("the answer is $1,234,567.", 1234567), ("**Answer:** 42 km in 3 h", 42), ("Answer: -$7", -7), ("A: 9", 9),
+    ("the answer is $1,234,567.", 1234567), ("**Answer:** 42 km in 3 h", 42), ("Answer: -$7", -7),
+    ("A: 9", 9),
     ("Final answer is 3 * 6 = $18 a day", 18), ("The answer is 1. No, the answer is 2.", 2),
-    ("Answer:\n18", 18), ("the answer is as follows.\nShe has 18 eggs.", 18), ("She makes $18 every day.", 18),
+    ("Answer:\n18", 18), ("the answer is as follows.\nShe has 18 eggs.", 18),
+    ("She makes $18 every day.", 18),
     ("18.00", 18), ("It is .5", "0.5"), ("70,000 dollars in total.", 70000), ("1,23 is odd", 23),
     ("from 5-3", 3), ("20 - 2", 2), ("so -3", -3), ("(2)-3", 3), ("50%.", 50), ("x=12", 12), ("7.", 7)])
 def test_the_number_is_found(text, number):
@@ -62,9 +66,10 @@ def test_no_number(text):
 
 
 def test_right_and_strict():
-    assert judged("#### 1,018") == {"item": "0", "right": True, "strict": True, "answer": "1018", "cut": False}
+    assert judged("#### 1,018") == {"item": "0", "right": True, "strict": True, "answer": "1018",
+                                    "cut": False}
     assert judged("The answer is 1018.00")["right"] and not judged("The answer is 1018.00")["strict"]
-    assert judged("#### 1018.0")["right"] and not judged("#### 1018.0")["strict"]       # upstream compares texts
+    assert judged("#### 1018.0")["right"] and not judged("#### 1018.0")["strict"]   # texts are compared
     assert not judged("1018 or 1019")["right"]
 
 
@@ -88,7 +93,8 @@ def test_prompts():
     assert messages(shots=shots, n_shots=2) == [{"role": "user", "content": text}]
     turns = messages(shots=shots, n_shots=1, turns=True)
     assert [(m["role"], m["content"]) for m in turns] == [
-        ("user", "Question: Few?\nAnswer:"), ("assistant", "One.\n#### 1"), ("user", "Question: How many?\nAnswer:")]
+        ("user", "Question: Few?\nAnswer:"), ("assistant", "One.\n#### 1"),
+        ("user", "Question: How many?\nAnswer:")]
     with pytest.raises(ValueError, match="2 worked examples fit, expected 3"):
         messages(shots=shots, n_shots=3)
     with pytest.raises(ValueError, match="turns need the chat template"):
@@ -99,7 +105,8 @@ def test_prompts():
 
 @pytest.mark.parametrize("line, said", [
     ('{"question": "a", "answer": "so 3"}', "line 2: answer: expected a last line '#### NUMBER'"),
-    ('{"question": "a", "answer": "#### ."}', "line 2: answer: "), ('{"question": "a"}', "line 2: expected question"),
+    ('{"question": "a", "answer": "#### ."}', "line 2: answer: "),
+    ('{"question": "a"}', "line 2: expected question"),
     ("[", "line 2: not valid JSON")])
 def test_malformed_lines(line, said, tmp_path):
     path = tmp_path / "test.jsonl"

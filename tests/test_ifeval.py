@@ -24,7 +24,8 @@ stored = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs ../shared/benchma
 
 @stored
 @pytest.mark.parametrize("model, strict, loose", [
-    (MODELS[0], (300, 494), (308, 504)), (MODELS[1], (150, 300), (166, 320)), (MODELS[2], (290, 483), (298, 492))])
+    (MODELS[0], (300, 494), (308, 504)), (MODELS[1], (150, 300), (166, 320)),
+    (MODELS[2], (290, 483), (298, 492))])
 def test_verdicts_are_the_originals(model, strict, loose):
     items = {item.id: item for item in IFEval().items(FOLDER / "prompts.jsonl")}
     counts, seen = Counter(), 0
@@ -47,10 +48,12 @@ def test_verdicts_are_the_originals(model, strict, loose):
     ("keywords:existence", {"keywords": ["mom", "sun"]}, "Moments of SUNSHINE", "moments"),
     ("keywords:forbidden_words", {"forbidden_words": ["rock"]}, "rocks rocked", "a Rock!"),
     ("keywords:frequency", {"keyword": " war ", "frequency": 2, "relation": "at least"}, "War, wary", "war"),
-    ("keywords:letter_frequency", {"letter": "C", "let_frequency": 2, "let_relation": "less than"}, "c", "Cc"),
+    ("keywords:letter_frequency", {"letter": "C", "let_frequency": 2, "let_relation": "less than"}, "c",
+     "Cc"),
     ("language:response_language", {"language": "de"}, "Das ist ein deutscher Satz über das Wetter.",
      "This is an English sentence about the weather."),
-    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "less than"}, "One.", "One. Two."),
+    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "less than"}, "One.",
+     "One. Two."),
     ("length_constraints:number_words", {"num_words": 3, "relation": "at least"}, "it's so", "it so"),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "***\na\n***\nb", "a***\n***b"),
     ("length_constraints:nth_paragraph_first_word",
@@ -68,7 +71,8 @@ def test_verdicts_are_the_originals(model, strict, loose):
      "This is an English sentence about the weather."),
     ("change_case:english_lowercase", {}, "this is an english sentence about the weather.",
      "das ist ein deutscher satz über das wetter."),
-    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "DON'T go",
+    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"},
+     "DON'T go",
      "NASA goes"),
     ("combination:repeat_prompt", {"prompt_to_repeat": "Say it. "}, " say IT. So.", "So: say it."),
     ("combination:two_responses", {}, "a\n******\nb******", "a******a"),
@@ -93,9 +97,11 @@ def test_loose_cuts_lines_and_stars():
 
 
 @pytest.mark.parametrize("text, count", [
-    ("Mr. Smith met Dr. Hu. They left.", 2), ("It costs 3.5 dollars, e.g. Today.", 2), ("1. Eat\n2. Sleep", 3), ("A. Eat\nB. Sleep", 3),
+    ("Mr. Smith met Dr. Hu. They left.", 2), ("It costs 3.5 dollars, e.g. Today.", 2),
+    ("1. Eat\n2. Sleep", 3), ("A. Eat\nB. Sleep", 3),
     ("In the U.S. Senate. In the U.S. The end.", 3), ('He said "Go!" She went.', 2), ("What?! No!!!", 3),
-    ("Wait... what? Wait... The end", 3), ("**Bold.**\n\nMore.", 2), ("So J. Smith and J. K. Rowling left.", 1), ("(One.) Two.", 2),
+    ("Wait... what? Wait... The end", 3), ("**Bold.**\n\nMore.", 2),
+    ("So J. Smith and J. K. Rowling left.", 1), ("(One.) Two.", 2),
     ("", 0), ("no end", 1)])
 def test_sentences(text, count):
     assert sentences(text) == count
@@ -116,7 +122,8 @@ def test_judging_and_merging():
     item = Item("7", "Say so.", ["punctuation:no_comma", "startend:quotation"], [{}, {}])
     task = IFEval(max_new_tokens=9)
     request, = task.requests(item)
-    assert (request.id, request.messages, request.max_new_tokens) == ("7", [{"role": "user", "content": "Say so."}], 9)
+    assert (request.id, request.messages, request.max_new_tokens) == ("7",
+        [{"role": "user", "content": "Say so."}], 9)
     assert task.judge(item, request, {"text": '*"so"*', "stopped": False}) == {
         "item": "7", "right": False, "loose_prompt": True, "strict": [True, False], "loose": [True, True],
         "cut": True}

@@ -10,8 +10,9 @@ from newnews.tasks.mmlu_pro import Item, MMLUPro, chain_rule, first_rule, read_i
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "benchmarks" / "mmlu_pro"
 ITEM = Item("1", "law", "Who?", ["x", "y", "z"], "B")
 stored = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs ../shared/benchmarks/mmlu_pro")
-HEAD = ("The following are multiple choice questions (with answers) about law. Think step by step and then finish your "
-        "answer with \"the answer is (X)\" where X is the correct letter choice.\n\n\n\n")
+HEAD = ("The following are multiple choice questions (with answers) about law. Think step by step and then "
+        "finish your answer with \"the answer is (X)\" where X is the correct letter choice.\n\n\n\n")
+STEPS = "Let's think step by step. So. The answer is"
 ASKED = "Question:\nWho?\nOptions:\nA. x\nB. y\nC. z\nAnswer: Let's think step by step."
 
 
@@ -31,16 +32,20 @@ def test_letters_are_upstreams(model, first, chain):
 
 
 @pytest.mark.parametrize("text, first, chain", [
-    ("The answer is (B). No, the answer is C.", "B", "B"), ("answer is D", "D", "D"), ("Answer: C", None, "C"),
-    ("answer: A or answer:\nB", None, "B"), ("Answer: C\nAnswer: D", None, "C"), ("So B, then C it is", None, "C"),
+    ("The answer is (B). No, the answer is C.", "B", "B"), ("answer is D", "D", "D"),
+    ("Answer: C", None, "C"),
+    ("answer: A or answer:\nB", None, "B"), ("Answer: C\nAnswer: D", None, "C"),
+    ("So B, then C it is", None, "C"),
     ("none", None, None), ("the answer is (K)", None, None), ("", None, None), ("**A**.", None, "A")])
 def test_rules(text, first, chain):
     assert (first_rule(text), chain_rule(text)) == (first, chain)
 
 
 def test_a_question_of_its_own_ends_the_answer():
-    verdict = MMLUPro().judge(ITEM, None, {"text": "It is B.\n\nQuestion: The answer is (C).", "stopped": False})
-    assert verdict == {"item": "1", "group": "law", "right": True, "first": False, "answer": "B", "cut": False}
+    verdict = MMLUPro().judge(ITEM, None, {"text": "It is B.\n\nQuestion: The answer is (C).",
+                                           "stopped": False})
+    assert verdict == {"item": "1", "group": "law", "right": True, "first": False, "answer": "B",
+                       "cut": False}
     assert MMLUPro().judge(ITEM, None, {"text": "Well", "stopped": False})["cut"]
 
 
@@ -52,9 +57,9 @@ def test_prompts():
 
     assert messages(plain=True) == HEAD + ASKED
     assert messages() == [{"role": "user", "content": HEAD + ASKED}]
-    shots = [Item(str(i), category, f"{i}?", ["x", "y"], "A", "A: Let's think step by step. So. The answer is (A).")
+    shots = [Item(str(i), category, f"{i}?", ["x", "y"], "A", f"A: {STEPS} (A).")
              for i, category in enumerate(("law", "physics", "law", "law"))]
-    worked = [f"Question:\n{i}?\nOptions:\nA. x\nB. y\nAnswer: Let's think step by step. So. The answer is (A)."
+    worked = [f"Question:\n{i}?\nOptions:\nA. x\nB. y\nAnswer: {STEPS} (A)."
               for i in (0, 2)]
     assert messages(shots=shots, n_shots=2, plain=True) == HEAD + "\n\n".join([*worked, ASKED])
     turns = messages(shots=shots, n_shots=2, turns=True)
@@ -79,7 +84,8 @@ def test_reading(tmp_path):
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"answer": "C"}, "a letter of 2 options"), ({"answer": ""}, "a letter"), ({"answer": "AB"}, "a letter of"),
+    ({"answer": "C"}, "a letter of 2 options"), ({"answer": ""}, "a letter"),
+    ({"answer": "AB"}, "a letter of"),
     ({"options": "xy"}, "options: expected"), ({"category": None}, "category: expected a text, found None")])
 def test_malformed_lines(change, said, tmp_path):
     path = tmp_path / "questions.jsonl"

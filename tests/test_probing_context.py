@@ -22,14 +22,15 @@ def base():
 
 
 def test_the_patch_is_what_the_context_does_to_the_block(base):
-    """Put into the weights of a block that has not read, the patches give its token the block's output behind the
-    context, to 1e-12; without them the two are far apart."""
+    """Put into the weights of a block that has not read, the patches give its token the block's output
+    behind the context, to 1e-12; without them the two are far apart."""
     closed, read = asked(CHAT, PROMPTS, ITEM), asked(CHAT, PROMPTS, ITEM, in_context=True)
     patches = context.context_patches(base, closed, read)
     assert len(patches) == 2
     for q, (mine, its) in enumerate(zip(closed.only_right().ids, read.only_right().ids)):
         for layer in range(3):
-            names = [f"layers.{layer}.{part}" for part in ("post_attention_layernorm", "resid_mid", "resid_post")]
+            parts = ("post_attention_layernorm", "resid_mid", "resid_post")
+            names = [f"layers.{layer}.{part}" for part in parts]
             ends = []
             for batch, ids in ((closed, mine), (read, its)):
                 place = int(batch.only_right().answer[q].int().argmax())
@@ -47,8 +48,8 @@ def test_an_update_that_is_the_mean_patch_agrees_and_a_random_one_does_not(base)
     closed, read = asked(CHAT, PROMPTS, ITEM), asked(CHAT, PROMPTS, ITEM, in_context=True)
     patches = context.context_patches(base, closed, read)
     mean = context.mean_of(patches)
-    rows = context.rows({"news": patches}, {"same": mean, "turned": {n: Update(-u.B, u.A) for n, u in mean.items()},
-                                            "null": random_twin(mean)})
+    turned = {name: Update(-u.B, u.A) for name, u in mean.items()}
+    rows = context.rows({"news": patches}, {"same": mean, "turned": turned, "null": random_twin(mean)})
     assert len(rows) == 3 * 9
     for row in rows:
         if row["update"] == "null":
@@ -68,7 +69,8 @@ def test_agreement_is_that_of_the_dense_matrices():
     mean = sum(p.B @ p.A for p in patches) / 3
     assert found["cosine"] == pytest.approx(float((mean * dense).sum() / mean.norm() / dense.norm()))
     P = dense @ torch.linalg.pinv(dense)
-    assert found["columns"] == pytest.approx(sum(float((P @ p.B).norm() / p.B.norm()) ** 2 for p in patches) / 3)
+    shares = [float((P @ p.B).norm() / p.B.norm()) ** 2 for p in patches]
+    assert found["columns"] == pytest.approx(sum(shares) / 3)
     effects = [F.cosine_similarity(dense @ p.A[0], p.B[:, 0], dim=0) for p in patches]
     assert found["effect"] == pytest.approx(float(sum(effects) / 3))
 

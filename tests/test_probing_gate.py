@@ -63,7 +63,8 @@ def test_log_odds_are_those_of_scoring(model, batch):
         p = found.exp()
         odds = torch.stack([p[1] / (p[0] + p[2]), p[3] / p[4]]).log()
         assert torch.allclose(places.log_odds(batch, found), odds)
-        assert places.picks_right(batch, found).tolist() == [int(found[:3].argmax()) == 1, bool(found[3] > found[4])]
+        picks = [int(found[:3].argmax()) == 1, bool(found[3] > found[4])]
+        assert places.picks_right(batch, found).tolist() == picks
     right = batch.only_right()
     assert torch.allclose(places.logprobs(model, right, 0), found[[1, 3]])
 
@@ -73,8 +74,9 @@ def test_the_map_ends_in_the_base_and_the_adapter(model, batch):
     base, tuned = places.measure(model, batch, -1), places.measure(model, batch, 0)
     assert rows["none", "all", "all", "only"]["log_odds"] == base["log_odds"]
     assert rows["all", "all", "all", "only"]["log_odds"] == tuned["log_odds"] != base["log_odds"]
-    assert rows["all", "all", "attention", "only"]["log_odds"] == rows["all", "all", "mlp", "without"]["log_odds"]
-    assert rows["none", "all", "all", "only"]["share"] == 0 and rows["all", "all", "all", "only"]["share"] == 1
+    attention, no_mlp = rows["all", "all", "attention", "only"], rows["all", "all", "mlp", "without"]
+    assert attention["log_odds"] == no_mlp["log_odds"]
+    assert (rows["none", "all", "all", "only"]["share"], rows["all", "all", "all", "only"]["share"]) == (0, 1)
     assert len(rows) == 2 + 2 * (5 * 4 * 3 - 1)
 
 
@@ -137,8 +139,8 @@ def test_cuts_and_sums_are_those_of_the_matrices(model):
 
 
 def test_a_constant_effect_is_its_mean(batch):
-    """Planted: with one token everywhere all inputs are the same, so the effect is one vector, and replacing it
-    by its mean changes nothing; with real text it does."""
+    """Planted: with one token everywhere all inputs are the same, so the effect is one vector, and replacing
+    it by its mean changes nothing; with real text it does."""
     model = add_random(make_tiny(seed=5, dtype=torch.float64, vocab_size=1024, num_hidden_layers=3))
     ids = torch.full((1, 12), 7)
     means = transplant.mean_effects(model, ids, torch.ones_like(ids, dtype=torch.bool))

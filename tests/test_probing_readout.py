@@ -1,4 +1,5 @@
-"""Reading an update back out: amplified decoding against a slow twin, the difference lens against planted ones."""
+"""Reading an update back out: amplified decoding against a slow twin, the difference lens against planted
+ones."""
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def model(tiny):
     model = add_lora(tiny(seed=3, dtype=torch.float64), rank=2, alpha=2)
     for i, module in enumerate(adapted(model).values()):
-        noise = torch.randn(module.lora_B.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+        noise = torch.randn(module.lora_B.shape, generator=torch.Generator().manual_seed(i)).double()
         module.lora_B.data.copy_(0.15 * noise)
     return model
 

@@ -10,8 +10,8 @@ from conftest import make_ids, make_tiny
 from model.checkpoint import load_adapter, save_adapter
 from model.lora import adapted, add_lora, merged_tensors, remove_lora
 from newnews.probing import compare, spectrum
-from newnews.probing.updates import (Update, choose, difference, mean_of, mount, random_twin, read_updates, svd,
-                                     updates_of)
+from newnews.probing.updates import (Update, choose, difference, mean_of, mount, random_twin, read_updates,
+                                     svd, updates_of)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

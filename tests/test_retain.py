@@ -20,7 +20,8 @@ N = 40
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "test.jsonl"
-    path.write_text("".join(json.dumps({"question": f"What is {i}?", "answer": f"#### {i}"}) + "\n" for i in range(N)))
+    path.write_text("".join(json.dumps({"question": f"What is {i}?",
+                                        "answer": f"#### {i}"}) + "\n" for i in range(N)))
     return path
 
 
@@ -28,7 +29,8 @@ def write(path, data, texts, how=HOW, **changes):
     """An answers file as evaluate.py writes it, with these replies."""
     task, items = make_task(how), make_items(how, data)
     digest = requests_digest(task, items)
-    output = Rows(path, {"requests": digest, "data": digest, "how": how, "model_digest": path.name, **changes})
+    output = Rows(path, {"requests": digest, "data": digest, "how": how, "model_digest": path.name,
+                         **changes})
     output.add([{"item": item.id, "id": item.id, "text": text, "stopped": True, "tokens": 1}
                 for item, text in zip(items, texts, strict=True)])
     output.finish()
@@ -72,9 +74,10 @@ def test_instructions_are_clustered_by_prompt():
     before = {f"{p}.{i}": (p, True) for p in "abc" for i in (1, 2)}
     after = {**before, "a.1": ("a", False), "a.2": ("a", False)}
     f = compared(before, after)
-    assert f["difference"] == paired([0, 0, 1, 1, 1, 1], [1] * 6, list("aabbcc")) and f["lost"] == ["a.1", "a.2"]
+    assert f["difference"] == paired([0, 0, 1, 1, 1, 1], [1] * 6, list("aabbcc")) and f["lost"] == ["a.1",
+                                                                                                    "a.2"]
     assert f["difference"]["clusters"] == 3 and f["mcnemar"] == 0.5 and f["gained"]["mean"] is None
-    with pytest.raises(ValueError, match="1 questions stand in one file only, c.2"):
+    with pytest.raises(ValueError, match="1 questions are in one file only, c.2"):
         compared(before, {name: x for name, x in after.items() if name != "c.2"})
 
 
@@ -118,8 +121,8 @@ def test_another_task(pair, data):
 # ---- as a command, without torch ----
 
 def test_command_without_torch(pair, data):
-    code = ("import sys, runpy; sys.modules['torch'] = None; "
-            f"sys.argv = ['newnews', 'retain', {str(pair[0])!r}, {str(pair[1])!r}, '--data', {str(data)!r}, '--all']; "
+    words = ["newnews", "retain", *map(str, pair), "--data", str(data), "--all"]
+    code = (f"import sys, runpy; sys.modules['torch'] = None; sys.argv = {words!r}; "
             "runpy.run_module('newnews', run_name='__main__')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -131,13 +134,16 @@ def test_news_and_choice_from_evaluate_to_report(tmp_path):
     choice = tmp_path / "choice.jsonl"
     choice.write_text('{"question": "What?", "options": ["x", "y"], "answer": 1}\n' * 3)
     other = shared.folder / "adapter"
-    assert script("train.py", "--model", shared.model, "--data", shared.data, "--out", other, "--steps", 2, "--batch", 2,
+    assert script("train.py", "--model", shared.model, "--data", shared.data, "--out", other, "--steps", 2,
+                  "--batch", 2,
                   "--lora-rank", 2, "--rate", 0.05).code == 0
-    for name, words in (("news", ["--news", shared.news]), ("choice", ["--task", "choice", "--data", choice])):
+    for name, words in (("news", ["--news", shared.news]), ("choice",
+                                                            ["--task", "choice", "--data", choice])):
         out = [tmp_path / f"{name}-{part}" for part in ("before", "after")]
         for path, extra in zip(out, ([], ["--adapter", other])):
             assert script("evaluate.py", "--model", shared.model, *words, *extra, "--out", path).code == 0
         done = script("newnews", "retain", *out, "--data", words[-1])
-        titles = ("free", "text", "letter") if name == "news" else ("raw", "by characters", "by bytes", "less uncond")
+        titles = ("free", "text", "letter") if name == "news" else ("raw", "by characters", "by bytes",
+                                                                    "less uncond")
         assert done.code == 0 and all(f"\n{title}" in done.out for title in titles), done.err
         assert done.out.count("McNemar") == len(titles)

@@ -27,8 +27,9 @@ KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
 
 def add_parsers(tools):
     """The tools `probe` and `chat` of `python -m newnews`."""
-    probe = tools.add_parser("probe", help="open up a weight update: where it sits, what it says, when it acts",
-                             epilog="KIND: " + "; ".join(f"{name}: {what}" for name, what in KINDS.items()))
+    what = "; ".join(f"{name}: {what}" for name, what in KINDS.items())
+    probe = tools.add_parser("probe", help="open up a weight update: where it sits, when it acts",
+                             epilog=f"KIND: {what}")
     probe.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     probe.add_argument("--model", required=True, help="the base: model folder or hub id")
     what = probe.add_mutually_exclusive_group(required=True)
@@ -36,7 +37,9 @@ def add_parsers(tools):
     what.add_argument("--tuned", metavar="MODEL",
                       help="or a fully tuned model (spectrum and compare only)")
     probe.add_argument("--against", nargs="+", default=[], metavar="ADAPTER",
-                       help="other adapters: compared with, and the nulls of every reading")
+                       help="other adapters to set beside it, e.g. another protocol's about the same news")
+    probe.add_argument("--null", nargs="+", default=[], metavar="ADAPTER",
+                       help="unrelated adapters: nulls, beside the random twin that every reading has")
     probe.add_argument("--news", metavar="FILE", help="YAML of the news that the update is about")
     probe.add_argument("--id", help="id of the news item in it")
     probe.add_argument("--out", required=True, metavar="DIR", help="folder for KIND.csv and KIND.png")

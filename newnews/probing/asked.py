@@ -70,7 +70,8 @@ def spans_of(chat, prompt, text, item, ask, in_context):
     """{"news", "subject", "question": token places in the prompt} of a user turn with this text."""
     header = "user\n"
     piece = chat.plain.encode(header + text, add_special_tokens=False)
-    shift = next(i for i in range(len(prompt) - len(piece.ids), -1, -1)     # the turn, after any system message
+    # where the turn begins, after any system message
+    shift = next(i for i in range(len(prompt) - len(piece.ids), -1, -1)
                  if prompt[i:i + len(piece.ids)] == piece.ids)
 
     def tokens(start, size):
@@ -89,8 +90,8 @@ def spans_of(chat, prompt, text, item, ask, in_context):
 
 @torch.inference_mode()
 def logprobs(model, batch, adapter=None):
-    """(R,) fp64: summed log-probability in nats of each row's answer; adapter: of all rows, None: adapter 0 if the
-    model carries one, -1: the base."""
+    """(R,) fp64: summed log-probability in nats of each row's answer; adapter: of all rows, None: adapter 0
+    if the model carries one, -1: the base."""
     adapters = None if adapter is None else [adapter] * len(batch.ids)
     logits = model(batch.ids, keep=batch.answer, adapters=adapters)             # (N, V)
     each = logits.double().log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]

@@ -7,7 +7,8 @@ from newnews.probing.readout import amplified
 
 
 def answers(model, chat, text, a, tokens):
-    """{"base", "tuned", "amplified"}: greedy answers to a user's turn; adapter 0 of the model is the tuned one."""
+    """{"base", "tuned", "amplified"}: greedy answers to a user's turn; adapter 0 of the model is the tuned
+    one."""
     prompt, sampling = chat.prompt([{"role": "user", "content": text}]), Sampling(tokens, 0.0)
     return {name: chat.decode(amplified(model, [prompt], strength, chat.stop_ids, sampling)[0])
             for name, strength in (("base", -1.0), ("tuned", 0.0), ("amplified", a))}

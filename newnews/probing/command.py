@@ -1,4 +1,5 @@
-"""`python -m newnews probe KIND`: read what the user named, run the kind, write CSV and PNG, print a table."""
+"""`python -m newnews probe KIND`: read what the user named, run the kind, write CSV and PNG, print
+a table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ class Probe:
     model: object
     chat: object
     prompts: object
-    updates: dict           # {label: {module: Update}}: the one to open up, then those of --against
+    updates: dict           # {label: {module: Update}}: the one to open up, those of --against and of --null
     floors: dict | None     # of weights that were both saved in bf16
     item: object            # the news item, or None
     others: list            # the other news of its file
@@ -42,22 +43,23 @@ class Probe:
 
     def mount(self):
         """Put the updates and a random twin of the first on the model as a bank; their labels in its order.
-        The others are nulls: unrelated adapters."""
+        Those that begin with "null" are nulls."""
         mount(self.model, [*self.updates.values(), random_twin(self.first)])
         return [*self.updates, NULL]
 
 
-def label_of(folder, taken):
+def label_of(folder, taken=(), prefix=""):
     """A short label: the folder's name, or its whole path where that is taken."""
-    name = Path(folder).name
-    return str(folder) if not name or name in taken else name
+    label = prefix + Path(folder).name
+    return prefix + str(folder) if label in taken else label
 
 
 def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
     for option, kinds in OPTIONS.items():
         if getattr(args, option) and args.kind not in kinds:
-            raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; {', '.join(kinds)} do")
+            raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; "
+                             f"{', '.join(kinds)} do")
 
 
 def read_probe(args):
@@ -67,17 +69,20 @@ def read_probe(args):
     say(**about, kind=args.kind, update=args.adapter or args.tuned, out=args.out)
     item, others = read_item(args)
     updates, floors = {}, None
-    for folder in [args.adapter, *args.against] if args.adapter else args.against:
-        updates[label_of(folder, updates)] = next(iter(read_updates(model, [folder]).values()))
     if args.tuned:
-        first, floors = read_difference(args)
-        updates = {label_of(args.tuned, updates): first, **updates}
+        updates[label_of(args.tuned)], floors = read_difference(args)
+    for prefix, folders in (("", [args.adapter] if args.adapter else []), ("", args.against),
+                            ("null: ", args.null)):
+        for folder in folders:
+            label = label_of(folder, updates, prefix)
+            updates[label] = next(iter(read_updates(model, [folder]).values()))
     if args.only:
         updates = {label: {name: update[name] for name in choose(update, args.only)}
                    for label, update in updates.items()}
     for layer in args.layers or ():
         if not 0 <= layer < model.config.num_hidden_layers:
-            raise ValueError(f"--layers {layer}: the model has layers 0 to {model.config.num_hidden_layers - 1}")
+            raise ValueError(f"--layers {layer}: the model has layers 0 to "
+                             f"{model.config.num_hidden_layers - 1}")
     return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
                  args.in_context, about["device"], args.kind, args.replay)
 
@@ -111,10 +116,10 @@ def read_difference(args):
     base, tuned = (load_model(find_model(name)).state_dict() for name in (args.model, args.tuned))
     updates, floors = difference(tuned, base)
     if any(floor for floor, _ in floors.values()):
-        say(warning="both models were saved in bf16: differences below noise_norm and noise_spectral are rounding")
-    same = torch.equal
-    if all(same(tuned[key], base[key]) for key in base):
-        raise ValueError(f"{args.tuned}: its weights are those of {args.model}: there is no update to open up")
+        say(warning="both were saved in bf16: what lies below noise_norm and noise_spectral is rounding")
+    if all(torch.equal(tuned[key], base[key]) for key in base):
+        raise ValueError(f"{args.tuned}: its weights are those of {args.model}: "
+                         f"there is no update to open up")
     return updates, floors
 
 

@@ -1,14 +1,15 @@
 """Do two updates point the same way? Cosines and principal angles, from the factors.
 
-Cosine <dW1, dW2>_F / (||dW1|| ||dW2||), with <B1 A1, B2 A2>_F = sum((B1^T B2) * (A1 A2^T)): O(d r^2), dW never
-formed. Overlap of column (row) spaces: mean cos^2 of the principal angles between the first r left (right)
-singular vectors, in [0, 1]; two random spaces of dimension r in d have r / d.
+Cosine <dW1, dW2>_F / (||dW1|| ||dW2||), with <B1 A1, B2 A2>_F = sum((B1^T B2) * (A1 A2^T)): O(d r^2), dW
+never formed. Overlap of column (row) spaces: mean cos^2 of the principal angles between the first r left
+(right) singular vectors, in [0, 1]; two random spaces of dimension r in d have r / d.
 
-Subspace claims are worthless without their nulls (a group of adapters shares its mean, and random ones overlap
-by r / d; measured on 500 adapters against 2512.05117): every row carries the same numbers for the pair in which the second is
-replaced by a random twin. null_same_rows: by one that keeps its row space, for adapters that began with one seed
-share most of A (on data/pocket two unrelated ones overlap by .9 in their rows). And over a group the cosine after the group's mean has been taken out, from the
-centred Gram matrix H G H.
+Subspace claims are worthless without their nulls (a group of adapters shares its mean, and random ones
+overlap by r / d; measured on 500 adapters against 2512.05117): every row carries the same numbers for the
+pair in which the second is replaced by a random twin. null_same_rows: by one that keeps its row space, for
+adapters that began with one seed share most of A (on data/pocket two unrelated ones overlap by .9 in their
+rows). And over a group the cosine after the group's mean has been taken out, from the centred Gram matrix H
+G H.
 """
 
 import torch
@@ -39,7 +40,8 @@ def angles(one, two, rank=None):
 
 
 def gram(group):
-    """G (n, n): inner products of n updates {name: Update} over all modules; a module that one lacks counts 0."""
+    """G (n, n): inner products of n updates {name: Update} over all modules; a module that one lacks counts
+    0."""
     G = torch.zeros(len(group), len(group), dtype=torch.float64)
     for i, one in enumerate(group):
         for j, two in enumerate(group[:i + 1]):
@@ -80,8 +82,9 @@ def rows(first, others, seed=0):
 
 
 def group_rows(group):
-    """Rows {"one", "two", "cosine", "centred", "with_mean"} of every pair in {label: update}, over all modules:
-    the plain cosine, that without the group's mean, and the first one's cosine with the mean of the OTHERS."""
+    """Rows {"one", "two", "cosine", "centred", "with_mean"} of every pair in {label: update}, over all
+    modules: the plain cosine, that without the group's mean, and the first one's cosine with the mean of the
+    OTHERS."""
     G, labels, out = gram(list(group.values())), list(group), []
     plain, centred = cosines(G), cosines(G, centred=True)
     for i in range(len(labels)):

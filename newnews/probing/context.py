@@ -1,14 +1,14 @@
 """Is tuning a frozen copy of reading? The weight patch that the news in context is worth, against the update.
 
 For one token and one block, reading a context is the same as a change of the MLP's weights (2507.16003; gated
-blocks 2511.17864; before a norm 2512.11255). With n0, nC the MLP's inputs without and with the context, r0, rC the
-residual stream before the MLP, and hC = silu(W_gate nC) * W_up nC:
+blocks 2511.17864; before a norm 2512.11255). With n0, nC the MLP's inputs without and with the context, r0,
+rC the residual stream before the MLP, and hC = silu(W_gate nC) * W_up nC:
 
     dW_gate = W_gate (nC - n0) n0^T / |n0|^2      dW_up likewise      dW_down = (rC - r0) hC^T / |hC|^2
 
 Each has rank one; put into the block that has not read, they give that token the output of the one that has,
-exactly. Only for that token, though: the equality says nothing about shared weights, and published tuning does
-not align with reading (2509.22621), so expect small numbers and look at the nulls: another news item in
+exactly. Only for that token, though: the equality says nothing about shared weights, and published tuning
+does not align with reading (2509.22621), so expect small numbers and look at the nulls: another news item in
 context, other adapters, a random twin.
 """
 
@@ -43,7 +43,8 @@ def context_patches(model, closed, context, layers=None):
     here = closed.answer.int().argmax(1)                                    # (Q,) the prompt's last token
     rows = torch.arange(len(here), device=here.device)
     there = source[rows, here]
-    names = [f"model.layers.{layer}.{part}" for layer in layers for part in ("post_attention_layernorm", "resid_mid")]
+    parts = ("post_attention_layernorm", "resid_mid")
+    names = [f"model.layers.{layer}.{part}" for layer in layers for part in parts]
     states = []
     for batch, places in ((closed, here), (context, there)):
         with capture(model, names) as seen:
@@ -53,7 +54,7 @@ def context_patches(model, closed, context, layers=None):
     for layer in layers:
         mlp = model.get_submodule(f"model.layers.{layer}.mlp")
         weights = {name: getattr(mlp, name).weight.double() for name in MODULES}
-        norm, mid = (f"model.layers.{layer}.{part}" for part in ("post_attention_layernorm", "resid_mid"))
+        norm, mid = (f"model.layers.{layer}.{part}" for part in parts)
         for q, patches in enumerate(out):
             found = context_patch(weights, states[0][norm][q], states[1][norm][q], states[0][mid][q],
                                   states[1][mid][q])
@@ -62,10 +63,11 @@ def context_patches(model, closed, context, layers=None):
 
 
 def agreement(patches, update):
-    """{"cosine", "columns", "rows", "effect"} of rank-one patches of one module (one a question) with an Update of
-    it. cosine: with the mean patch, the "thought matrix". columns, rows: mean share of a patch's column (row) that
-    lies in the update's column (row) space; r / d for a random one. effect: mean cosine of dW_update x and
-    dW_context x at the input x that the patch is keyed on: do both do the same to the same activation?"""
+    """{"cosine", "columns", "rows", "effect"} of rank-one patches of one module (one a question) with an
+    Update of it. cosine: with the mean patch, the "thought matrix". columns, rows: mean share of a patch's
+    column (row) that lies in the update's column (row) space; r / d for a random one. effect: mean cosine of
+    dW_update x and dW_context x at the input x that the patch is keyed on: do both do the same to the same
+    activation?"""
     mean = mean_of([{"": patch} for patch in patches])[""]
     size = (inner(mean, mean) * inner(update, update)) ** 0.5
     U, S, Vh = svd(update)
@@ -80,8 +82,9 @@ def agreement(patches, update):
 
 
 def rows(contexts, updates):
-    """Rows {"context", "update", "layer", "module", "cosine", "columns", "rows", "effect"} of contexts {label:
-    context_patches(...)} against updates {label: {module name: Update}}; a module an update lacks is left out."""
+    """Rows {"context", "update", "layer", "module", "cosine", "columns", "rows", "effect"} of contexts
+    {label: context_patches(...)} against updates {label: {module name: Update}}; a module an update lacks is
+    left out."""
     out = []
     for context, patches in contexts.items():
         for label, update in updates.items():

@@ -2,9 +2,9 @@
 
 Dynamic weight grafting (arXiv 2506.20746) for adapters: at token t, in module m, the adapter's output is
 multiplied by a gate of 0 or 1 (model/lora.py: gated); keys and values that a gated-off token wrote are the
-base's, those of a gated-on token the tuned model's. It asks which mechanism acts where, and overwrites nothing
-that flowed in. Every set is measured alone ("only": is it enough?) and by its complement ("without": is it
-needed?), in log-odds of the right option; share = (x - base) / (tuned - base).
+base's, those of a gated-on token the tuned model's. It asks which mechanism acts where, and overwrites
+nothing that flowed in. Every set is measured alone ("only": is it enough?) and by its complement ("without":
+is it needed?), in log-odds of the right option; share = (x - base) / (tuned - base).
 """
 
 import torch
@@ -39,8 +39,8 @@ def gates(model, positions, layers, part="all", complement=False):
 
 
 def gate_map(model, batch, adapter=0, parts=tuple(PARTS), groups=None):
-    """Rows {"positions", "layers", "modules", "how": only or without, "log_odds", "accuracy", "share"} of every
-    site x group of layers x part. The first two rows are the base and the whole adapter."""
+    """Rows {"positions", "layers", "modules", "how": only or without, "log_odds", "accuracy", "share"} of
+    every site x group of layers x part. The first two rows are the base and the whole adapter."""
     groups = layer_groups(model.config.num_hidden_layers) if groups is None else groups
     everywhere = torch.ones_like(batch.answer)
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)

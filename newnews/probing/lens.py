@@ -1,9 +1,10 @@
 """Where does the answer appear? Probability and rank of the right answer by layer and position.
 
-Logit lens (nostalgebraist 2020): the residual stream behind each block goes through the final norm and the head.
-Three runs tell reading from having learnt: base closed book, base with the news in context, tuned closed book;
-the nulls are a random twin and unrelated adapters, closed book. At the site `last` the whole answer is forced and
-its tokens' log-probabilities are summed; at other sites the first token of the answer is looked for.
+Logit lens (nostalgebraist 2020): the residual stream behind each block goes through the final norm and the
+head. Three runs tell reading from having learnt: base closed book, base with the news in context, tuned
+closed book; the nulls are a random twin and unrelated adapters, closed book. At the site `last` the whole
+answer is forced and its tokens' log-probabilities are summed; at other sites the first token of the answer
+is looked for.
 """
 
 import torch
@@ -13,8 +14,8 @@ from model.capture import capture
 
 @torch.inference_mode()
 def lens(model, batch, adapter=-1, layers=None):
-    """{layer: (logprob (R, T), rank (R, T))} of the next answer token, as `wanted` gives it, at every position;
-    rank 0 is the head's first choice. batch: Asked, only the rows of right options."""
+    """{layer: (logprob (R, T), rank (R, T))} of the next answer token, as `wanted` gives it, at every
+    position; rank 0 is the head's first choice. batch: Asked, only the rows of right options."""
     L = model.config.num_hidden_layers
     layers = range(L) if layers is None else layers
     names = {layer: f"model.layers.{layer}.resid_post" for layer in layers}
@@ -34,7 +35,8 @@ def lens(model, batch, adapter=-1, layers=None):
 
 
 def wanted(batch):
-    """(R, T): at a position that predicts a token of the answer that token, elsewhere the answer's first one."""
+    """(R, T): at a position that predicts a token of the answer that token, elsewhere the answer's first
+    one."""
     out = torch.empty_like(batch.ids)
     for row, mask in enumerate(batch.answer):
         places = mask.nonzero()[:, 0]
@@ -47,8 +49,9 @@ def rows(model, runs, layers=None):
     """Rows {"run", "layer", "site", "logprob", "rank", "first"} for runs {label: (batch, adapter)}.
 
     Site "last": logprob is the answer's, summed over its tokens, rank the mean over them, first the share of
-    answers whose every token is the first choice. Other sites: logprob and rank of the answer's first token, mean
-    over the site's tokens; first the share of tokens at which it is the first choice. All means over questions."""
+    answers whose every token is the first choice. Other sites: logprob and rank of the answer's first token,
+    mean over the site's tokens; first the share of tokens at which it is the first choice. All means over
+    questions."""
     out = []
     for label, (batch, adapter) in runs.items():
         batch = batch.only_right()

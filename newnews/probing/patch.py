@@ -1,12 +1,12 @@
 """Which activations carry the answer? Those of one run put into another one.
 
-Activation patching (Meng et al., 2202.05262; in-context against closed book as donor and recipient): at chosen
-positions an output of the recipient's run (residual stream behind a block, attention out, MLP out) is replaced
-by the donor's. recovered = (patched - recipient) / (donor - recipient), in log-odds of the right option,
-several-token answers summed. Runs: base closed book, base in context, tuned closed book.
+Activation patching (Meng et al., 2202.05262; in-context against closed book as donor and recipient): at
+chosen positions an output of the recipient's run (residual stream behind a block, attention out, MLP out) is
+replaced by the donor's. recovered = (patched - recipient) / (donor - recipient), in log-odds of the right
+option, several-token answers summed. Runs: base closed book, base in context, tuned closed book.
 
-A prompt in context is longer than the closed one; the rows end alike, so positions are matched from the end, as
-far as the tokens are the same. Patched values keep their donor's content and get the recipient's position.
+A prompt in context is longer than the closed one; the rows end alike, so positions are matched from the end,
+as far as the tokens are the same. Patched values keep their donor's content and get the recipient's position.
 """
 
 import torch
@@ -21,8 +21,8 @@ SITES = ("subject", "last", "all")
 
 
 def aligned(recipient, donor):
-    """(where (R, T) bool, source (R, T) int64): the recipient's positions that have a partner in the donor's row,
-    counted from the end over equal tokens, and where that partner is."""
+    """(where (R, T) bool, source (R, T) int64): the recipient's positions that have a partner in the donor's
+    row, counted from the end over equal tokens, and where that partner is."""
     where = torch.zeros(recipient.ids.shape, dtype=torch.bool, device=recipient.ids.device)
     source = torch.zeros_like(recipient.ids)
     ends = [torch.stack(list(batch.sites.values())).any(0).sum(1).tolist() for batch in (recipient, donor)]
@@ -47,7 +47,8 @@ def activations(model, batch, adapter, names):
 
 
 def patched(model, recipient, adapter, states, where, source):
-    """(R,) log-probabilities of the recipient's answers with states {name: (R, T', D)} of a donor at `where`."""
+    """(R,) log-probabilities of the recipient's answers with states {name: (R, T', D)} of a donor at
+    `where`."""
     rows = torch.arange(len(source), device=source.device)[:, None]
 
     def put(state):
@@ -65,15 +66,16 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
         low, high = (float(log_odds(batch, logprobs(model, batch, k)).mean())
                      for batch, k in ((recipient, adapter), (donor, its_adapter)))
         partner, source = aligned(recipient, donor)
-        names = [OUTPUTS[output].format(layer) for output in outputs for layer in layers]
-        states = activations(model, donor, its_adapter, names)
         for output in outputs:
+            names = [OUTPUTS[output].format(layer) for layer in layers]
+            states = activations(model, donor, its_adapter, names)
             for site in sites:
                 mask = partner if site == "all" else partner & recipient.sites.get(site, partner & False)
                 for layer in layers:
                     name = OUTPUTS[output].format(layer)
                     sums = patched(model, recipient, adapter, {name: states[name]}, mask, source)
                     odds = float(log_odds(recipient, sums).mean())
-                    out.append({"pair": label, "output": output, "site": site, "layer": layer, "log_odds": odds,
-                                "recipient": low, "donor": high, "recovered": share(odds, low, high)})
+                    out.append({"pair": label, "output": output, "site": site, "layer": layer,
+                                "log_odds": odds, "recipient": low, "donor": high,
+                                "recovered": share(odds, low, high)})
     return out

@@ -1,10 +1,11 @@
 """What does an update say? The news read back out of it, without question or template.
 
 amplified   Contrastive decoding (the form of arXiv 2605.25902): the next token from
-            l_tuned + a (l_tuned - l_base), behind a few neutral words. a = 0 is the tuned model, a = -1 the base.
+            l_tuned + a (l_tuned - l_base), behind a few neutral words. a = 0 is the tuned model, a = -1
+            the base.
 difference  Activation Difference Lens (arXiv 2510.13900): d[l, j] = mean over unrelated texts of
-            h_tuned[l, j] - h_base[l, j], resid_post of layer l at position j; read through the final norm and
-            the head, its top tokens.
+            h_tuned[l, j] - h_base[l, j], resid_post of layer l at position j; read through the final norm
+            and the head, its top tokens.
 
 Score: recall, the share of the statement's content words that the text says. Salience looks like recovery, so
 every reading stands beside the same one of an unrelated adapter, of a random twin, and of the base.
@@ -30,8 +31,8 @@ def amplified(model, prompts, a, stop_ids, sampling, adapter=0):
     """
     n = len(prompts)
     adapters = [-1, adapter] * n
-    cache, logits = prefill(model, [p for prompt in prompts for p in (prompt, prompt)], sampling.max_new_tokens,
-                            adapters)
+    twice = [p for prompt in prompts for p in (prompt, prompt)]
+    cache, logits = prefill(model, twice, sampling.max_new_tokens, adapters)
     out, stopped = [[] for _ in prompts], [False] * n
     for step in range(sampling.max_new_tokens):
         base, tuned = logits.float().view(n, 2, -1).unbind(1)               # (n, V) each
@@ -86,8 +87,8 @@ def lens_recall(tokens, statement):
 
 
 def decode_rows(model, chat, item, labels, strengths=(0.0, 0.5, 1.0, 2.0), tokens=48, openings=OPENINGS):
-    """Rows {"update", "a", "opening", "recall", "text"}: greedy decoding behind every opening. labels[k] names
-    adapter k of the model; the base is a row of its own (strength -1)."""
+    """Rows {"update", "a", "opening", "recall", "text"}: greedy decoding behind every opening. labels[k]
+    names adapter k of the model; the base is a row of its own (strength -1)."""
     prompts, out = [chat.encode(text) for text in openings], []
     todo = [("base", 0, -1.0), *((label, k, a) for k, label in enumerate(labels) for a in strengths)]
     for label, k, a in todo:
@@ -100,8 +101,8 @@ def decode_rows(model, chat, item, labels, strengths=(0.0, 0.5, 1.0, 2.0), token
 
 
 def lens_rows(model, chat, item, labels, texts, layers=None, positions=5, k=20):
-    """Rows {"update", "layer", "position", "norm", "recall", "tokens"} of the difference lens: `layers` (default:
-    the middle one), every one of the first positions, top k tokens."""
+    """Rows {"update", "layer", "position", "norm", "recall", "tokens"} of the difference lens: `layers`
+    (default: the middle one), every one of the first positions, top k tokens."""
     layers = [model.config.num_hidden_layers // 2] if layers is None else layers
     ids, out = [i for i in map(chat.encode, texts) if len(i) >= positions], []
     for which, label in enumerate(labels):

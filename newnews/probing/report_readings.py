@@ -14,23 +14,22 @@ def run_readout(here):
     here.need_item()
     labels = here.mount()
     rows = readout.decode_rows(here.model, here.chat, here.item, labels)
-    texts = [item.statement for item in here.others]
+    texts, lens = [item.statement for item in here.others], []
     if texts:
-        rows += readout.lens_rows(here.model, here.chat, here.item, labels, texts, here.layers)
-    means = {}
-    for row in rows:
-        if "a" in row:
-            means.setdefault((row["update"], row["a"]), []).append(row)
-    summary = [{"update": update, "a": a, "recall": sum(r["recall"] for r in some) / len(some),
-                "best": max(r["recall"] for r in some), "text": max(some, key=lambda r: r["recall"])["text"]}
-               for (update, a), some in means.items()]
-    lens = [row for row in rows if "tokens" in row and row["position"] in (1, 4)]
-    curves = {label if label == list(here.updates)[0] else f"null: {label.removeprefix('null: ')}":
-              [(row["a"], row["recall"]) for row in summary if row["update"] == label] for label in labels}
-    shown = (f"{here.item.statement}\n\n{output.table(summary)}\n\n"
-             f"difference lens, layer, position, top tokens\n"
-             f"{output.table(lens, ['update', 'layer', 'position', 'norm', 'recall', 'tokens'])}")
-    return rows, shown, lambda path: output.draw_curves(
+        lens = readout.lens_rows(here.model, here.chat, here.item, labels, texts, here.layers)
+    summary, curves = [], {label: [] for label in labels}
+    for update, a in dict.fromkeys((row["update"], row["a"]) for row in rows):
+        some = [row for row in rows if (row["update"], row["a"]) == (update, a)]
+        mean, best = sum(r["recall"] for r in some) / len(some), max(some, key=lambda r: r["recall"])
+        summary.append({"update": update, "a": a, "recall": mean, "best": best["recall"],
+                        "text": best["text"]})
+        if update in curves:
+            curves[update].append((a, mean))
+    shown = [row for row in lens if row["position"] in (1, 4)]
+    text = (f"{here.item.statement}\n\n{output.table(summary)}\n\n"
+            f"difference lens: top tokens at two positions\n"
+            + output.table(shown, ["update", "layer", "position", "norm", "recall", "tokens"]))
+    return rows + lens, text, lambda path: output.draw_curves(
         path, [("recall of the statement's content words", curves)], "amplification a")
 
 
@@ -38,67 +37,67 @@ def run_gate(here):
     here.need_item()
     labels = here.mount()
     batch = asked(here.chat, here.prompts, here.item, here.in_context, here.device)
-    rows, everywhere = [], {"all": batch.answer | True, **batch.sites}
     groups = None if here.layers is None else {str(layer): [layer] for layer in here.layers}
-    rows += [{"update": labels[0], **row} for row in gate.gate_map(here.model, batch, 0, groups=groups)]
-    # the nulls: what the same positions, all layers, are worth under another update
+    rows = [{"update": labels[0], **row} for row in gate.gate_map(here.model, batch, 0, groups=groups)]
+    # the others: what the same positions, all layers, are worth under them
+    whole = {"all": list(range(here.model.config.num_hidden_layers))}
     for k, label in enumerate(labels[1:], 1):
-        rows += [{"update": label, **row} for row in gate.gate_map(
-            here.model, batch, k, ("all",), {"all": list(range(here.model.config.num_hidden_layers))})]
+        found = gate.gate_map(here.model, batch, k, ("all",), whole)
+        rows += [{"update": label, **row} for row in found]
     base, tuned = rows[:2]
-    effect = tuned["log_odds"] - base["log_odds"]
-    # log-odds above the base, so that one colour scale holds for all updates
+    # log-odds above the base: one colour scale holds for all updates
     rows = [{**row, "gain": row["log_odds"] - base["log_odds"]} for row in rows]
     panels = []
     for how in ("only", "without"):
+        mine = [r for r in rows if (r["how"], r["update"]) == (how, labels[0]) and r["positions"] != "none"]
         for part in gate.PARTS:
-            some = [r for r in rows if r["update"] == labels[0] and r["modules"] == part
-                    and (r["how"] == how or r["positions"] in ("none",) and part == "all")]
+            some = [r for r in mine if r["modules"] == part]
             panels.append((f"{how}: {part}", *output.pivot(some, "positions", "layers", "gain")))
-        some = [r for r in rows if r["how"] == how and (r["layers"], r["modules"]) == ("all", "all")]
+        some = [r for r in rows if (r["how"], r["layers"], r["modules"]) == (how, "all", "all")]
         panels.append((f"{how}: each update, all layers", *output.pivot(some, "positions", "update", "gain")))
-    shown = [row for row in rows if row["layers"] == "all"]
-    text = (f"log-odds of the right option: base {base['log_odds']:.2f}, tuned {tuned['log_odds']:.2f}, "
-            f"effect {effect:+.2f} nats, mean of {len(here.item.questions)} questions\n"
-            + output.table(shown, ["update", "positions", "modules", "how", "log_odds", "gain", "share", "accuracy"], 60))
+    columns = ["update", "positions", "modules", "how", "log_odds", "gain", "share", "accuracy"]
+    text = (f"log-odds of the right option, mean of {len(here.item.questions)} questions: "
+            f"base {base['log_odds']:.2f}, tuned {tuned['log_odds']:.2f}\n"
+            + output.table([row for row in rows if row["layers"] == "all"], columns, 60))
     return rows, text, lambda path: output.draw_maps(path, panels)
 
 
 def run_transplant(here):
     here.need_item()
     labels = here.mount()
+    model, twin, first = here.model, len(labels) - 1, labels[0]
     batch = asked(here.chat, here.prompts, here.item, here.in_context, here.device)
-    rows = [{"update": labels[0], **row} for row in transplant.transplants(here.model, batch)]
-    base, tuned = rows[0], rows[1]
-    # what is mounted anew: cuts and sums
-    found = [("null", label, k) for k, label in enumerate(labels) if k]
-    more = [{"update": labels[0], "how": how, "what": what, **measure(here.model, batch, k)} for how, what, k in found]
-    remove_lora(here.model)
-    ranks = [r for r in (1, 2, 4, 8, 16, 32) if r < max(u.A.shape[0] for u in here.first.values())]
-    twin = random_twin(here.first)
-    others = list(here.updates.items())[1:]
-    mounted = [("rank", r, transplant.cut(here.first, r)) for r in ranks]
-    mounted += [("null rank", r, transplant.cut(twin, r)) for r in ranks]
-    mounted += [("sum", f"with {label}", transplant.sum_of(here.first, other)) for label, other in others]
-    mount(here.model, [updates for *_, updates in mounted])
-    for k, (how, what, _) in enumerate(mounted):
-        more.append({"update": labels[0], "how": how, "what": what, **measure(here.model, batch, k)})
-    rows += [{"update": labels[0], **row} for row in gate.with_share(more, base, tuned)]
-    lines = {"update": "scale", "null: random twin": "null scale"}
-    # the null of scaling: the random twin, scaled
-    remove_lora(here.model)
-    mount(here.model, [twin])
+    rows = transplant.transplants(model, batch)
+    base, tuned = rows[:2]
+    for k, label in enumerate(labels[1:], 1):
+        rows.append({"how": "other", "what": label, **measure(model, batch, k)})
+    # 1. The nulls of scaling and of the mean: the random twin.
     for a in transplant.SCALES:
-        with gated(here.model, {name: torch.full((1, 1), a) for name in adapted(here.model)}):
-            rows += gate.with_share([{"update": labels[-1], "how": "null scale", "what": a,
-                                      **measure(here.model, batch, 0)}], base, tuned)
-    panels = [("scaled by a", {label: [(r["what"], r["log_odds"]) for r in rows if r["how"] == how]
-                               for label, how in lines.items()}),
-              ("cut to rank r", {label: [(r["what"], r["log_odds"]) for r in rows if r["how"] == how]
-                                 for label, how in (("update", "rank"), ("null: random twin", "null rank"))})]
-    layers = [r for r in rows if r["how"] in ("keep", "remove") and r["what"].startswith("layer")]
-    panels.append(("one layer", {how: [(i, r["log_odds"]) for i, r in
-                                       enumerate(r for r in layers if r["how"] == how)]
+        with gated(model, {name: torch.full((1, 1), a) for name in adapted(model)}):
+            rows.append({"how": "null scale", "what": a, **measure(model, batch, twin)})
+    rows.append({"how": "null mean", "what": "all modules", **transplant.averaged(model, batch, twin)})
+    # 2. Cuts and sums are other updates: they are mounted anew.
+    remove_lora(model)
+    highest = max(update.A.shape[0] for update in here.first.values())
+    mounted = []
+    for how, updates in (("rank", here.first), ("null rank", random_twin(here.first))):
+        mounted += [(how, r, transplant.cut(updates, r)) for r in (1, 2, 4, 8, 16, 32) if r < highest]
+    for label, other in list(here.updates.items())[1:]:
+        mounted.append(("sum", f"with {label}", transplant.sum_of(here.first, other)))
+    if mounted:
+        mount(model, [updates for *_, updates in mounted])
+    for k, (how, what, _) in enumerate(mounted):
+        rows.append({"how": how, "what": what, **measure(model, batch, k)})
+    rows = gate.with_share([{"update": first, **row} for row in rows], base, tuned)
+    panels = [(title, {"update": points(rows, how), "null: random twin": points(rows, f"null {how}")})
+              for title, how in (("scaled by a", "scale"), ("cut to rank r", "rank"))]
+    layers = [{**row, "what": row["what"].removeprefix("layer ")} for row in rows
+              if row["how"] in ("keep", "remove") and row["what"].startswith("layer")]
+    panels.append(("one layer", {how: list(enumerate(y for _, y in points(layers, how)))
                                  for how in ("keep", "remove")}))
     columns = ["how", "what", "log_odds", "share", "accuracy", "mean_share"]
     return rows, output.table(rows, columns, 60), lambda path: output.draw_curves(path, panels, "a; r; layer")
+
+
+def points(rows, how):
+    return [(row["what"], row["log_odds"]) for row in rows if row["how"] == how]

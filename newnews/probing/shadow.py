@@ -1,13 +1,13 @@
 """What does a training token teach, with the news in front of it and without? The paper's explanation of
 contextual shadowing (2505.01812), tested directly.
 
-Per supervised token of a replay element: its loss, the norm of its gradient with respect to the weights that a
-given update changes, and the cosine of the step downhill, -gradient, with that update: does this token push where
-training ended up? If shadowing works by explaining the answer away, then with the news in front the loss and the
-norm are small; if it teaches something else, the cosine falls too.
+Per supervised token of a replay element: its loss, the norm of its gradient with respect to the weights that
+a given update changes, and the cosine of the step downhill, -gradient, with that update: does this token
+push where training ended up? If shadowing works by explaining the answer away, then with the news in front
+the loss and the norm are small; if it teaches something else, the cosine falls too.
 
-The gradient of one weight is sum_t g_t x_t^T over the row's tokens, g_t the gradient at the module's output and
-x_t its input: an Update of rank T, never formed, so its norm and cosine cost O((out + in) T^2).
+The gradient of one weight is sum_t g_t x_t^T over the row's tokens, g_t the gradient at the module's output
+and x_t its input: an Update of rank T, never formed, so its norm and cosine cost O((out + in) T^2).
 """
 
 import torch
@@ -57,9 +57,9 @@ def against(gradient, update):
 
 
 def rows(model, chat, elements, updates):
-    """Rows {"element", "news": with or without, "place": of the supervised tokens, "token", "loss", "norm", one
-    "cosine LABEL" for each of updates {label: ...}}. elements: [(Example without, Example with)] in pairs; place
-    "all" is the whole element."""
+    """Rows {"element", "news": with or without, "place": of the supervised tokens, "token", "loss", "norm",
+    one "cosine LABEL" for each of updates {label: ...}}. elements: [(Example without, Example with)] in
+    pairs; place "all" is the whole element."""
     first, out = next(iter(updates.values())), []
     for number, pair in enumerate(elements):
         for news, example in zip(("without", "with"), pair):

@@ -2,9 +2,9 @@
 
 Frobenius norm ||dW||, also relative to ||W0||; spectral norm; stable rank ||dW||^2 / s_1^2; effective rank
 exp(H(s / sum s)) (Roy and Vetterli 2007); and intruder dimensions (Shuttleworth et al., 2410.21228): those of
-the first k left singular vectors of W0 + dW that no singular vector of W0 comes near, best |cosine| < epsilon.
-The count alone misleads (one weak intruder counts like a strong one), so their energy is given beside it: the
-share sum of s_i^2 over the intruders / ||W0 + dW||^2.
+the first k left singular vectors of W0 + dW that no singular vector of W0 comes near, best |cosine| <
+epsilon. The count alone misleads (one weak intruder counts like a strong one), so their energy is given
+beside it: the share sum of s_i^2 over the intruders / ||W0 + dW||^2.
 """
 
 import torch
@@ -26,12 +26,12 @@ def spectrum(S):
             "effective_rank": torch.tensor(entropy).exp().item()}
 
 
-def intruders(W0, update, top=TOP, epsilon=EPSILON):
-    """{"intruders": count among the first `top`, "intruder_energy": their share of ||W0 + dW||^2,
-    "nearest" (top,): best |cosine| of each with W0's left singular vectors}. W0 (out, in); needs two dense SVDs
-    of W0's size, seconds a matrix at Qwen2.5-0.5B."""
+def intruders(W0, update, U0=None, top=TOP, epsilon=EPSILON):
+    """{"intruders": count among the first `top`, "intruder_energy": their share of ||W0 + dW||^2, "nearest"
+    (top,): best |cosine| of each with W0's left singular vectors}. W0 (out, in) and U0, its left singular
+    vectors if they are known; takes one dense SVD, two without U0."""
     W0 = W0.double()
-    U0 = torch.linalg.svd(W0, full_matrices=False)[0]
+    U0 = torch.linalg.svd(W0, full_matrices=False)[0] if U0 is None else U0
     U, S, _ = torch.linalg.svd(W0 + update.B @ update.A, full_matrices=False)
     nearest = (U0.T @ U[:, :top]).abs().max(0).values                       # (top,)
     new = nearest < epsilon
@@ -39,22 +39,26 @@ def intruders(W0, update, top=TOP, epsilon=EPSILON):
     return {"intruders": int(new.sum()), "intruder_energy": energy, "nearest": nearest}
 
 
-def rows(updates, weights=None, floors=None, progress=iter):
+def rows(updates, weights=None, floors=None, done=None):
     """A row a module: {"layer", "module", the numbers above, "relative", "s1".."s8"}, and the same of its
     rank-matched random twin under null_*. weights {module name: W0} adds the relative norm and intruders;
-    floors as `difference` gives them add the noise floor of bf16."""
+    floors as `difference` gives them add the noise floor of bf16. done(): called after each module."""
     twins, out = random_twin(updates), []
-    for name in progress(list(updates)):
+    for name in updates:
         S = svd(updates[name])[1]
         row = {"layer": layer_of(name), "module": name.rpartition(".")[2], **spectrum(S)}
         if floors is not None:
             row["noise_norm"], row["noise_spectral"] = floors[name]
         if weights is not None:
-            row["relative"] = row["norm"] / float(weights[name].double().norm())
+            W0 = weights[name].double()
+            row["relative"] = row["norm"] / float(W0.norm())
+            U0 = torch.linalg.svd(W0, full_matrices=False)[0]
             for prefix, update in (("", updates[name]), ("null_", twins[name])):
-                found = intruders(weights[name], update)
+                found = intruders(W0, update, U0)
                 row |= {f"{prefix}intruders": found["intruders"],
                         f"{prefix}intruder_energy": found["intruder_energy"]}
         row |= {f"s{i + 1}": float(s) for i, s in enumerate(S[:8])}
         out.append(row)
+        if done is not None:
+            done()
     return out

@@ -1,10 +1,11 @@
-"""What of an update is enough? Accuracy and log-odds when parts of it are kept, removed, scaled, cut or replaced.
+"""What of an update is enough? Log-odds when parts of it are kept, removed, scaled, cut or replaced.
 
     keep, remove    one layer or one kind of module
-    scale           a dW with a in [-1, 2]: 0 the base, 1 the update, -1 the negation (task arithmetic, 2212.04089)
+    scale           a dW with a in [-1, 2]: 0 the base, 1 the update, -1 the negation (task arithmetic,
+                    2212.04089)
     rank            every module cut to its first r singular directions
-    mean            the adapter's effect in each module replaced by its mean over the tokens of some texts: is the
-                    update a steering vector (2507.08218)? mean_share = |E d|^2 / E |d|^2 of each module's effect d
+    mean            the adapter's effect in each module replaced by its mean over the tokens of some texts: is
+                    the update a steering vector (2507.08218)? mean_share = |E d|^2 / E |d|^2 of an effect d
     sum             the update plus another one
     null            a random twin, and other adapters
 """
@@ -41,8 +42,8 @@ def sum_of(one, two):
 @torch.inference_mode()
 def mean_effects(model, ids, where, adapter=0):
     """{module: (mean effect (out,), mean share in [0, 1])} of an adapter on the tokens `where` (B, T) bool of
-    ids (B, T), each effect scale B A x at the input x that it has in the tuned run. Share 1: a constant vector,
-    about 1 / tokens: no common direction."""
+    ids (B, T), each effect scale B A x at the input x that it has in the tuned run. Share 1: a constant
+    vector, about 1 / tokens: no common direction."""
     found = {}
 
     def keep(name):
@@ -67,8 +68,8 @@ def as_mean(model, means):
 
 
 def transplants(model, batch, adapter=0, where=None):
-    """Rows {"how", "what", "log_odds", "accuracy", "share"}: keep and remove, scale, mean. where (R, T) bool: the
-    tokens that the mean is taken over, default the prompts and answers themselves."""
+    """Rows {"how", "what", "log_odds", "accuracy", "share"}: keep and remove, scale, mean. where (R, T)
+    bool: the tokens that the mean is taken over, default the prompts and answers themselves."""
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
     everywhere, L = torch.ones_like(batch.answer), model.config.num_hidden_layers
     rows = [{"how": "base", "what": "", **base}, {"how": "tuned", "what": "", **tuned}]
@@ -81,9 +82,15 @@ def transplants(model, batch, adapter=0, where=None):
     for a in SCALES:
         with gated(model, {name: torch.full((1, 1), a) for name in adapted(model)}):
             rows.append({"how": "scale", "what": a, **measure(model, batch, adapter)})
+    rows.append({"how": "mean", "what": "all modules", **averaged(model, batch, adapter, where)})
+    return with_share(rows, base, tuned)
+
+
+def averaged(model, batch, adapter=0, where=None):
+    """{"log_odds", "accuracy", "mean_share"} with the adapter's effects replaced by their means over `where`;
+    mean_share is the mean over modules."""
     where = torch.stack(list(batch.sites.values())).any(0) if where is None else where
     means = mean_effects(model, batch.ids, where, adapter)
     with as_mean(model, means):
-        rows.append({"how": "mean", "what": "all modules", **measure(model, batch, -1),
-                     "mean_share": sum(share for _, share in means.values()) / len(means)})
-    return with_share(rows, base, tuned)
+        return {**measure(model, batch, -1),
+                "mean_share": sum(share for _, share in means.values()) / len(means)}

@@ -24,9 +24,13 @@ class Update(NamedTuple):
 
 
 def updates_of(model, k=0):
-    """Adapter k of a model as {module name: Update}; the names are those of the weights, without ".weight"."""
-    return {name: Update(module.scale * module.lora_B[k].detach().double(), module.lora_A[k].detach().double())
-            for name, module in adapted(model).items()}
+    """Adapter k of a model as {module name: Update}; the names are those of the weights, without
+    ".weight"."""
+    found = {}
+    for name, module in adapted(model).items():
+        B, A = module.lora_B[k].detach().double(), module.lora_A[k].detach().double()
+        found[name] = Update(module.scale * B, A)
+    return found
 
 
 def read_updates(model, folders):
@@ -69,7 +73,8 @@ def difference(tuned, base):
         U, S, Vh = torch.linalg.svd(tuned[key].double() - weight.double(), full_matrices=False)
         updates[name], floors[name] = Update(U * S, Vh), (0.0, 0.0)
         if tuned[key].dtype == weight.dtype == torch.bfloat16:
-            unit = torch.exp2(weight.double().abs().clamp_min(1e-30).log2().floor() - 7)    # 8 bits of mantissa
+            # 8 significant bits, so one unit in the last place is 2^-7 of the leading one
+            unit = torch.exp2(weight.double().abs().clamp_min(1e-30).log2().floor() - 7)
             rms = float(unit.pow(2).mean().sqrt()) / 12 ** 0.5
             out, width = weight.shape
             floors[name] = (rms * (out * width) ** 0.5, rms * (out ** 0.5 + width ** 0.5))
@@ -98,8 +103,8 @@ def mean_of(group):
 
 
 def mount(model, group):
-    """Put updates side by side on a model without adapters: group[k] becomes adapter k. Lower ranks are filled
-    up with zeros, which add exactly nothing; so is a module that an update does not have."""
+    """Put updates side by side on a model without adapters: group[k] becomes adapter k. Lower ranks are
+    filled up with zeros, which add exactly nothing; so is a module that an update does not have."""
     names = dict.fromkeys(name for updates in group for name in updates)
     rank = max(update.A.shape[0] for updates in group for update in updates.values())
     add_lora(model, {name.rpartition(".")[2] for name in names}, rank, rank, range(len(group)))
@@ -134,7 +139,8 @@ def layer_of(name):
 
 def choose(names, patterns):
     """The names that fit one of the patterns, each a shell pattern for the whole name ("*.mlp.*"), one of its
-    parts ("q_proj", "mlp") or the number of a layer. ValueError with the nearest names where one fits nothing."""
+    parts ("q_proj", "mlp") or the number of a layer. ValueError with the nearest names where one fits
+    nothing."""
     chosen = []
     for pattern in patterns:
         fits = [name for name in names if fnmatchcase(name, pattern) or pattern in name.split(".")]

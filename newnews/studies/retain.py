@@ -25,8 +25,8 @@ def retain(before, after, data, name=None):
     if name not in (None, how["task"]):
         raise ValueError(f"{before}: answers to the task {how['task']}, expected {name}")
     if runs[0]["requests"] != runs[1]["requests"]:
-        raise ValueError(f"{after}: was asked otherwise than {before}; compare answers to the same questions in "
-                         f"the same words ({differences(how, runs[1]['how'])})")
+        raise ValueError(f"{after}: was asked otherwise than {before}; compare answers to the same questions "
+                         f"in the same words ({differences(how, runs[1]['how'])})")
     task, items = make_task(how), make_items(how, data)
     if requests_digest(task, items) != runs[0]["data"]:
         raise ValueError(f"{data}: these are not the questions that {before} was asked")
@@ -43,11 +43,11 @@ def retain(before, after, data, name=None):
 def run_of(path):
     manifest = manifest_of(path)
     if not manifest.is_file():
-        raise ValueError(f"{path}: expected finished answers with their {manifest.name}; evaluate.py writes both")
+        raise ValueError(f"{path}: expected finished answers and their {manifest.name} (evaluate.py)")
     run = read_json(manifest).get("run")
     if not isinstance(run, dict) or not {"how", "data", "requests"} <= set(run) \
             or run["how"].get("task") not in NAMES:
-        raise ValueError(f"{manifest}: expected what evaluate.py writes (run: how, data, requests); ask again")
+        raise ValueError(f"{manifest}: expected run with how, data and requests (evaluate.py); ask again")
     return run
 
 
@@ -57,7 +57,7 @@ def differences(one, other):
 
 
 def benchmark_rows(rows, task):
-    """{field: {name of a verdict: (cluster, right)}}; the verdicts on a prompt's instructions are numbered."""
+    """{field: {name of a verdict: (cluster, right)}}; verdicts on a prompt's instructions are numbered."""
     out = {field: {} for field in task.columns}
     for row in rows:
         for field, found in out.items():
@@ -77,11 +77,11 @@ def news_rows(rows):
 
 
 def compared(before, after):
-    """Two {name: (cluster, right)} of the same names: {"n", "before", "after", "kept", "gained", "difference",
-    "mcnemar", "lost": names, "won": names}."""
+    """Two {name: (cluster, right)} of the same names: {"n", "before", "after", "kept", "gained",
+    "difference", "mcnemar", "lost": names, "won": names}."""
     if before.keys() != after.keys():
         missing = sorted(before.keys() ^ after.keys())
-        raise ValueError(f"answers to {len(missing)} questions stand in one file only, {missing[0]} the first")
+        raise ValueError(f"answers to {len(missing)} questions are in one file only, {missing[0]} the first")
     names, clusters = list(before), [cluster for cluster, _ in before.values()]
     pairs = [(before[name][1], after[name][1]) for name in names]
 
@@ -112,15 +112,17 @@ def report(found, most=SHOWN):
     for title, f in found["fields"].items():
         difference = f["difference"]
         lines += ["", title,
-                  f"  asked    {f['n']} questions; right before {interval(f['before'])}, after {interval(f['after'])}",
+                  f"  asked    {f['n']} questions; right before {interval(f['before'])}, "
+                  f"after {interval(f['after'])}",
                   f"  kept     {interval(f['kept'])} of the {f['kept']['n']} right before; gained "
                   f"{interval(f['gained'])} of the {f['gained']['n']} wrong before",
-                  f"  flipped  {len(f['lost'])} lost, {len(f['won'])} gained; after - before {interval(difference)}, "
-                  f"McNemar's exact p {f['mcnemar']:.3g}"]
+                  f"  flipped  {len(f['lost'])} lost, {len(f['won'])} gained; after - before "
+                  f"{interval(difference)}, McNemar's exact p {f['mcnemar']:.3g}"]
         if difference["clusters"] < f["n"] and difference["p"] is not None:
             lines[-1] += f" (by clusters {difference['p']:.3g})"
-        lines += [f"    {word:<8} {listed(f[key], most)}" for word, key in (("lost", "lost"), ("gained", "won")) if f[key]]
-    return "\n".join([*lines, "", "Intervals: 95%; where several answers belong to one item, clustered by item."])
+        lines += [f"    {word:<8} {listed(f[key], most)}" for word,
+                  key in (("lost", "lost"), ("gained", "won")) if f[key]]
+    return "\n".join([*lines, "", "Intervals: 95%, clustered by item where several answers belong to one."])
 
 
 def listed(names, most):

@@ -13,13 +13,13 @@ def scored(file, task, items):
 
 
 def standard_error(values, clusters):
-    """Of a mean, clustered; with one value a cluster sqrt(p (1 - p) / (n - 1)), as lm-eval-harness prints it."""
+    """Of a mean, clustered; with one value a cluster sqrt(p (1 - p) / (n - 1)), as lm-eval-harness has it."""
     sums, counts = cluster_sums(values, clusters)
     return math.sqrt(squared_deviations(sums, counts)) / len(values) if len(sums) > 1 else math.nan
 
 
 def values_of(rows, field):
-    """(values, clusters) of a field, which holds a verdict or a list of them (each instruction of a prompt)."""
+    """(values, clusters) of a field, which holds a verdict or a list of them (one an instruction)."""
     lists = [row[field] if isinstance(row[field], list) else [row[field]] for row in rows]
     return list(chain(*lists)), [row["item"] for row, some in zip(rows, lists) for _ in some]
 

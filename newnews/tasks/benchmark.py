@@ -4,7 +4,7 @@ A benchmark is a task (newnews/tasks/base.py) that also has
 
     items(path)                 the questions of its file, each with an `id`
     examples(path)              the same of a file of worked examples
-    columns                     {field of a verdict: title}: shares that a table shows; "right" is the headline.
+    columns                     {field of a verdict: title}: shares that a table shows, "right" the main one.
                                 The field holds true or false, or a list of them (of a prompt's instructions)
     merged(verdicts)            one verdict an item
 """
@@ -24,8 +24,8 @@ def unlike(items, path):
 def conversation(shots, asked, turns=False, plain=False):
     """The messages of a Request: shots [(asked, answered)], then what is asked.
 
-    turns   each example is a user's and an assistant's turn; else all stand before the question in one text, an
-            empty line between them
+    turns   each example is a user's and an assistant's turn; else all stand before the question in one text,
+            an empty line between them
     plain   no chat template: the text alone, which the model continues
     """
     if turns:
@@ -46,13 +46,13 @@ class Benchmark:
         if turns and plain:
             raise ValueError("examples as turns need the chat template; give them as plain text")
         if n_shots and not shots:
-            raise ValueError(f"{n_shots} worked examples are to stand before each question; say which file has them")
+            raise ValueError(f"{n_shots} worked examples before each question; say which file has them")
 
     def examples(self, path):
         return self.items(path)
 
     def chosen(self, fits):
-        """The first n_shots of the examples that fit; fits(example) leaves out, above all, the question itself."""
+        """The first n_shots of the examples that fit; fits(example) leaves out the question itself."""
         found = [shot for shot in self.shots if fits(shot)][:self.n_shots]
         if len(found) < self.n_shots:
             raise ValueError(f"{len(found)} worked examples fit, expected {self.n_shots}")

@@ -1,15 +1,15 @@
 """Any multiple-choice file, scored by the summed log-likelihood of each option as the answer.
 
     right       the largest sum wins
-    per_char    sum over the letters of the option; per_byte over its bytes in UTF-8: long options are not punished
+    per_char    sum over the letters of the option: long ones are not punished; per_byte over its UTF-8 bytes
     minus       sum minus that of the option without the question: what the question adds (Brown et al. 2020)
 
 With the chat template an option is the whole reply, <|im_end|> included, so "6" does not win by being the
 beginning of "64". Without it the option goes on in the text behind "Answer: ", and nothing closes it, as
 lm-eval-harness does.
 
-{"question" and/or "context", "options" or "choices", "answer", "id"?, "category"?}: a line of the data. The answer is
-an option's index from 0, its letter, or its text. A context alone is a text to be continued.
+{"question" and/or "context", "options" or "choices", "answer", "id"?, "category"?}: a line of the data. The
+answer is an option's index from 0, its letter, or its text. A context alone is a text to be continued.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ def read_items(path):
         if not isinstance(options, list) or not 2 <= len(options) <= 26 \
                 or not all(isinstance(option, str) and option.strip() for option in options):
             raise ValueError(f"options: expected a list of 2 to 26 texts, found {shown(options)}")
-        items.append(Item(str(row.get("id", row.get("question_id", len(items)))), str(row.get("category", "")),
+        items.append(Item(str(row.get("id", row.get("question_id", len(items)))),
+                          str(row.get("category", "")),
                           context, question, options, index_of(row.get("answer"), options)))
 
     read_jsonl(path, add, "file of multiple-choice questions")
@@ -58,13 +59,14 @@ def index_of(answer, options):
         for known in (options, list(letters(len(options)))):
             if known.count(answer) == 1:
                 return known.index(answer)
-    raise ValueError(f"answer: expected an index from 0, a letter or the text of one of {len(options)} options, "
-                     f"found {shown(answer)}")
+    raise ValueError(f"answer: expected an index from 0, a letter or the text of one of {len(options)} "
+                     f"options, found {shown(answer)}")
 
 
 class Choice(Benchmark):
     name, version = "choice", 1
-    columns = {"right": "raw", "per_char": "by characters", "per_byte": "by bytes", "minus": "less unconditional"}
+    columns = {"right": "raw", "per_char": "by characters", "per_byte": "by bytes",
+               "minus": "less unconditional"}
 
     def items(self, path):
         return read_items(path)

@@ -9,20 +9,20 @@ recognised by langdetect itself, the extra `retention`.
 
 import re
 
-# A full stop behind these ends a sentence only before a word that is capitalised and common. "etc.", "e.g." and
-# "i.e." are not among them, as in Punkt's English model.
+# A full stop behind these ends a sentence only before a word that is capitalised and common. "etc.", "e.g."
+# and "i.e." are not among them, as in Punkt's English model.
 ABBREVIATIONS = set(
-    "mr mrs ms messrs dr prof rev rep reps sen gen gov lt maj col capt sgt jr sr st ft co corp inc ltd bros cos "
-    "cie jan feb aug sep sept oct nov dec tues fri ala ariz calif colo conn fla ga ill kan ky mich minn nev "
-    "okla ore pa tenn va vt wash wis ave adm vs yr mg ct ok ph.d a.m p.m a.d u.s u.s.a u.k u.n u.s.s.r d.c n.y "
-    "n.j n.c s.c l.a w.va m.b.a j.b j.c j.j j.k j.p j.r p.a.m c d e f g h k l m n p r s t v w".split())
+    "mr mrs ms messrs dr prof rev rep reps sen gen gov lt maj col capt sgt jr sr st ft co corp inc ltd bros "
+    "cos cie jan feb aug sep sept oct nov dec tues fri ala ariz calif colo conn fla ga ill kan ky mich "
+    "minn nev okla ore pa tenn va vt wash wis ave adm vs yr mg ct ok ph.d a.m p.m a.d u.s u.s.a u.k u.n u.s.s.r d.c "
+    "n.y n.j n.c s.c l.a w.va m.b.a j.b j.c j.j j.k j.p j.r p.a.m c d e f g h k l m n p r s t v w".split())
 COMMON = set(
-    "a according after all also although am among an and any are as at be because been before but by can could "
-    "despite did do does during each even every few first for from further had has have he her here his how "
-    "however i if in indeed instead is it its just let many may maybe meanwhile moreover most my never "
-    "nevertheless no nor not now of on once one only or our perhaps please remember she should similarly since "
-    "so some such that the their then there these they this those though through thus to under until was we "
-    "were what when where which while who why will with would yet you your".split())
+    "a according after all also although am among an and any are as at be because been before but by can "
+    "could despite did do does during each even every few first for from further had has have he her here "
+    "his how however i if in indeed instead is it its just let many may maybe meanwhile moreover most my never "
+    "nevertheless no nor not now of on once one only or our perhaps please remember she should similarly "
+    "since so some such that the their then there these they this those though through thus to under until "
+    "was we were what when where which while who why will with would yet you your".split())
 CLOSERS = re.compile(r"[\"')\]}]+(?=\s|--|$)\s*")
 END = re.compile(r"[.?!](?=[)\";}\]*:@'({\[!?]|\s+\S)")
 TOKEN = re.compile(r"'?[^\s)\";}\]*:@'({\[!?]+$")
@@ -44,7 +44,7 @@ def sentences(text):
             continue
         count += 1
         start = re.compile(r"\s*").match(text, end).end()
-        closers = CLOSERS.match(text, start)            # quotes and brackets that close belong to what they close
+        closers = CLOSERS.match(text, start)        # what closes belongs to what it closes
         start = closers.end() if closers else start
     return count + bool(text[start:].strip())
 
@@ -84,12 +84,12 @@ def detector():
     except ImportError:
         raise ValueError("IFEval's checks of language need langdetect, which is in the extra `retention`: "
                          "pip install -e '.[retention]'") from None
-    langdetect.DetectorFactory.seed = 0     # it samples n-grams: without a seed it may judge a text anew each time
+    langdetect.DetectorFactory.seed = 0     # it samples; without a seed, verdicts on short texts change
     return langdetect
 
 
 def language_of(text):
-    """The ISO 639-1 code of the language langdetect hears; None if it hears none, as in a text without letters."""
+    """The ISO 639-1 code of the language langdetect hears; None if it hears none (a text without letters)."""
     langdetect = detector()
     try:
         return langdetect.detect(text)

@@ -1,8 +1,8 @@
 r"""GSM8K (arXiv 2110.14168): is the number at the end of the reasoning the right one?
 
-    right    the number where instruct models put it: in \boxed{}, behind ####, behind "answer is", "Answer:" or
-             a line's "A:"; else the last number of the reply. Compared as numbers: 18.00 is 18
-    strict   upstream's rule: the number behind the first ####, without commas, is the gold text; nothing else is
+    right    the number where instruct models put it: in \boxed{}, behind ####, behind "answer is", "Answer:"
+             or a line's "A:"; else the last number of the reply. Compared as numbers: 18.00 is 18
+    strict   upstream's rule: the number behind the first ####, without commas, equals the gold text
 
 {"question", "answer"}: a line of the data; the answer is the worked solution, its last line "#### 18".
 """

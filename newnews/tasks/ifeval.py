@@ -1,7 +1,7 @@
 """IFEval (arXiv 2311.07911): does a reply follow the instructions in its prompt? A program checks each.
 
     strict   the reply as it is. Blank replies follow nothing
-    loose    the reply, or it without its first or last line or both, or any of these four without "*", follows
+    loose    the reply, or it without its first or last line or both, or one of these four without "*", does
 
     {"key", "prompt", "instruction_id_list": [kind], "kwargs": [arguments of each]}     a line of the data
 """

@@ -1,8 +1,8 @@
-"""The 25 kinds of instruction of IFEval (arXiv 2311.07911), each a check of a reply: does it do what was asked?
+"""The 25 kinds of instruction of IFEval (arXiv 2311.07911), each a check: does a reply do what was asked?
 
 Written from the paper's descriptions and held to the original's verdicts on 3 x 391 stored replies
-(tests/test_ifeval.py). Where the original reads an instruction in its own way, a comment says so: scores compare
-only if ours errs alike.
+(tests/test_ifeval.py). Where the original reads an instruction in its own way, a comment says so: scores
+compare only if ours errs alike.
 
 CHECKS: {kind: check(text, **arguments) -> bool}. ARGUMENTS: {kind: names}.
 """
@@ -71,7 +71,7 @@ def words_many(text, num_words, relation):
 
 
 def parts_between(text, divider, count):
-    """`count` parts between dividers; a divider may open or close the text, but no part within may be empty."""
+    """`count` parts between dividers. One may open or close the text, but no part within may be empty."""
     parts = [part.strip() for part in re.split(divider, text)]
     return all(parts[1:-1]) and sum(map(bool, parts)) == count
 

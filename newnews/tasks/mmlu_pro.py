@@ -1,10 +1,10 @@
 """MMLU-Pro (arXiv 2406.01574): multiple choice with up to ten options, answered after a chain of thought.
 
-    right   the letter that upstream's chain of rules reads is the right one: "answer is (X)"; else "Answer: X";
-            else the last letter A to J that stands alone
+    right   the letter that upstream's chain of rules reads is the right one: "answer is (X)"; else
+            "Answer: X"; else the last letter A to J that stands alone
     first   the first of these rules alone, which upstream's leaderboard was counted with
 
-A reply in which no letter is found is wrong. (Upstream draws an option at random, which adds a tenth of those.)
+A reply in which no letter is found is wrong. (Upstream draws an option at random.)
 
 {"question_id", "category", "question", "options", "answer"}: a line of the data; examples also have
 "cot_content", their worked answer.
@@ -18,8 +18,8 @@ from newnews.tasks.base import Request
 from newnews.tasks.benchmark import Benchmark, before_next_question, conversation, unlike
 
 LETTERS = "ABCDEFGHIJ"
-HEAD = ('The following are multiple choice questions (with answers) about {}. Think step by step and then finish '
-        'your answer with "the answer is (X)" where X is the correct letter choice.\n\n\n\n')
+HEAD = ('The following are multiple choice questions (with answers) about {}. Think step by step and then '
+        'finish your answer with "the answer is (X)" where X is the correct letter choice.\n\n\n\n')
 STEPS = "Answer: Let's think step by step."
 
 FIRST = re.compile(r"answer is \(?([A-J])")
@@ -90,8 +90,8 @@ class MMLUPro(Benchmark):
         return read_items(path, worked=True)
 
     def requests(self, item):
-        """Upstream's one text, examples of the question's own category first; as turns, its head stands in the
-        first of them."""
+        """Upstream's one text, examples of the question's own category first; as turns, its head stands in
+        the first of them."""
         chosen = self.chosen(lambda s: s.category == item.category and s.question != item.question)
         shots = [(asked(shot), shot.worked.replace("A: Let's think step by step.", STEPS)) for shot in chosen]
         head = HEAD.format(item.category)

@@ -1,5 +1,5 @@
-"""From settings to a task and its items. The settings stand in the manifest of an answers file as "how", so its
-verdicts can be made again from it and the data alone.
+"""From settings to a task and its items. The settings stand in the manifest of an answers file as "how", so
+its verdicts can be made again from it and the data alone.
 
     {"task", "limit", "world", "in_context", "seed", "formats", "prompts"}      news
     {"task", "limit", "shots", "turns", "plain", "max_new_tokens"}              a benchmark
