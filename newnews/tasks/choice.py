@@ -36,8 +36,8 @@ class Item:
 
 
 def read_items(path):
-    """The questions of a file, one without an id called by its place, counted from 0; or the locality questions
-    of a folder of news."""
+    """The questions of a file, one without an id called by its place, counted from 0; or the locality
+    questions of a folder of news."""
     if Path(path).is_dir():
         return unlike([Item(q.id, "", "", q.ask, q.options, q.answer) for q in read_locality(path)], path)
     items = []

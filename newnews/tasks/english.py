@@ -22,8 +22,9 @@ COMMON = set(
     "could despite did do does during each even every few first for from further had has have he her here "
     "his how however i if in indeed instead is it its just let many may maybe meanwhile moreover most "
     "my never nevertheless no nor not now of on once one only or our perhaps please remember "
-    "she should similarly since so some such that the their then there these they this those though through thus to under until "
-    "was we were what when where which while who why will with would yet you your".split())
+    "she should similarly since so some such that the their then there these they this those though through "
+    "thus to under until was we were what when where which while who why will with would yet "
+    "you your".split())
 CLOSERS = re.compile(r"[\"')\]}]+(?=\s|--|$)\s*")
 END = re.compile(r"[.?!](?=[)\";}\]*:@'({\[!?]|\s+\S)")
 TOKEN = re.compile(r"'?[^\s)\";}\]*:@'({\[!?]+$")
