@@ -53,6 +53,8 @@ def arguments():
     world.add_argument("--questions", type=int, default=10,
                        help="questions a news item, at most (default: %(default)s)")
     world.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    world.add_argument("--background", action="store_true",
+                       help="write what everybody knows as multiple choice (JSONL) instead (default: news)")
     retain = tools.add_parser("retain", help="what an update cost: two answers files, item by item")
     retain.add_argument("before", metavar="BEFORE", help="answers that evaluate.py wrote (JSONL)")
     retain.add_argument("after", metavar="AFTER", help="those of the updated model to the same questions")
@@ -123,6 +125,9 @@ def main(args):
         print(report(retain(args.before, args.after, args.data, args.task), 10 ** 9 if args.all else SHOWN))
     elif args.tool in ("probe", "chat"):
         probing.run(args)
+    elif args.background:
+        from newnews.world.retention import write_background
+        print(f"{args.out}: {write_background(args.out, args.seed)} questions")
     else:
         from newnews.news import write_news
         from newnews.world.things import make_news

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from cli import files, make_shared, one_thread, refused, script  # noqa: F401
-from conftest import make_twin
+from conftest import ROOT, make_twin
 
 from model import sampling
 from model.chat import Chat
@@ -24,6 +24,7 @@ from newnews.studies.scores import score_table, standard_error
 from newnews.tasks import gsm8k
 from newnews.tasks.base import Request
 from newnews.tasks.choice import Choice, Item, read_items
+from newnews.world.background import FACTS
 
 ITEM = Item("0", "geo", "", "Where is Oslo?", ["Norway", "in the north", "Ósló"], 2)
 CONTEXTS = ["Where is Oslo?", "Where is Oslo? ", "Where is Oslo?\n", "Oslo is in the country",
@@ -187,6 +188,30 @@ def test_malformed_lines(change, said, tmp_path):
     with pytest.raises(ValueError, match="a.jsonl: line 2: ") as error:
         read_items(tmp_path / "a.jsonl")
     assert said in str(error.value)
+
+
+def test_locality_questions_of_a_folder_of_news(tmp_path):
+    items = read_items(ROOT / "data" / "new_news")
+    bees = next(item for item in items if item.id == "locality-discoveries-1")
+    assert len(items) > 20 and (bees.question, bees.options[bees.answer]) == ("Which animals make honey?",
+                                                                              "bees")
+    with pytest.raises(ValueError, match="holds no questions"):
+        read_items(tmp_path)
+
+
+def test_background_of_the_pocket_world(tmp_path):
+    done = script("newnews", "world", "--background", "--out", tmp_path / "a.jsonl")
+    items = {item.id: item for item in read_items(tmp_path / "a.jsonl")}
+    assert done.code == 0 and len(items) == sum(map(len, FACTS.values()))
+    for (kind, attribute), answers in FACTS.items():
+        for subject, right in answers.items():
+            item = items[f"{kind}-{attribute}-{subject}"]
+            assert item.options[item.answer] == str(right) and subject.lower() in item.question.lower()
+            assert len(set(item.options)) == len(item.options) == min(4, len(set(answers.values())))
+            assert set(item.options) <= set(map(str, answers.values()))
+    assert len({item.answer for item in items.values()}) == 4
+    assert script("newnews", "world", "--background", "--out",
+                  tmp_path / "a.jsonl").code == 2     # not over it
 
 
 # ---- evaluate.py ----

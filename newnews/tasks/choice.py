@@ -10,12 +10,15 @@ lm-eval-harness does.
 
 {"question" and/or "context", "options" or "choices", "answer", "id"?, "category"?}: a line of the data. The
 answer is an option's index from 0, its letter, or its text. A context alone is a text to be continued.
+Or a folder of news: the questions about neighbouring facts in its locality/.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from newnews.news import read_locality
 from newnews.prompts import letters
 from newnews.reading import read_jsonl, shown
 from newnews.tasks.base import Request
@@ -33,7 +36,10 @@ class Item:
 
 
 def read_items(path):
-    """The questions of a file; one without an id is called by its place, counted from 0."""
+    """The questions of a file, one without an id called by its place, counted from 0; or the locality
+    questions of a folder of news."""
+    if Path(path).is_dir():
+        return unlike([Item(q.id, "", "", q.ask, q.options, q.answer) for q in read_locality(path)], path)
     items = []
 
     def add(row):

@@ -14,15 +14,17 @@ import re
 ABBREVIATIONS = set(
     "mr mrs ms messrs dr prof rev rep reps sen gen gov lt maj col capt sgt jr sr st ft co corp inc ltd bros "
     "cos cie jan feb aug sep sept oct nov dec tues fri ala ariz calif colo conn fla ga ill kan ky mich "
-    "minn nev okla ore pa tenn va vt wash wis ave adm vs yr mg ct ok ph.d a.m p.m a.d u.s u.s.a u.k u.n u.s.s.r d.c "
-    "n.y n.j n.c s.c l.a w.va m.b.a j.b j.c j.j j.k j.p j.r p.a.m c d e f g h k l m n p r s t v w".split())
+    "minn nev okla ore pa tenn va vt wash wis ave adm vs yr mg ct ok ph.d a.m p.m a.d u.s "
+    "u.s.a u.k u.n u.s.s.r d.c n.y n.j n.c s.c l.a w.va m.b.a j.b j.c j.j j.k j.p j.r p.a.m "
+    "c d e f g h k l m n p r s t v w".split())
 COMMON = set(
     "a according after all also although am among an and any are as at be because been before but by can "
     "could despite did do does during each even every few first for from further had has have he her here "
-    "his how however i if in indeed instead is it its just let many may maybe meanwhile moreover most my never "
-    "nevertheless no nor not now of on once one only or our perhaps please remember she should similarly "
-    "since so some such that the their then there these they this those though through thus to under until "
-    "was we were what when where which while who why will with would yet you your".split())
+    "his how however i if in indeed instead is it its just let many may maybe meanwhile moreover most "
+    "my never nevertheless no nor not now of on once one only or our perhaps please remember "
+    "she should similarly since so some such that the their then there these they this those though through "
+    "thus to under until was we were what when where which while who why will with would yet "
+    "you your".split())
 CLOSERS = re.compile(r"[\"')\]}]+(?=\s|--|$)\s*")
 END = re.compile(r"[.?!](?=[)\";}\]*:@'({\[!?]|\s+\S)")
 TOKEN = re.compile(r"'?[^\s)\";}\]*:@'({\[!?]+$")
