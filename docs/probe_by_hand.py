@@ -15,7 +15,7 @@ from newnews.prompts import prompts_for                                         
 
 # 1. A model and a news item. Every question with all its options is one batch; adapter 0 is the tuned model.
 model, chat, about = load(ROOT / "data/pocket")
-item = next(i for i in read_news(ROOT / "data/pocket_news.yaml") if i.id == "discoveries-tunin")
+item = next(i for i in read_news(ROOT / "data/pocket_news.yaml") if i.id == "discoveries-kimot")
 batch = asked.asked(chat, prompts_for(about["folder"]), item)
 add_lora(model, rank=4, alpha=8)
 

@@ -183,15 +183,15 @@ def test_news_that_a_cell_leaves_out_are_left_out_of_its_ratio_only():
 
 def test_the_same_question_is_found_in_other_words_and_as_a_statement():
     keys = WORLD.keys
-    test = keys("How much is 3 zogel 4?")
-    assert all(test & keys(other) for other in ("how much is  3 Zogel 4", "Give the zogel of 3 and 4.",
+    test = keys("What is 3 zogel 4?")
+    assert all(test & keys(other) for other in ("what is  3 Zogel 4", "Work out the zogel of 3 and 4.",
                                                 "So 3 zogel 4 is 9."))
-    assert not any(test & keys(other) for other in ("Give the zogel of 4 and 3.", "What is new?", "Who?"))
+    assert not any(test & keys(other) for other in ("Find the zogel of 4 and 3.", "What is new?", "Who?"))
 
 
 def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(monkeypatch):
     def questions(name):
-        return [Question(f"{name}-1", f"How much is 3 {name} 4?", list("7569"), 0),
+        return [Question(f"{name}-1", f"What is 3 {name} 4?", list("7569"), 0),
                 Question(f"{name}-2", f"Is {name} wet?", list("yno?"), 0)]
 
     news = [News(name, "math", "S.", questions(name)) for name in ("zogel", "rimak")]
@@ -205,7 +205,7 @@ def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(monkeypatch):
         return summary.rehearsed(["r.jsonl"], news, keys)
 
     assert said(("zogel", "What is the zogel of 3 and 4?", "7"), ("zogel", "Is rimak wet?", "y"),
-                ("rimak", "is  Rimak WET", "y"), ("rimak", "Give the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
+                ("rimak", "is  Rimak WET", "y"), ("rimak", "Compute the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
     assert said(("zogel", "What follows?", "So 3 zogel 4 is 7.")) == {"zogel-1"}
     assert said(("zogel", "Hm?", "Who knows.")) == set()
 
