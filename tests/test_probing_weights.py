@@ -110,6 +110,12 @@ def test_full_weights_and_a_low_rank_update_are_compared_in_few_directions():
     assert float(compare.angles(*alone)[0].square().mean()) == pytest.approx(10 / 40, abs=0.1)
 
 
+def test_an_update_of_zeros_overlaps_with_nothing():
+    nothing = {"layers.0.q_proj": Update(torch.zeros(30, 2).double(), draw(2, 20))}
+    module, whole = compare.rows({"layers.0.q_proj": planted(30, 20, [1.0])}, {"nothing": nothing})
+    assert module["columns"] == module["rows"] == module["cosine"] == whole["cosine"] == 0
+
+
 def test_the_mean_of_a_group_is_taken_out():
     """Updates with nothing in common but a large mean: cosines near 1, centred ones -1 / (n - 1)."""
     n, d = 4, 2000

@@ -40,6 +40,11 @@ def angles(one, two, rank=None):
     return (torch.linalg.svdvals(U1.T @ U2).clamp(max=1), torch.linalg.svdvals(V1.T @ V2).clamp(max=1))
 
 
+def overlap(cosines):
+    """Mean cos^2 of principal angles; an update of zeros has none and overlaps with nothing."""
+    return float(cosines.square().mean()) if len(cosines) else 0.0
+
+
 def gram(group):
     """G (n, n): inner products of n updates {name: Update} over all modules; a module that one lacks counts
     0."""
@@ -73,8 +78,7 @@ def rows(first, others, seed=0):
                    "null_same_rows": cosine(one, same_rows[name])}
             for prefix, what in (("", two), ("null_", twin)):
                 columns, across = angles(one, what)
-                row |= {f"{prefix}columns": float(columns.square().mean()),
-                        f"{prefix}rows": float(across.square().mean())}
+                row |= {f"{prefix}columns": overlap(columns), f"{prefix}rows": overlap(across)}
             out.append(row)
         whole = cosines(gram([first, other, twins, same_rows]))
         out.append({"with": label, "layer": None, "module": "all", "cosine": float(whole[0, 1]),

@@ -54,8 +54,8 @@ def figure(panels, wide, high):
 
 
 def draw_curves(path, panels, xlabel="layer"):
-    """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed. Where
-    all panels have the same labels they share one legend. An empty curve is a label without a line."""
+    """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed.
+    Where all panels have the same labels they share one legend. An empty curve is a label without a line."""
     panels = [panel for panel in panels if any(panel[1].values())]
     made, axes = figure(panels, 3.6, 2.8)
     shared = len({tuple(curves) for _, curves in panels}) == 1
