@@ -69,3 +69,13 @@ def test_a_gate_is_gone_after_an_error_and_refuses_strangers(tiny, ids):
         with gated(model, {"model.layers.0.self_attn.q_proj": torch.zeros(1, 1)}):
             raise RuntimeError("stop")
     assert all(module.gate is None for module in adapted(model).values())
+
+
+def test_each_row_has_its_own_gate_also_where_others_use_the_base(tiny, ids):
+    model, x = with_random_B(add_lora(tiny(dtype=torch.float64), rank=3, seeds=(0, 1))), ids(3, 9)
+    gate, adapters = torch.rand(3, 9, generator=torch.Generator().manual_seed(0)), [-1, 1, 0]
+    with gated(model, dict.fromkeys(adapted(model), gate)):
+        together = model(x, adapters=adapters)
+    for row, k in enumerate(adapters):
+        with gated(model, dict.fromkeys(adapted(model), gate[row:row + 1])):
+            assert torch.allclose(model(x[row:row + 1], adapters=[k])[0], together[row], atol=1e-12)

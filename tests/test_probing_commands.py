@@ -100,6 +100,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     refused(tmp_path, words(here, "lens", "--id", "math-x"), "no news 'math-x'; the nearest names are math-")
     refused(tmp_path, words(here, "compare"), "compare needs another adapter: --against")
     refused(tmp_path, words(here, "gate", adapter="c"), "adapter_config.json")
+    refused(tmp_path, words(here, "context", "--only", "q_proj"), "and this update changes none of them")
     start = ["newnews", "probe", "lens", "--model", model, "--out", tmp_path]
     refused(tmp_path, [*start, "--adapter", here / "a"], "lens needs the news that the update is about")
     refused(tmp_path, [*start, "--adapter", here / "a", "--news", here / "news.yaml"], "holds 2 news", "--id")

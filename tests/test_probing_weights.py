@@ -98,6 +98,24 @@ def test_planted_overlap():
     assert np.mean(nulls) == pytest.approx(2 / 30, abs=0.015)           # r / d
 
 
+def test_full_weights_and_a_low_rank_update_are_compared_in_few_directions():
+    """A planted rank of 2 under full-rank noise is found by its first two directions; two noises do not
+    overlap beyond r / d, which whole spaces would."""
+    low, noise = planted(40, 60, [5.0, 4.0]), [1e-3 * draw(40, 60, seed=s) for s in (7, 8)]
+    full = Update(torch.cat([low.B, torch.eye(40, dtype=torch.float64)], 1), torch.cat([low.A, noise[0]]))
+    columns, rows = compare.angles(full, low)
+    assert len(columns) == len(rows) == 2 and min(columns.min(), rows.min()) > 0.999
+    alone = [Update(torch.eye(40, dtype=torch.float64), x) for x in noise]
+    assert len(compare.angles(*alone)[0]) == 10
+    assert float(compare.angles(*alone)[0].square().mean()) == pytest.approx(10 / 40, abs=0.1)
+
+
+def test_an_update_of_zeros_overlaps_with_nothing():
+    nothing = {"layers.0.q_proj": Update(torch.zeros(30, 2).double(), draw(2, 20))}
+    module, whole = compare.rows({"layers.0.q_proj": planted(30, 20, [1.0])}, {"nothing": nothing})
+    assert module["columns"] == module["rows"] == module["cosine"] == whole["cosine"] == 0
+
+
 def test_the_mean_of_a_group_is_taken_out():
     """Updates with nothing in common but a large mean: cosines near 1, centred ones -1 / (n - 1)."""
     n, d = 4, 2000

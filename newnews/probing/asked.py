@@ -94,9 +94,10 @@ def logprobs(model, batch, adapter=None):
     if the model carries one, -1: the base."""
     adapters = None if adapter is None else [adapter] * len(batch.ids)
     logits = model(batch.ids, keep=batch.answer, adapters=adapters)             # (N, V)
-    each = logits.double().log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
-    rows = batch.answer.nonzero()[:, 0]
-    return torch.zeros(len(batch.ids), dtype=torch.float64, device=each.device).index_add(0, rows, each)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    each = logits.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0].cpu().double()
+    rows = batch.answer.nonzero()[:, 0].cpu()
+    return torch.zeros(len(batch.ids), dtype=torch.float64).index_add(0, rows, each)
 
 
 def log_odds(batch, sums):

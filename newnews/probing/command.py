@@ -50,7 +50,7 @@ class Probe:
 
 def label_of(folder, taken=(), prefix=""):
     """A short label: the folder's name, or its whole path where that is taken."""
-    label = prefix + Path(folder).name
+    label = prefix + Path(folder).resolve().name
     return prefix + str(folder) if label in taken else label
 
 

@@ -29,14 +29,20 @@ def cosine(one, two):
 
 def angles(one, two, rank=None):
     """Cosines of the principal angles of two Updates, (column space (r,), row space (r,)), largest first,
-    between the first `rank` singular directions of each (default: all that are not zero)."""
-    bases = []
-    for update in (one, two):
-        U, S, Vh = svd(update)
-        keep = int((S > 1e-10 * S[0]).sum()) if rank is None else rank
-        bases.append((U[:, :keep], Vh[:keep].T))
-    (U1, V1), (U2, V2) = bases
+    between the first r singular directions of each. r: `rank`, or the lower rank of the two, but at most a
+    quarter of the weight's smaller side: spaces that fill more of it overlap whatever they are, as those of
+    full tuning do."""
+    parts = [svd(update) for update in (one, two)]
+    if rank is None:
+        lower = min(int((S > 1e-10 * S[0]).sum()) for _, S, _ in parts)
+        rank = min(lower, max(1, min(one.B.shape[0], one.A.shape[1]) // 4))
+    (U1, _, V1), (U2, _, V2) = [(U[:, :rank], S, Vh[:rank].T) for U, S, Vh in parts]
     return (torch.linalg.svdvals(U1.T @ U2).clamp(max=1), torch.linalg.svdvals(V1.T @ V2).clamp(max=1))
+
+
+def overlap(cosines):
+    """Mean cos^2 of principal angles; an update of zeros has none and overlaps with nothing."""
+    return float(cosines.square().mean()) if len(cosines) else 0.0
 
 
 def gram(group):
@@ -72,8 +78,7 @@ def rows(first, others, seed=0):
                    "null_same_rows": cosine(one, same_rows[name])}
             for prefix, what in (("", two), ("null_", twin)):
                 columns, across = angles(one, what)
-                row |= {f"{prefix}columns": float(columns.square().mean()),
-                        f"{prefix}rows": float(across.square().mean())}
+                row |= {f"{prefix}columns": overlap(columns), f"{prefix}rows": overlap(across)}
             out.append(row)
         whole = cosines(gram([first, other, twins, same_rows]))
         out.append({"with": label, "layer": None, "module": "all", "cosine": float(whole[0, 1]),

@@ -49,11 +49,11 @@ def context_patches(model, closed, context, layers=None):
     for batch, places in ((closed, here), (context, there)):
         with capture(model, names) as seen:
             model.model(batch.ids, adapters=[-1] * len(batch.ids))
-        states.append({name: seen[name][rows, places].double() for name in names})      # (Q, D) each
+        states.append({name: seen[name][rows, places].cpu().double() for name in names})      # (Q, D) each
     out = [{} for _ in here]
     for layer in layers:
         mlp = model.get_submodule(f"model.layers.{layer}.mlp")
-        weights = {name: getattr(mlp, name).weight.double() for name in MODULES}
+        weights = {name: getattr(mlp, name).weight.cpu().double() for name in MODULES}
         norm, mid = (f"model.layers.{layer}.{part}" for part in parts)
         for q, patches in enumerate(out):
             found = context_patch(weights, states[0][norm][q], states[1][norm][q], states[0][mid][q],

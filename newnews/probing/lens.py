@@ -26,10 +26,11 @@ def lens(model, batch, adapter=-1, layers=None):
         logprob = torch.empty(batch.ids.shape, dtype=torch.float64)
         rank = torch.empty(batch.ids.shape, dtype=torch.int64)
         for row, states in enumerate(seen[name]):                           # one row at a time: (T, V)
-            logits = model.lm_head(model.model.norm(states)).double()
+            logits = model.lm_head(model.model.norm(states))
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             own = logits.gather(1, tokens[row][:, None])                    # (T, 1)
-            logprob[row] = (own - logits.logsumexp(1, keepdim=True))[:, 0]
-            rank[row] = (logits > own).sum(1)
+            logprob[row] = (own - logits.logsumexp(1, keepdim=True))[:, 0].cpu()
+            rank[row] = (logits > own).sum(1).cpu()
         found[layer] = logprob, rank
     return found
 

@@ -54,22 +54,28 @@ def figure(panels, wide, high):
 
 
 def draw_curves(path, panels, xlabel="layer"):
-    """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed."""
+    """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed.
+    Where all panels have the same labels they share one legend. An empty curve is a label without a line."""
     panels = [panel for panel in panels if any(panel[1].values())]
-    made, axes = figure(panels, 4, 2.8)
+    made, axes = figure(panels, 3.6, 2.8)
+    shared = len({tuple(curves) for _, curves in panels}) == 1
     for ax, (title, curves) in zip(axes, panels):
         real = [label for label in curves if not label.startswith("null")]
         for label, points in curves.items():
-            if not points:
-                continue
             null = label not in real
             colour = GREY if null else COLOURS[real.index(label) % len(COLOURS)]
-            ax.plot(*zip(*sorted(points)), "o--" if null else "o-", color=colour, label=label, markersize=3,
-                    linewidth=1.2)
+            xs, ys = zip(*sorted(points)) if points else ((), ())
+            ax.plot(xs, ys, "o--" if null else "o-", color=colour, label=label, markersize=3, linewidth=1.2)
         ax.set_title(title, fontsize=9)
         ax.set_xlabel(xlabel, fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(fontsize=7, frameon=False)
+        if all(float(x).is_integer() for points in curves.values() for x, _ in points):
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        if not shared:
+            ax.legend(fontsize=7, frameon=False)
+    if shared:      # one legend for all panels
+        made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8,
+                    frameon=False)
     made.savefig(path, dpi=130)
 
 

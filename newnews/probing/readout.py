@@ -60,14 +60,14 @@ def mean_difference(model, texts, layer, positions, adapter=0):
     for k in (-1, adapter):
         with capture(model, [name]) as seen:
             model.model(ids, adapters=[k] * len(texts))
-        states.append(seen[name].double().mean(0))                          # (P, D)
+        states.append(seen[name].cpu().double().mean(0))                          # (P, D)
     return states[1] - states[0]
 
 
 @torch.inference_mode()
 def top_tokens(model, vectors, k=20):
     """(P, k) ids of the tokens that the head gives vectors (P, D) through the final norm, best first."""
-    hidden = model.model.norm(vectors.to(model.lm_head.weight.dtype))
+    hidden = model.model.norm(vectors.to(model.lm_head.weight))
     return model.lm_head(hidden).topk(k, -1).indices
 
 

@@ -61,6 +61,9 @@ def run_patch(here):
 
 
 def run_context(here):
+    if not any(name.endswith(context.MODULES) for name in here.first):
+        raise ValueError(f"context compares with {', '.join(context.MODULES)}, "
+                         f"and this update changes none of them")
     closed, read = both(here)
     contexts = {"news": context.context_patches(here.model, closed, read, here.layers)}
     if here.others:

@@ -27,7 +27,7 @@ def token_gradients(model, example, names, adapter=-1):
 
     def keep(name):
         def hook(module, args, output):
-            inputs[name], outputs[name] = args[0][0].detach().double(), output
+            inputs[name], outputs[name] = args[0][0].detach().cpu().double(), output
         return hook
 
     # all weights are frozen, so the graph begins at the embedding
@@ -40,7 +40,7 @@ def token_gradients(model, example, names, adapter=-1):
     def gradient(loss):
         # the last layer's outputs at other positions may not reach the loss: their gradient is zero
         found = torch.autograd.grad(loss, list(outputs.values()), retain_graph=True, materialize_grads=True)
-        return {name: Update(g[0].double().T, inputs[name]) for name, g in zip(outputs, found)}
+        return {name: Update(g[0].cpu().double().T, inputs[name]) for name, g in zip(outputs, found)}
 
     for t, loss in zip(places, losses):
         yield t, float(loss.detach()), gradient(loss)

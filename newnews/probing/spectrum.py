@@ -30,7 +30,7 @@ def intruders(W0, update, U0=None, top=TOP, epsilon=EPSILON):
     """{"intruders": count among the first `top`, "intruder_energy": their share of ||W0 + dW||^2, "nearest"
     (top,): best |cosine| of each with W0's left singular vectors}. W0 (out, in) and U0, its left singular
     vectors if they are known; takes one dense SVD, two without U0."""
-    W0 = W0.double()
+    W0 = W0.cpu().double()
     U0 = torch.linalg.svd(W0, full_matrices=False)[0] if U0 is None else U0
     U, S, _ = torch.linalg.svd(W0 + update.B @ update.A, full_matrices=False)
     nearest = (U0.T @ U[:, :top]).abs().max(0).values                       # (top,)
@@ -50,7 +50,7 @@ def rows(updates, weights=None, floors=None, done=None):
         if floors is not None:
             row["noise_norm"], row["noise_spectral"] = floors[name]
         if weights is not None:
-            W0 = weights[name].double()
+            W0 = weights[name].cpu().double()
             row["relative"] = row["norm"] / float(W0.norm())
             U0 = torch.linalg.svd(W0, full_matrices=False)[0]
             for prefix, update in (("", updates[name]), ("null_", twins[name])):

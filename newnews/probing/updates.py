@@ -18,7 +18,7 @@ from model.lora import PROJECTIONS, adapted, add_lora, remove_lora
 
 
 class Update(NamedTuple):
-    """dW = B A of one weight, fp64; the adapter's scale is in B."""
+    """dW = B A of one weight, fp64 on the CPU; the adapter's scale is in B."""
     B: torch.Tensor     # (out, r)
     A: torch.Tensor     # (r, in)
 
@@ -28,7 +28,7 @@ def updates_of(model, k=0):
     ".weight"."""
     found = {}
     for name, module in adapted(model).items():
-        B, A = module.lora_B[k].detach().double(), module.lora_A[k].detach().double()
+        B, A = (factor[k].detach().cpu().double() for factor in (module.lora_B, module.lora_A))
         found[name] = Update(module.scale * B, A)
     return found
 
