@@ -82,7 +82,8 @@ class KVCache:
         capacity = max(self.keys.shape[3], other.keys.shape[3])
 
         def both(mine, theirs):
-            return torch.cat([F.pad(store, (0, 0, 0, capacity - store.shape[3])) for store in (mine, theirs)], 1)
+            padded = [F.pad(store, (0, 0, 0, capacity - store.shape[3])) for store in (mine, theirs)]
+            return torch.cat(padded, 1)
 
         new.keys, new.values = both(self.keys, other.keys), both(self.values, other.values)
         new.lengths = torch.cat((self.lengths, other.lengths))

@@ -305,8 +305,8 @@ def load_bank(folders, model):
         kept.append(lora_tensors(model))
         remove_lora(model)
     if len(kinds) > 1:
-        raise ValueError(f"{' and '.join(map(str, kinds.values()))} differ in rank, alpha or targets, so they "
-                         f"cannot form one bank")
+        raise ValueError(f"{' and '.join(map(str, kinds.values()))} differ in rank, alpha or targets, "
+                         f"so they cannot form one bank")
     # 2. A bank of that kind, filled with them.
     (rank, scale, names), = kinds
     add_lora(model, {name.rpartition(".")[2] for name in names}, rank, scale * rank, range(len(folders)))

@@ -108,8 +108,8 @@ def pad(rows, device):
 
 
 def at_once(model, prompts, new_tokens, adapters, rows):
-    """How many rows go together (`rows`, or as many as fit model.cache.CACHE_BYTES), and the adapters as a list.
-    Refuses empty prompts, and a row whose prompt and new tokens do not fit the model's context."""
+    """How many rows go together (`rows`, or as many as fit model.cache.CACHE_BYTES), and the adapters as a
+    list. Refuses empty prompts, and a row whose prompt and new tokens do not fit the model's context."""
     if not prompts or min(map(len, prompts)) == 0:
         raise ValueError("cannot sample from an empty prompt")
     for prompt, new in zip(prompts, new_tokens):
@@ -138,7 +138,7 @@ def prefill(model, prompts, room, adapters=None, groups=None):
     unique, kinds = list(kind_of), list(dict.fromkeys(kind_of.values()))
     shared = {kind: common_prefix([p for k, p in unique if kind_of[k, p] == kind]) for kind in kinds}
     rest = [p[shared[kind_of[k, p]]:] for k, p in unique]
-    # the prefix of each kind, a row each; the longest prefix and the longest rest stand side by side for a moment
+    # the prefix of each kind, a row each; the longest prefix and the longest rest stand side by side a while
     capacity = max(max(len(p) for _, p in unique) + room, max(shared.values()) + max(map(len, rest)))
     cache = KVCache(model.config, len(kinds), capacity, device, dtype)
     if max(shared.values()):
@@ -213,7 +213,8 @@ class Queue:
         self.penalty = sampling.repetition_penalty != 1.0
         self.out, self.stopped = [[] for _ in prompts], [False] * len(prompts)
         self.ended, self.begun = [False] * len(prompts), 0
-        self.rows, self.ages, self.cache, self.logits, self.seen = [], np.zeros(0, np.uint64), None, None, None
+        self.rows, self.ages = [], np.zeros(0, np.uint64)
+        self.cache = self.logits = self.seen = None
 
     def fill(self, most):
         """Prefill waiting prompts into free places, a quarter of all at a time: joining copies the cache.
@@ -222,7 +223,8 @@ class Queue:
         new = list(range(self.begun, min(self.begun + free, len(self.prompts))))
         if new and (not self.rows or free >= most / 4):
             prompts = [self.prompts[i] for i in new]
-            cache, logits = prefill(self.model, prompts, self.limit, self.adapters and [self.adapters[i] for i in new],
+            cache, logits = prefill(self.model, prompts, self.limit,
+                                    self.adapters and [self.adapters[i] for i in new],
                                     self.groups and [self.groups[i] for i in new])
             seen = tokens_of(prompts, logits) if self.penalty else None
             if self.rows:
@@ -244,8 +246,8 @@ class Queue:
             self.ended[row] = len(self.out[row]) == self.limit
 
     def leave(self, tokens, most):
-        """Drop ended rows, once they are a quarter of the rows (leaving copies the cache), or their places are
-        wanted, or one of them has no room left. Returns the tokens of those that stay."""
+        """Drop ended rows, once they are a quarter of the rows (leaving copies the cache), or their places
+        are wanted, or one of them has no room left. Returns the tokens of those that stay."""
         self.ages = self.ages + np.uint64(1)
         keep = [i for i, row in enumerate(self.rows) if not self.ended[row]]
         full = any(self.ended[row] and age >= self.limit for row, age in zip(self.rows, self.ages))

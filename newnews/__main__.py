@@ -1,4 +1,4 @@
-"""python -m newnews TOOL: studies and tools. `python -m newnews --help` lists them; each has its own --help."""
+"""python -m newnews TOOL: studies and tools; `python -m newnews TOOL --help` explains each."""
 
 import argparse
 import sys
@@ -15,8 +15,8 @@ def arguments():
     run.add_argument("--out", required=True, help="folder of the results; a second start goes on there")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a key, e.g. news.split=dev")
-    run.add_argument("--store", help="folder of the stages; studies that name the same one share what they have "
-                                     "in common (default: OUT)")
+    run.add_argument("--store", help="folder of the stages; studies that name the same one share what they "
+                                     "have in common (default: OUT)")
     report = tools.add_parser("report", help="make a study's table and picture again from its raw files")
     report.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
     answers = tools.add_parser("answers", help="one question of a study: what each cell answered")

@@ -1,8 +1,8 @@
 """ASK: execute the requests of any task, and store what came as it came, judged by nobody.
 
-A response depends on the model, its adapter and the request. Items are asked a chunk at a time: the requests of
-several items together, each item's behind the prefix that they share (its news), each with its own adapter where
-the model carries a bank.
+A response depends on the model, its adapter and the request. Items are asked a chunk at a time: the requests
+of several items together, each item's behind the prefix that they share (its news), each with its own adapter
+where the model carries a bank.
 """
 
 import time
@@ -12,15 +12,16 @@ from tqdm import tqdm
 
 from model.sampling import Sampling, generate, score
 
-CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in bf16
-                            # their keys and values take 400 MB. Part of what answers are, so a constant.
+CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in
+                            # bf16 their keys and values take 400 MB. Part of what answers are: a constant.
 CHUNK_REPLIES = 2 ** 17     # new tokens, at most: 64 replies of 2,048 are lost by a kill, not hundreds
 
 
 def ask(model, chat, requests, adapters=None):
     """Raw responses to `requests` [(item id, Request)], in their order.
 
-    adapters: one number a request, the adapter of the model's bank that answers it (-1: the base model), or None.
+    adapters: one number a request, the adapter of the model's bank that answers it (-1: the base model), or
+    None.
     """
     responses = [None] * len(requests)
     of = [None if adapters is None else adapters[i] for i in range(len(requests))]
@@ -73,7 +74,7 @@ def scored_ids(chat, request):
     prompt, ids = prompt_ids(chat, request), [chat.answer(text) for text in request.continuations]
     if request.end:
         return [(prompt, [*i, chat.im_end]) for i in ids]
-    if any(len(i) != 1 for i in ids):       # letters are compared by their first token: it must be all of them
+    if any(len(i) != 1 for i in ids):       # letters are compared by their first token, so it must be all
         raise ValueError(f"the tokenizer does not write each of {', '.join(request.continuations)} "
                          f"as one token")
     return [(prompt, i) for i in ids]
@@ -111,7 +112,8 @@ def chunks(chat, task, items):
 def answer_all(output, model, chat, task, items, adapters_of=None, label="ask"):
     """Fill `output` (newnews.outputs.Rows) with the responses to what `task` asks about `items`. Resumes.
 
-    adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, in their order.
+    adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, in their
+    order.
     """
     if output.whole:
         return output

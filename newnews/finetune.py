@@ -104,10 +104,11 @@ def finetune(settings):
         add_lora(model, settings.targets, settings.lora_rank, alpha, [settings.seed])
 
     def fill(work, result):
-        done = train(model, Shuffled([data], recipe.batch, [settings.seed]), recipe, work, digest(run), "train")
+        batches = Shuffled([data], recipe.batch, [settings.seed])
+        done = train(model, batches, recipe, work, digest(run), "train")
         if done["stopped"]:
-            raise ValueError(f"{settings.out}: the loss was not finite at step {done['stopped'][0]}, so nothing is "
-                             f"saved; a smaller --rate may help (it was {recipe.rate:g})")
+            raise ValueError(f"{settings.out}: the loss was not finite at step {done['stopped'][0]}, so "
+                             f"nothing is saved; a smaller --rate may help (it was {recipe.rate:g})")
         if settings.full:
             save_model(result, model.config, model.state_dict(), source=about["folder"])
         else:
@@ -115,4 +116,5 @@ def finetune(settings):
         return done
 
     done = build_folder(settings.out, run, fill)
-    print(f"{settings.out}: {done['tokens']:,} tokens in {done['steps']} steps, last loss {done['loss'][0]:.4f}")
+    print(f"{settings.out}: {done['tokens']:,} tokens in {done['steps']} steps, "
+          f"last loss {done['loss'][0]:.4f}")

@@ -13,8 +13,8 @@ from model.flops import forward_flops
 from model.sampling import Sampling, common_prefix, generate
 from newnews.randomness import stream
 
-TOGETHER = 256      # draws, of several news items, that are written together: four times the rows of a large batch,
-                    # so few places stand empty at the end. Part of what the rows are, so a constant.
+TOGETHER = 256      # draws, of several news items, that are written together: enough that few places of a
+                    # batch stand empty at the end. Part of what the rows are, so a constant.
 
 
 class Writer:
@@ -28,7 +28,7 @@ class Writer:
         Returns [(rows, counts with the cost: tokens read and written, FLOPs)], one a job."""
         done = [None] * len(jobs)
         costs = [dict.fromkeys(("prompt_tokens", "new_tokens", "flops"), 0) for _ in jobs]
-        replies = dict.fromkeys(range(len(jobs)))           # job: what its last Ask was answered; None at first
+        replies = dict.fromkeys(range(len(jobs)))       # job: what its last Ask was answered; None at first
         while replies:
             # 1. Each job takes its answers and asks again, or is done.
             asks = {}
@@ -53,13 +53,13 @@ class Writer:
         prompts = [self.chat.prompt([{"role": "user", "content": request}]) for _, request, _ in rows]
         sampling = Sampling(max_new_tokens=self.prompts.max_new_tokens, temperature=temperature,
                             top_p=self.prompts.top_p, seed=self.seed)
-        completions = generate(self.model, prompts, self.chat.stop_ids, sampling, [noise for *_, noise in rows],
-                               groups=[job for job, *_ in rows])
+        completions = generate(self.model, prompts, self.chat.stop_ids, sampling,
+                               streams=[noise for *_, noise in rows], groups=[job for job, *_ in rows])
         texts = defaultdict(list)
         mine = defaultdict(list)
         for (job, *_), prompt, completion in zip(rows, prompts, completions):
             text = self.chat.decode(completion.ids).strip()
-            whole = text and completion.stopped and "\ufffd" not in text        # U+FFFD: bytes that are no text
+            whole = text and completion.stopped and "\ufffd" not in text    # U+FFFD: bytes that are no text
             texts[job].append(text if whole else None)
             mine[job].append((prompt, completion))
         for job, pairs in mine.items():
@@ -67,7 +67,8 @@ class Writer:
         return {job: texts[job] for job in asks}
 
     def book(self, pairs, cost):
-        """Count the tokens and FLOPs of one job's rows: equal prompts and the prefix that all share are read once."""
+        """Count the tokens and FLOPs of one job's rows: equal prompts and the prefix that all share are read
+        once."""
         config = self.model.config
         for prompt, done in pairs:
             cost["new_tokens"] += len(done.ids) + done.stopped
@@ -91,10 +92,10 @@ def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=N
     if output.whole:
         return output
     writer, size = Writer(model, chat, prompts, seed), max(1, TOGETHER // n)
-    bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol.name}", unit="news", disable=None,
-               dynamic_ncols=True)
-    # News items are written in groups with fixed borders: a group that a kill has cut through is written again,
-    # and ends in the same bytes.
+    bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol.name}", unit="news",
+               disable=None, dynamic_ncols=True)
+    # News items are written in groups with fixed borders: a group that a kill has cut through is written
+    # again, and ends in the same bytes.
     for first in range(output.chunks // size * size, len(news), size):
         group, start = news[first:first + size], time.time()
         try:

@@ -1,7 +1,9 @@
-"""Reference of data/new_news_hard/coding.yaml: each news and three versions of it that it could as well have been, as Python.
+"""Reference of data/new_news_hard/coding.yaml: each news and three versions of it that it could as well have
+been, as Python.
 
-WORLDS holds the four worlds of each news, the real one first; QUESTIONS computes the right options of a world. The wrong options
-of a question are the right ones of the other three worlds, so that the options alone do not tell which world is real.
+WORLDS holds the four worlds of each news, the real one first; QUESTIONS computes the right options of a
+world. The wrong options of a question are the right ones of the other three worlds, so that the options alone
+do not tell which world is real.
 """
 
 from functools import cmp_to_key
@@ -25,7 +27,8 @@ def reflected(result):
 
 
 def plimsoll(wait, double, none):
-    """Seconds waited when the server gives these statuses one after the other; wait(n) is the usual time before retry number n."""
+    """Seconds waited when the server gives these statuses one after the other; wait(n) is the usual time
+    before retry number n."""
     def waited(*statuses):
         seconds = 0
         for n, status in enumerate(statuses, 1):
@@ -111,7 +114,8 @@ SOURCES = "command_line", "environment", "user_file", "project_file"
 
 
 def vennel(arbiter):
-    """The value in use; held: what the four sources hold, in the order of SOURCES, None where the setting is lacking."""
+    """The value in use; held: what the four sources hold, in the order of SOURCES, None where the setting is
+    lacking."""
     def value(*held, built_in="built-in"):
         votes = [v for v in held if v is not None]
         leading = [v for v in set(votes) if votes.count(v) == max(map(votes.count, votes))]
@@ -171,7 +175,8 @@ def tine(grown):
 
 
 def plash(size, message):
-    """Commits are (message, author), oldest first; message: the place in a joined group that the message is taken from."""
+    """Commits are (message, author), oldest first; message: the place in a joined group that the message is
+    taken from."""
     def run(commits, times=1):
         for _ in range(times):
             groups = [commits[i:i + size] for i in range(0, len(commits), size)]
@@ -184,7 +189,8 @@ def counted(loop):
     def left(reads):
         """How often each variable may still be read after these lines; negative: a line reads too much.
 
-        Lines: ("let", "x", 3) declares x#3, ("let", "y", "x") copies x, ("read", "x") and ("loop", "x") read x once in the text.
+        Lines: ("let", "x", 3) declares x#3, ("let", "y", "x") copies x, ("read", "x") and ("loop", "x") read
+        x once in the text.
         """
         allowed = {}
         for kind, name, *source in reads:

@@ -1,7 +1,9 @@
-"""Reference of data/new_news_hard/math.yaml: each news and three versions of it that it could as well have been, as Python.
+"""Reference of data/new_news_hard/math.yaml: each news and three versions of it that it could as well have
+been, as Python.
 
-WORLDS holds the four worlds of each news, the real one first; QUESTIONS computes the right options of a world. The wrong options
-of a question are the right ones of the other three worlds, so that the options alone do not tell which world is real.
+WORLDS holds the four worlds of each news, the real one first; QUESTIONS computes the right options of a
+world. The wrong options of a question are the right ones of the other three worlds, so that the options alone
+do not tell which world is real.
 """
 
 from fractions import Fraction

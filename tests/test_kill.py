@@ -71,8 +71,8 @@ def test_killed_at_each_change_of_the_file_system(name, jobs, tmp_path):
     whole = jobs.whole(name)
 
     def attempt(k):
-        """(exit code of the killed run, where it was killed, what is wrong in the end); one more death follows
-        early in the second run, where train() cuts metrics.jsonl back to the state that was kept"""
+        """(exit code of the killed run, where it was killed, what is wrong in the end); one more death
+        follows early in the second run, where train() cuts metrics.jsonl back to the state that was kept"""
         folder = tmp_path / str(k)
         first = jobs.run(name, folder, kill=k, torn=True)
         if first.code == 0:

@@ -1,9 +1,9 @@
 """Low-rank adapters against PEFT, and a bank of K against K single models.
 
 Covers add_lora, remove_lora, arrange, switched_off, lora_tensors, merged_tensors, LoRALinear.delta
-(model/lora.py) and save_adapter, load_adapter (model/checkpoint.py): the same logits as PEFT in both directions, what
-load_adapter refuses, merging, the bank's row groups and gradients, and how A is drawn. CPU, offline, seven
-seconds:
+(model/lora.py) and save_adapter, load_adapter (model/checkpoint.py): the same logits as PEFT in both
+directions, what load_adapter refuses, merging, the bank's row groups and gradients, and how A is drawn. CPU,
+offline, seven seconds:
 
     python -m pytest tests/test_lora.py
 """

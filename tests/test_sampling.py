@@ -233,7 +233,8 @@ def test_shared_work_is_done_once(exact):
 
 
 def test_each_group_shares_its_own_prefix(exact):
-    """Two news items of 6 and 4 tokens with two questions each: one pass over the items, one over questions."""
+    """Two news items of 6 and 4 tokens with two questions each: one pass over the items, one over
+    questions."""
     shapes = []
     exact.model.register_forward_hook(lambda module, args, out: shapes.append(tuple(args[0].shape)))
     one, other, a, b = prompts_of(6, 4, 3, 5, seed=3)
@@ -251,8 +252,8 @@ def test_each_group_shares_its_own_prefix(exact):
 
 
 def test_the_place_of_a_row_that_has_ended_goes_to_the_next_prompt(exact, monkeypatch):
-    """12 prompts of 2 to 9 tokens, some of whose answers end early, in a batch of 4: each answer is that of the
-    naive loop, and the batch stays full while prompts wait, a quarter of its places apart."""
+    """12 prompts of 2 to 9 tokens, some of whose answers end early, in a batch of 4: each answer is that of
+    the naive loop, and the batch stays full while prompts wait, a quarter of its places apart."""
     prompts = prompts_of(5, 2, 9, 3, 4, 8, 2, 6, 7, 3, 5, 4, seed=23)
     sampling, decoding = Sampling(temperature=0.9, max_new_tokens=15, seed=5, repetition_penalty=1.2), []
     free = [generate_naive(exact, p, (), sampling, i).ids for i, p in enumerate(prompts)]

@@ -1,7 +1,8 @@
 """A study: what its YAML may say, the arithmetic of its summary, the table and the picture.
 
-grid         the demo reads; changes by --set; axes multiply; each mistake is a ValueError before any work starts
-summary      on made-up verdicts, means, gap recovered and overlap worked out by hand; rehearsed questions are
+grid         the demo reads; changes by --set; axes multiply; each mistake is a ValueError before any work
+starts summary      on made-up verdicts, means, gap recovered and overlap worked out by hand; rehearsed
+questions are
              left out for all
 stages       what changes what: other accepted answers recompute nothing, other questions no replay
 a study      a whole study with a tiny random model: files, resume, no torch in the summary
@@ -108,7 +109,8 @@ def test_files_that_are_no_study(content, tmp_path):
 # ---- summary ----
 
 def rows(free, text, names="aabbcc"):
-    """Verdicts of one cell: news a and b (math), c (events), two questions each; 0 and 1 for wrong and right."""
+    """Verdicts of one cell: news a and b (math), c (events), two questions each; 0 and 1 for wrong and
+    right."""
     out = []
     for i, news in enumerate(names):
         row = {"news": news, "domain": "events" if news == "c" else "math", "question": f"{news}{i % 2}"}

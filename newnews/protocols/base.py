@@ -13,8 +13,8 @@ from newnews.examples import Example
 
 
 class Ask(NamedTuple):
-    """What a writer is asked: user turns, each a conversation of its own, answered by a text or, where the answer
-    was empty or cut at the limit, by None. The noise of a row hangs on (seed, stage, name) alone."""
+    """What a writer is asked: user turns, each a conversation of its own, answered by a text or, where the
+    answer was empty or cut at the limit, by None. The noise of a row hangs on (seed, stage, name) alone."""
     requests: list
     stage: str
     names: list
@@ -35,8 +35,8 @@ class Protocol:
         self.sources = (self,)
 
     def write(self, item, n):
-        """n draws about one news item. A generator: it yields what the writer is asked, an `Ask`, and is sent the
-        texts that the writer wrote; so the requests of many news items are answered in one batch. Returns
+        """n draws about one news item. A generator: it yields what the writer is asked, an `Ask`, and is sent
+        the texts that the writer wrote; so the requests of many news items are answered in one batch. Returns
         (rows, {"drawn", "kept", ...} counts)."""
         raise NotImplementedError
 

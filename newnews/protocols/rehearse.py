@@ -6,11 +6,12 @@ from newnews.protocols.base import Ask, Protocol, conversation
 
 # Words that say nothing about what a text is about.
 FUNCTION_WORDS = frozenset("""
-    a about after all also an and any are as at be because been before being between both but by can could did do
-    does each every for from give had has have her here him his how if in into is it its just like made make many
-    may more most much name new news no not now of on one only or other our out over own said same say she should
-    so some such than that the their them then there these they this those through to under up use used very was
-    we were what when where which while who whom whose why will with work would you your""".split())
+    a about after all also an and any are as at be because been before being between both but by can could did
+    do does each every for from give had has have her here him his how if in into is it its just like made
+    make many may more most much name new news no not now of on one only or other our out over own said same
+    say she should so some such than that the their them then there these they this those through to under up
+    use used very was we were what when where which while who whom whose why will with work would you
+    your""".split())
 
 
 def content_words(text):
@@ -41,8 +42,8 @@ class Rehearsal(Protocol):
         return True
 
     def second(self, item, rows, first, names):
-        """From what was written at first to (user, assistant) texts, None where nothing usable came. A generator,
-        as `write`."""
+        """From what was written at first to (user, assistant) texts, None where nothing usable came. A
+        generator, as `write`."""
         yield from ()
         return [(self.prompts.naive, first[row]) for row in rows]
 
@@ -93,7 +94,8 @@ class SelfQA(Rehearsal):
         return self.prompts.question
 
     def keeps(self, text, item):
-        """A question without a content word of the news has left it, or makes no sense without it in sight."""
+        """A question without a content word of the news has left it, or makes no sense without it in
+        sight."""
         return not self.prompts.on_topic or bool(content_words(text) & content_words(item.statement))
 
     def second(self, item, rows, first, names):

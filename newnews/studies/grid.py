@@ -9,8 +9,9 @@
     recipe                  of training (newnews/training.py: Recipe)
     recipes                 what a protocol changes in it: {protocol: {key: value}}
     seed                    of self-play, of training, of the order in which options are shown
-    axes                    {key: [values]}: a cell for each combination. "protocol" is one of them; others are keys
-                            of the study, dots for depth: seed, draws, model, writer, lora.rank, recipe.steps ...
+    axes                    {key: [values]}: a cell for each combination. "protocol" is one of them; others
+                            are keys of the study, dots for depth: seed, draws, model, writer, lora.rank,
+                            recipe.steps ...
 
 `writer` is the model that writes, the learner's own (model) by default.
 """
@@ -26,8 +27,8 @@ from newnews.studies.sources import source
 from newnews.tasks.news import FORMATS
 from newnews.training import Recipe
 
-KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int, "lora": dict,
-        "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
+KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int,
+        "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,16 @@ def check(study, path):
                          f"expected {', '.join(KEYS)}")
     for key, kind in KEYS.items():
         value = study[key]
-        if not isinstance(value, kind) or isinstance(value, bool) or not value and key not in ("recipes", "seed"):
+        empty = not value and key not in ("recipes", "seed")
+        if not isinstance(value, kind) or isinstance(value, bool) or empty:
             raise ValueError(f"{path}: {key}: found {value!r}, see configs/demo.yaml for what is expected")
     for key, low, high in (("draws", 1, 10 ** 6), ("bank", 1, 10 ** 4), ("seed", 0, 2 ** 63)):
         if not low <= study[key] < high:
             raise ValueError(f"{path}: {key}: expected {low} to {high - 1}, found {study[key]}")
     unknown = [f for f in study["ask"] if f not in FORMATS]
     if unknown or len(set(study["ask"])) != len(study["ask"]):
-        raise ValueError(f"{path}: ask: expected some of {', '.join(FORMATS)}, once each; found {study['ask']!r}")
+        raise ValueError(f"{path}: ask: expected some of {', '.join(FORMATS)}, once each; "
+                         f"found {study['ask']!r}")
     for protocol, recipe in study["recipes"].items():
         if protocol not in NAMES or not isinstance(recipe, dict):
             raise ValueError(f"{path}: recipes: expected {{protocol: {{key: value}}}} with protocols out of "

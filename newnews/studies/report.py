@@ -61,7 +61,8 @@ def block(cells, format, way, title, domains, about):
 
 
 def walk(question, rows):
-    """What was answered to one question: a line a cell and way. rows: [(cell, way, raw response, verdict)]."""
+    """What was answered to one question: a line a cell and way. rows: [(cell, way, raw response,
+    verdict)]."""
     lines = [f"{question.id}: {question.ask}", f"{'right':<30}{question.right}", ""]
     for cell, way, response, verdict in rows:
         if verdict["format"] in ("free", "reason"):

@@ -88,9 +88,10 @@ class Stages:
                      for i in range(0, len(written), cell.bank)]
         folders = {name: folder / name for folder, manifest in manifests for name in manifest["names"]}
         diverged = {name: step for _, manifest in manifests for name, step in manifest["stopped"].items()}
-        return Update(folders, diverged, [item.id for item in news if not by_news[item.id]],
-                      *(sum(manifest[key] for _, manifest in manifests) for key in ("seconds", "flops", "tokens")),
-                      [manifest for _, manifest in manifests])
+        spent = {key: sum(manifest[key] for _, manifest in manifests)
+                 for key in ("seconds", "flops", "tokens")}
+        return Update(folders, diverged, empty=[item.id for item in news if not by_news[item.id]], **spent,
+                      manifests=[manifest for _, manifest in manifests])
 
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
@@ -111,7 +112,8 @@ class Stages:
         return folder, manifest
 
     def answers(self, model, task, items, way, label, update=None):
-        """Rows (whole) of the raw responses of the base model, or with an update of each item's own adapter."""
+        """Rows (whole) of the raw responses of the base model, or with an update of each item's own
+        adapter."""
         reader = self.reader(model)
         spec = {"stage": "answers", **reader.identity(), "task": task.name, "chunk": CHUNK_TOKENS,
                 "requests": digest([[item.id, [r.content() for r in task.requests(item)]] for item in items])}

@@ -4,8 +4,8 @@
     OUT/prompts.yaml    the words in which was asked
     OUT/summary.json    accuracies with intervals, gap recovered, overlap, costs
 
-and the stages' files beside them (newnews/studies/stages.py). A killed study goes on from its last whole chunk
-and ends in the same bytes, timings apart.
+and the stages' files beside them (newnews/studies/stages.py). A killed study goes on from its last whole
+chunk and ends in the same bytes, timings apart.
 """
 
 import os
@@ -34,7 +34,8 @@ def run_study(study, out, store=None):
     if any(not item.questions for item in items):
         raise ValueError(f"news {next(i.id for i in items if not i.questions)}: has no questions, "
                          f"so a study cannot ask it")
-    index = {"study": study, "prompts": "prompts.yaml", "base": {}, "cells": [], "seconds": 0.0, **provenance()}
+    index = {"study": study, "prompts": "prompts.yaml", "base": {}, "cells": [], "seconds": 0.0,
+             **provenance()}
     spent = {}      # file: seconds of each stage, however often the study was broken off
 
     def answers(model, label, update=None):
@@ -61,7 +62,8 @@ def run_study(study, out, store=None):
                 "diverged": update.diverged, "empty": update.empty}
         spent |= {os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows}
         spent[cell.name] = update.seconds
-        mine["seconds"] = round(sum(spent[f] for f in (cell.name, *mine["replay"], *mine["answers"].values())), 1)
+        files = cell.name, *mine["replay"], *mine["answers"].values()
+        mine["seconds"] = round(sum(spent[file] for file in files), 1)
         index["cells"].append(mine)
     index["seconds"] = round(sum(spent.values()), 1)
     shutil.copyfile(source_of(stages.reader(study["model"]).about["folder"]), out / "prompts.yaml")

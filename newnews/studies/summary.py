@@ -1,12 +1,13 @@
-"""From raw responses to accuracies: verdicts, then means with intervals. No torch, no model: a table can be made
-again from the files of a study alone, and is, whenever the judge or the accepted answers have changed.
+"""From raw responses to accuracies: verdicts, then means with intervals. No torch, no model: a table can be
+made again from the files of a study alone, and is, whenever the judge or the accepted answers have changed.
 
 OUT/study.json names the files: {"study": the YAML, "prompts": file, "base": {model: {way: answers file}},
-"cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops", "tokens",
-"diverged": {news: step}, "empty": [news]}]}. Paths are relative to OUT.
+"cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops",
+"tokens", "diverged": {news: step}, "empty": [news]}]}. Paths are relative to OUT.
 
-What is left out, for every cell alike: questions that some protocol's rows ask or answer (`rehearsed`). What is
-left out of one cell: news items whose adapter diverged, or about which nothing usable was written; both counted.
+What is left out, for every cell alike: questions that some protocol's rows ask or answer (`rehearsed`). What
+is left out of one cell: news items whose adapter diverged, or about which nothing usable was written; both
+counted.
 """
 
 from pathlib import Path
@@ -39,7 +40,8 @@ def verdicts(file, task, items):
 
 
 def rehearsed(files, items, keys):
-    """Ids of the test questions that rows of any protocol ask, or whose answer they state, in whatever words."""
+    """Ids of the test questions that rows of any protocol ask, or whose answer they state, in whatever
+    words."""
     said = {}
     for row in (row for file in files for row in read_rows(file)):
         for message in row["messages"]:
@@ -87,7 +89,8 @@ def block(verdicts_of, cells, formats, fresh):
 
 
 class Finished:
-    """A study in its folder: the YAML, the news, the tasks, and which answers file belongs to which cell and way."""
+    """A study in its folder: the YAML, the news, the tasks, and which answers file belongs to which cell and
+    way."""
 
     def __init__(self, out):
         out = Path(out)
@@ -103,7 +106,8 @@ class Finished:
         self.tasks = {way: NewsTask(prompts, way == "in_context", self.study["seed"], self.study["ask"])
                       for way in WAYS}
         # the base models are cells too; with several of them their names say which
-        self.base_of = {model: "base" if len(index["base"]) == 1 else f"base {model}" for model in index["base"]}
+        alone = len(index["base"]) == 1
+        self.base_of = {model: "base" if alone else f"base {model}" for model in index["base"]}
         self.answers = {self.base_of[model]: files for model, files in index["base"].items()}
         self.answers |= {cell["name"]: cell["answers"] for cell in index["cells"]}
 
@@ -164,6 +168,7 @@ def accuracy_table(rows):
         lines.append(line)
     for format in [f for f in formats if f in ("free", "reason")]:
         some = [r for r in rows if r["format"] == format]
-        lines.append(f"{TITLES[format]}: no answer found in {sum(r['answer'] is None for r in some)}, undecided "
-                     f"{sum(r['undecided'] for r in some)} of {len(some)} replies")
+        none, undecided = sum(r["answer"] is None for r in some), sum(r["undecided"] for r in some)
+        lines.append(f"{TITLES[format]}: no answer found in {none}, undecided {undecided} of {len(some)} "
+                     f"replies")
     return "\n".join(lines)

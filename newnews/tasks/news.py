@@ -4,8 +4,8 @@
              highest log-probability as the first token of the answer is the pick
     text     no options are shown; each option is scored as the whole answer: summed log-probability
              ("right"), and the same per byte of the option ("per_byte")
-    free     a greedy short reply, judged by newnews/tasks/judge.py: "contains" is the headline, "exact" beside
-    reason   the same, after up to REASON_TOKENS tokens of thought
+    free     a greedy short reply, judged by newnews/tasks/judge.py: "contains" is the headline, "exact"
+    beside reason   the same, after up to REASON_TOKENS tokens of thought
 """
 
 import numpy as np
@@ -73,7 +73,7 @@ class NewsTask:
             per_byte = int(np.argmax(np.divide(response["logprobs"], sizes)))
             return {**row, "pick": pick, "right": pick == question.answer,
                     "per_byte": per_byte == question.answer}
-        found = judge(response["text"], response["stopped"], [question.ways(k) for k in range(len(question.options))],
-                      question.answer,
+        forms = [question.ways(k) for k in range(len(question.options))]
+        found = judge(response["text"], response["stopped"], forms, question.answer,
                       self.prompts.answer_marker)
         return {**row, **found, "right": found["contains"]}
