@@ -126,6 +126,10 @@ def main(args):
     elif args.tool in ("probe", "chat"):
         probing.run(args)
     elif args.background:
+        for name, default in (("split", "dev"), ("per_domain", 3), ("questions", 10)):
+            if getattr(args, name) != default:
+                raise ValueError(f"--{name.replace('_', '-')} is about news; "
+                                 f"with --background it does nothing")
         from newnews.world.retention import write_background
         print(f"{args.out}: {write_background(args.out, args.seed)} questions")
     else:
