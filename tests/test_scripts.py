@@ -262,7 +262,7 @@ TRAIN = "train.py --model MODEL --data DATA --out OUT "
     *((TRAIN + "--full " + flag, f"{flag.split()[0]} is about an adapter") for flag in (
         "--lora-rank 2", "--lora-alpha 2", "--targets q_proj")),
     ("evaluate.py --model MODEL --task choice --data DATA --out OUT --turns", "--turns is about worked"),
-    ("evaluate.py --model MODEL --task choice --data DATA --out OUT --max-new-tokens 9", "not for --task choice"),
+    ("evaluate.py --model MODEL --task choice --data DATA --out OUT --max-new-tokens 9", "scores options"),
     *((f"newnews world --background --out OUT {flag} 2", f"{flag} is about news") for flag in (
         "--per-domain", "--questions")),
     *((w + "--out FILE/x", "FILE") for w in (GENERATE, EVALUATE, TRAIN)),
@@ -271,6 +271,7 @@ TRAIN = "train.py --model MODEL --data DATA --out OUT "
     (TRAIN + "--rate nan", "rate = nan"), (TRAIN + "--steps 0", "steps = 0"), (TRAIN + "--batch 0", "batch"),
     (TRAIN + "--schedule zigzag", "zigzag"), (TRAIN + "--clip -1", "clip = -1.0"),
     (TRAIN + "--targets q_proj,nose", "nose"), (TRAIN + "--lora-rank 0", "rank 0"),
+    *((TRAIN + f"--lora-alpha {x}", "lora_alpha = ") for x in ("0", "-1", "nan", "inf")),
     *((w + "--device tpu", "--device tpu: expected auto, cpu, cuda") for w in (GENERATE, EVALUATE, TRAIN)),
     *((w + "--dtype fp8", "--dtype fp8: expected auto, fp32") for w in (GENERATE, EVALUATE, TRAIN)),
     (CHAT + "--device " + ("cuda:99" if torch.backends.mps.is_available() else "mps"), "--device ")])
@@ -278,7 +279,8 @@ def test_bad_words(words, said, shared, tmp_path):
     places = {name: shared.folder / name for name in ("OTHER", "LONG", "BARE", "FILE")}
     if not places["OTHER"].exists():
         other = make_model(shared.folder / "other", hidden_size=16)
-        made = script("train.py", "--model", other, "--data", shared.data, "--out", places["OTHER"], *TINY, *RANK)
+        made = script("train.py", "--model", other, "--data", shared.data, "--out", places["OTHER"], *TINY,
+                      *RANK)
         assert made.code == 0
         item = yaml.safe_load(shared.news.read_text())[0]
         long = {**item, "id": "math-long", "statement": item["statement"] + " So" * 600}

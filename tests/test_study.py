@@ -25,7 +25,7 @@ from newnews.news import News, Question, write_news
 from newnews.outputs import write_json
 from newnews.studies import stages, summary
 from newnews.studies.grid import cells, read_study
-from newnews.studies.report import draw, table
+from newnews.studies.report import draw, table, walk
 from newnews.studies.sources import source
 from newnews.studies.stats import ratio, share
 from newnews.studies.study import run_study
@@ -214,7 +214,7 @@ def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(monkeypatch):
     assert said(("zogel", "What is the zogel of 3 and 4?", "7"), ("zogel", "Is rimak wet?", "y"),
                 ("rimak", "is  Rimak WET", "y"), ("rimak", "Compute the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
     news[1] = replace(news[1], questions=[replace(news[1].questions[0], ask="Work it out: 3 rimak 4")])
-    assert said(("rimak", "Work it out: 3 rimak 4", "7")) == {"rimak-1"}        # as it is asked without options
+    assert said(("rimak", "Work it out: 3 rimak 4", "7")) == {"rimak-1"}        # asked without options
     assert said(("zogel", "What follows?", "So 3 zogel 4 is 7.")) == {"zogel-1"}
     assert said(("zogel", "Hm?", "Who knows.")) == set()
 
@@ -314,7 +314,8 @@ def test_a_store_outside_and_an_axis_over_models_that_are_asked_in_words_of_thei
         "lora={rank: 2, alpha: 4, targets: [q_proj]}", f"axes={{protocol: [naive], model: {models}}}"])
     found = run_study(study, tiny.out, tmp_path / "store")
     assert [name.split()[0] for name in found["cells"]] == ["base", "base", "naive", "naive"]
-    assert {p.name for p in tiny.out.iterdir()} == {"study.json", "summary.json", "prompts.yaml", "prompts.2.yaml"}
+    wanted = {"study.json", "summary.json", "prompts.yaml", "prompts.2.yaml"}
+    assert {p.name for p in tiny.out.iterdir()} == wanted
     assert all(p.parent.name == "answers" for p in (tmp_path / "store").rglob("*.closed_book-*.jsonl"))
     done = summary.Finished(tiny.out)
     markers = {name: done.tasks[done.model_of[name], CLOSED].prompts.answer_marker for name in done.answers}
@@ -328,6 +329,21 @@ def test_what_cannot_end_well_is_refused_before_any_work(change, said, tiny):
     with pytest.raises((ValueError, OSError), match=said):
         tiny.run(change)
     assert not tiny.out.exists()
+
+
+def test_a_conversation_longer_than_the_context_is_not_trained_on(tiny):
+    """A shadowed news item is read twice: it may fit before a question, and not here."""
+    write_news(tiny.file, [replace(tiny.items[0], statement="zog is new. " * 40)])
+    with pytest.raises(ValueError, match=r"news zog: a conversation of naive_shadowed has \d+ tokens.* 512"):
+        tiny.run()
+    assert list(tiny.out.glob("updates/naive-*/manifest.json"))
+
+
+def test_the_answers_to_one_question_name_their_cells_in_full(tiny):
+    tiny.run("axes={protocol: [naive_shadowed], seed: [0, 1]}")
+    lines = walk(tiny.items[0].questions[0], summary.Finished(tiny.out).walk("zog-1")).split("\n")[3:]
+    names = [" ".join(line[2:].split()[:2]) for line in lines if "naive" in line]
+    assert names == [f"naive_shadowed seed={seed}" for seed in (0, 1) for _ in range(4)]
 
 
 def test_the_adapter_of_a_news_item_is_the_same_in_any_bank(tiny):

@@ -96,10 +96,14 @@ class Stages:
 
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
-        lists = []
+        lists, most = [], learner.model.config.max_position_embeddings
         for item in items:
             try:
                 lists.append(protocol.examples(by_news[item.id], item, learner.chat))
+                longest = max((len(e.ids) for e in lists[-1] if not callable(e)), default=0)
+                if longest > most:
+                    raise ValueError(f"a conversation of {cell.protocol} has {longest} tokens; the model's "
+                                     f"context is {most}")
             except ValueError as error:
                 raise ValueError(f"news {item.id}: {error}") from None
         spec = {"stage": "update", **learner.identity(), "protocol": cell.protocol,
