@@ -85,9 +85,9 @@ def main(args):
             cells=", ".join(cell.name for cell in cells(study)), out=args.out)
         print_summary(run_study(study, args.out, args.store), args.out)
     elif args.tool == "report":
-        from newnews.outputs import write_json
+        from newnews.outputs import provenance, write_json
         from newnews.studies.summary import summarise
-        summary = summarise(args.out)
+        summary = {**summarise(args.out), **provenance()}
         write_json(f"{args.out}/summary.json", summary)
         print_summary(summary, args.out)
     elif args.tool == "answers":

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from cli import script
 from conftest import ROOT
 from test_protocols import make_pocket
 
@@ -331,6 +332,15 @@ def test_what_cannot_end_well_is_refused_before_any_work(change, said, tiny):
     assert not tiny.out.exists()
 
 
+def test_a_report_made_again_is_the_summary_of_the_run(tiny):
+    tiny.run("axes.protocol=[naive]")
+    before = json.loads((tiny.out / "summary.json").read_text())
+    (tiny.out / "summary.json").unlink()
+    assert script("newnews", "report", tiny.out).code == 0
+    assert json.loads((tiny.out / "summary.json").read_text()) == before
+    assert "torch" in before                                                # and of what made it
+
+
 def test_a_conversation_longer_than_the_context_is_not_trained_on(tiny):
     """A shadowed news item is read twice: it may fit before a question, and not here."""
     write_news(tiny.file, [replace(tiny.items[0], statement="zog is new. " * 40)])
@@ -438,6 +448,14 @@ def test_the_table_has_a_row_a_cell_and_fits_120_columns():
     assert all([line.split()[0] for line in block[1:]] == [*names, "n"] for block in blocks)
     longest = max((line for block in (*blocks, notes) for line in block), key=len)
     assert len(longest) <= 120, longest
+
+
+def test_a_study_without_free_form_has_its_table_and_says_nothing_of_formats_that_it_lacks():
+    for format, said in (("text", True), ("letter", False)):
+        made = {key: [{**r, "format": format} for r in some if r["format"] == "text"]
+                for key, some in ROWS.items()}
+        *blocks, notes = blocks_of(summary_of(verdicts=made, formats=[format]))
+        assert len(blocks) == 3 and ("by option text" in " ".join(notes)) == said
 
 
 def test_the_numbers_of_the_table():

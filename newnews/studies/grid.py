@@ -8,7 +8,8 @@
     bank                    adapters trained side by side: what bounds memory, and the unit of resume
     recipe                  of training (newnews/training.py: Recipe)
     recipes                 what a protocol changes in it: {protocol: {key: value}}
-    seed                    of self-play, of training, of the order in which options are shown
+    seed                    of self-play, of training, and of the order in which options are shown; an axis
+                            over seeds leaves that order, so that all cells are asked the same
     axes                    {key: [values]}: a cell for each combination. "protocol" is one of them; others
                             are keys of the study, dots for depth: seed, draws, model, writer, lora.rank,
                             recipe.steps ...

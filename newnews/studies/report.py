@@ -31,7 +31,8 @@ def table(summary):
     rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
     lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
               f"self-play too", f"({rehearsed}); they are left out of all blocks but the last.",
-              "Multiple choice is by option text. Gap recovered: (tuned - base) / (base in context - base).",
+              ("Multiple choice is by option text. " if "text" in formats else "")
+              + "Gap recovered: (tuned - base) / (base in context - base).",
               "Intervals: 95%, clustered by news item."]
     for name, about in summary["about"].items():
         for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
