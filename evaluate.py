@@ -88,6 +88,10 @@ def settings(args):
                                         "seed": args.seed, "formats": args.formats.split(",")}
     if bool(args.shots) != bool(args.examples):
         raise ValueError(f"--shots {args.shots} and --examples {args.examples}: one needs the other")
+    if args.turns and not args.shots:
+        raise ValueError("--turns is about worked examples; it needs --shots and --examples")
+    if args.task == "choice" and args.max_new_tokens is not None:
+        raise ValueError("--max-new-tokens is not for --task choice, which scores options and draws no reply")
     return args.data, {**how, "shots": args.shots, "turns": args.turns, "plain": args.no_template,
                        "max_new_tokens": args.max_new_tokens}
 
@@ -114,7 +118,8 @@ def main(args):
         how["prompts"] = asdict(prompts)
         task = make_task(how)
     run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
-           "task": task.name, "chunk": [CHUNK_TOKENS, CHUNK_REPLIES],
+           "device": about["device"].partition(":")[0], "task": task.name,
+           "chunk": [CHUNK_TOKENS, CHUNK_REPLIES],
            "requests": requests_digest(task, items),
            "data": requests_digest(make_task(how), items), "how": how}
     output = Rows(args.out, run)

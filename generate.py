@@ -13,6 +13,10 @@ import argparse
 from newnews.protocols import WRITTEN
 
 
+NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False}
+CHAT_ONLY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 64}
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,7 +38,8 @@ def arguments():
                              "else configs/prompts/qwen.yaml)")
     replay.add_argument("--shadowed", action="store_true",
                         help="put the news before every conversation (shadowing)")
-    sampling = parser.add_argument_group("sampling; with --news the prompts file sets temperature and length")
+    sampling = parser.add_argument_group("sampling, with --chat (with --news: --seed alone, the rest stands in "
+                                         "the prompts file)")
     sampling.add_argument("--temperature", type=float, default=0.0,
                           help="0 takes the most likely token (default: %(default)s)")
     sampling.add_argument("--top-k", type=int, default=0, help="0 = off (default: %(default)s)")
@@ -54,6 +59,10 @@ def arguments():
         parser.error("give one of --chat and --news")
     if args.news is not None and args.out is None:
         parser.error("--news needs --out")
+    for name, default in (CHAT_ONLY if args.chat is None else NEWS_ONLY).items():
+        if getattr(args, name) != default:
+            this, other = ("news", "chat") if args.chat is None else ("chat", "news")
+            parser.error(f"--{name.replace('_', '-')} is for --{other}; it does nothing with --{this}")
     if args.n < 1:
         parser.error(f"--n {args.n}: expected at least 1")
     return args
@@ -84,7 +93,8 @@ def main(args):
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
            "writer_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
-           "prompts": prompts.writing(), "news": digest([[item.id, item.statement] for item in news])}
+           "device": about["device"].partition(":")[0], "prompts": prompts.writing(),
+           "news": digest([[item.id, item.statement] for item in news])}
     output = Rows(args.out, run)
     say(**about, news=f"{len(news)} from {args.news}", protocol=args.protocol, draws=args.n, seed=args.seed,
         out=args.out)

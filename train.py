@@ -48,7 +48,15 @@ def arguments():
     return parser.parse_args()
 
 
+LORA_ONLY = {"lora_rank": 16, "lora_alpha": None,
+             "targets": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"}
+
+
 def main(args):
+    for name, default in LORA_ONLY.items() if args.full else ():
+        if getattr(args, name) != default:
+            raise ValueError(f"--{name.replace('_', '-')} is about an adapter; with --full there is none")
+
     from newnews.finetune import FineTune, finetune
     finetune(FineTune(**{**vars(args), "targets": tuple(t.strip() for t in args.targets.split(","))}))
 

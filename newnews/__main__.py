@@ -85,9 +85,9 @@ def main(args):
             cells=", ".join(cell.name for cell in cells(study)), out=args.out)
         print_summary(run_study(study, args.out, args.store), args.out)
     elif args.tool == "report":
-        from newnews.outputs import write_json
+        from newnews.outputs import provenance, write_json
         from newnews.studies.summary import summarise
-        summary = summarise(args.out)
+        summary = {**summarise(args.out), **provenance()}
         write_json(f"{args.out}/summary.json", summary)
         print_summary(summary, args.out)
     elif args.tool == "answers":
@@ -126,6 +126,10 @@ def main(args):
     elif args.tool in ("probe", "chat"):
         probing.run(args)
     elif args.background:
+        for name, default in (("split", "dev"), ("per_domain", 3), ("questions", 10)):
+            if getattr(args, name) != default:
+                raise ValueError(f"--{name.replace('_', '-')} is about news; "
+                                 f"with --background it does nothing")
         from newnews.world.retention import write_background
         print(f"{args.out}: {write_background(args.out, args.seed)} questions")
     else:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from tqdm import tqdm
 
 from model.sampling import Sampling, generate, score
+from newnews.randomness import stream
 
 CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in
                             # bf16 their keys and values take 400 MB. Part of what answers are: a constant.
@@ -48,6 +49,7 @@ def ask(model, chat, requests, adapters=None):
     for (limit, temperature), places in groups.items():
         prompts = [prompt_ids(chat, requests[i][1]) for i in places]
         done = generate(model, prompts, chat.stop_ids, Sampling(limit, temperature),
+                        streams=[stream("ask", requests[i][0], requests[i][1].id) for i in places],
                         groups=[requests[i][0] for i in places],
                         adapters=None if adapters is None else [of[i] for i in places])
         for i, completion in zip(places, done):

@@ -1,6 +1,7 @@
 """Fine-tune on conversations: from rows to examples, to an adapter, a bank of adapters, or a whole model
 on disk."""
 
+import math
 from dataclasses import asdict, dataclass
 
 from model.checkpoint import save_adapter, save_model
@@ -84,6 +85,8 @@ class FineTune:
 
 def finetune(settings):
     """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder."""
+    if not 0 < (1 if settings.lora_alpha is None else settings.lora_alpha) < math.inf:
+        raise ValueError(f"lora_alpha = {settings.lora_alpha}: expected > 0, or the adapter does nothing")
     rows = read_conversations(settings.data)
     model, chat, about = load(settings.model, None, settings.device, settings.dtype)
     data = examples(rows, chat, model.config, settings.data)

@@ -8,7 +8,6 @@ from pathlib import Path
 from newnews.reading import number, read_yaml, record, whole
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "prompts" / "qwen.yaml"
-LETTERS = "ABCD"                # of the usual four options
 
 
 def letters(count):
@@ -48,7 +47,7 @@ class Prompts:
     digest: str = ""                # sha256 of the file
 
     def __post_init__(self):
-        for name, slots in SLOTS.items():
+        for name, slots in {**SLOTS, **({"reason": ("{question}",)} if self.reason else {})}.items():
             missing = [slot for slot in slots if slot not in getattr(self, name)]
             if missing:
                 raise ValueError(f"{name}: lacks {', '.join(missing)}")

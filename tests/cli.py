@@ -247,7 +247,7 @@ class Killer:
             return
         self.count += 1
         if self.count == self.job["kill"]:
-            if event == "open" and self.job["torn"]:
+            if event == "open" and self.job["torn"] and not isinstance(args[0], int):   # a number is open
                 how, what = (os.O_APPEND, b'{"half') if mode[0] == "a" else (os.O_TRUNC, b"")
                 os.write(os.open(path, os.O_WRONLY | os.O_CREAT | how), what)
             os.write(self.write, f"killed at {self.count}: {event} {args}".encode())

@@ -46,6 +46,20 @@ def asked(model, chat, task, items, adapters=None):
             for (name, request), response in zip(requests, ask(model, chat, requests, adapters), strict=True)}
 
 
+def test_a_format_asked_twice_is_refused():
+    with pytest.raises(ValueError, match="once each"):
+        NewsTask(POCKET, False, 0, ("free", "text", "free"))
+
+
+def test_a_warm_reply_does_not_depend_on_what_is_asked_beside_it(pocket):
+    model, chat = pocket
+    wanted, other = [(ITEM.id, Request(name, [{"role": "user", "content": "Who?"}], max_new_tokens=12,
+                                       temperature=1.0)) for name in ("wanted", "other")]
+    alone, = ask(model, chat, [wanted])
+    first, second = ask(model, chat, [other, wanted])
+    assert second == alone and first["text"] != alone["text"]
+
+
 # ---- scores ----
 
 @torch.no_grad()
@@ -89,7 +103,7 @@ def test_free_answers_are_greedy_and_compared_with_what_is_accepted(pocket, monk
                Completion(chat.encode("wwww"), False)]
     seen = []
 
-    def generate(model, prompts, stop_ids, sampling, adapters=None, groups=None):
+    def generate(model, prompts, stop_ids, sampling, streams, adapters=None, groups=None):
         seen.extend([chat.tokenizer.decode(p, skip_special_tokens=False) for p in prompts])
         assert sampling.temperature == 0 and stop_ids is chat.stop_ids
         return replies
@@ -151,7 +165,7 @@ class Told:
             out.append([-0.1 if likely else -50.0] * len(ids))
         return out
 
-    def generate(self, model, prompts, stop_ids, sampling, adapters=None, groups=None):
+    def generate(self, model, prompts, stop_ids, sampling, streams, adapters=None, groups=None):
         asked = [self.read(prompt)[1] for prompt in prompts]
         replies = [q.right if self.knows else q.options[q.answer - 1] for q in asked]
         return [Completion(self.chat.encode(f"{self.marker}{reply}."), True) for reply in replies]

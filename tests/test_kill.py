@@ -23,7 +23,7 @@ from cli import refused, script
 
 from newnews.outputs import Rows
 
-TINY = ["--steps", 3, "--batch", 2, "--rate", 0.01, "--lora-rank", 2]
+TINY, RANK = ["--steps", 3, "--batch", 2, "--rate", 0.01], ["--lora-rank", 2]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def jobs(tmp_path_factory):
     config.write_text(yaml.safe_dump(PRETRAIN))
     writing = ["generate.py", "--model", shared.model, "--news", shared.news, "--n", 4, "--out"]
     tuning = ["train.py", "--model", shared.model, "--data", shared.data, *TINY, "--out"]
-    words = {"generate": lambda f: [*writing, f / "replay.jsonl"], "lora": lambda f: [*tuning, f / "adapter"],
+    words = {"generate": lambda f: [*writing, f / "replay.jsonl"],
+             "lora": lambda f: [*tuning, f / "adapter", *RANK],
              "full": lambda f: [*tuning, f / "model", "--full"],
              "pretrain": lambda f: ["pretrain.py", config, "--out", f / "grown"],
              "study": lambda f: ["newnews", "run", study, "--out", f / "study"]}

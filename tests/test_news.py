@@ -299,7 +299,7 @@ def test_both_prompt_files_read_and_a_model_folder_brings_its_own(tmp_path):
     ("naive", None), ("paraphrase", "Say it."), ("implication", []), ("question", [1]), ("style", "x"),
     ("temperature", "hot"), ("temperature", True), ("max_new_tokens", 4.5), ("max_new_tokens", True),
     ("deduplicate", 1), ("in_context", "{text}"), ("choice", "{question}"), ("option", "{option}"),
-    ("free", "Well?")])
+    ("free", "Well?"), ("reason", "Think.")])
 def test_mistakes_in_prompts_name_the_file_and_the_key(key, value, tmp_path):
     fields = {**yaml.safe_load(FILES["pocket"].read_text()), key: value}
     if value is None:

@@ -23,7 +23,7 @@ from model.checkpoint import load_model
 from model.sampling import Sampling, generate_naive
 from newnews.news import read_news
 
-TINY = ["--steps", 2, "--batch", 2, "--lora-rank", 2, "--rate", 0.01]
+TINY, RANK = ["--steps", 2, "--batch", 2, "--rate", 0.01], ["--lora-rank", 2]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def shared(tmp_path_factory):
     """cli.make_shared, and what train.py makes of it: .adapter and .tuned."""
     shared = make_shared(tmp_path_factory.mktemp("scripts") / "shared")
     shared.adapter, shared.tuned = shared.folder / "adapter", shared.folder / "tuned"
-    for out, more in ((shared.adapter, []), (shared.tuned, ["--full"])):
+    for out, more in ((shared.adapter, RANK), (shared.tuned, ["--full"])):
         words = ["train.py", "--model", shared.model, "--data", shared.data, "--out", out, *TINY, *more]
         done = script(*words)
         assert done.code == 0, done.err
@@ -140,7 +140,7 @@ def test_train_writes_folders_of_the_ecosystem(shared):
     assert start.keys() == end.keys() and not any(torch.equal(start[n], end[n]) for n in start)
     before = bytes_of(shared.folder)
     words = ["train.py", "--model", shared.model, "--data", shared.data, *TINY, "--out"]
-    assert script(*words, shared.adapter).code == script(*words, shared.tuned, "--full").code == 0
+    assert script(*words, shared.adapter, *RANK).code == script(*words, shared.tuned, "--full").code == 0
     assert bytes_of(shared.folder) == before
 
 
@@ -253,13 +253,25 @@ TRAIN = "train.py --model MODEL --data DATA --out OUT "
     (EVALUATE + "--news nowhere", "nowhere: no such news"), (TRAIN + "--data nowhere", "nowhere: no such"),
     (GENERATE + "--news LONG", "math-long"), (EVALUATE + "--in-context --news LONG", "math-long"),
     (EVALUATE + "--news BARE", "has no questions"), (EVALUATE + "--seed -1", "seed"),
-    (TRAIN + "--seed -1", "seed"),
+    (TRAIN + "--seed -1", "seed"), (EVALUATE + "--formats free,free", "once each"),
+    (EVALUATE + "--formats free,reason", "does not say how to ask for thought"),
+    *((CHAT + flag, f"{flag.split()[0]} is for --news") for flag in (
+        "--n 2", "--protocol naive", "--out OUT", "--prompts NEWS", "--shadowed")),
+    *((GENERATE + flag, f"{flag.split()[0]} is for --chat") for flag in (
+        "--temperature 1", "--top-k 2", "--top-p 0.5", "--repetition-penalty 2", "--max-new-tokens 9")),
+    *((TRAIN + "--full " + flag, f"{flag.split()[0]} is about an adapter") for flag in (
+        "--lora-rank 2", "--lora-alpha 2", "--targets q_proj")),
+    ("evaluate.py --model MODEL --task choice --data DATA --out OUT --turns", "--turns is about worked"),
+    ("evaluate.py --model MODEL --task choice --data DATA --out OUT --max-new-tokens 9", "scores options"),
+    *((f"newnews world --background --out OUT {flag} 2", f"{flag} is about news") for flag in (
+        "--per-domain", "--questions")),
     *((w + "--out FILE/x", "FILE") for w in (GENERATE, EVALUATE, TRAIN)),
     (GENERATE + "--out FILE", "it has no manifest"), (TRAIN + "--out FILE", "found a file"),
     (TRAIN + "--rate 0", "rate = 0"), (TRAIN + "--rate -1", "rate = -1.0: expected > 0"),
     (TRAIN + "--rate nan", "rate = nan"), (TRAIN + "--steps 0", "steps = 0"), (TRAIN + "--batch 0", "batch"),
     (TRAIN + "--schedule zigzag", "zigzag"), (TRAIN + "--clip -1", "clip = -1.0"),
     (TRAIN + "--targets q_proj,nose", "nose"), (TRAIN + "--lora-rank 0", "rank 0"),
+    *((TRAIN + f"--lora-alpha {x}", "lora_alpha = ") for x in ("0", "-1", "nan", "inf")),
     *((w + "--device tpu", "--device tpu: expected auto, cpu, cuda") for w in (GENERATE, EVALUATE, TRAIN)),
     *((w + "--dtype fp8", "--dtype fp8: expected auto, fp32") for w in (GENERATE, EVALUATE, TRAIN)),
     (CHAT + "--device " + ("cuda:99" if torch.backends.mps.is_available() else "mps"), "--device ")])
@@ -267,7 +279,8 @@ def test_bad_words(words, said, shared, tmp_path):
     places = {name: shared.folder / name for name in ("OTHER", "LONG", "BARE", "FILE")}
     if not places["OTHER"].exists():
         other = make_model(shared.folder / "other", hidden_size=16)
-        made = script("train.py", "--model", other, "--data", shared.data, "--out", places["OTHER"], *TINY)
+        made = script("train.py", "--model", other, "--data", shared.data, "--out", places["OTHER"], *TINY,
+                      *RANK)
         assert made.code == 0
         item = yaml.safe_load(shared.news.read_text())[0]
         long = {**item, "id": "math-long", "statement": item["statement"] + " So" * 600}

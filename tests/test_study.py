@@ -10,12 +10,14 @@ table, draw  one row a cell, 120 columns; a PNG
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import yaml
+from cli import script
 from conftest import ROOT
 from test_protocols import make_pocket
 
@@ -24,7 +26,7 @@ from newnews.news import News, Question, write_news
 from newnews.outputs import write_json
 from newnews.studies import stages, summary
 from newnews.studies.grid import cells, read_study
-from newnews.studies.report import draw, table
+from newnews.studies.report import draw, table, walk
 from newnews.studies.sources import source
 from newnews.studies.stats import ratio, share
 from newnews.studies.study import run_study
@@ -66,6 +68,8 @@ def test_axes_multiply_into_frozen_cells():
                                              for s in (0, 1) for d in (4, 8)]
     assert {cell.recipe.steps for cell in found} == {5} and [c.recipe.seed for c in found[:3]] == [0, 0, 1]
     assert len(set(found)) == 8                             # frozen and hashable
+    assert {cell.writer for cell in found} == {study["model"]}
+    assert {cell.writer for cell in cells(read_study(DEMO, ["writer=other"]))} == {"other"}
     rated = cells(read_study(DEMO, ["axes={protocol: [naive], recipe.rate: [0.5, 0.25], lora.rank: [1]}"]))
     assert [cell.recipe.rate for cell in rated] == [0.5, 0.25] and rated[0].lora[0] == 1
 
@@ -86,6 +90,8 @@ MISTAKES = [        # change, words that the message has to have
     ("lora=null", ["lora"]), ("lora.dropout=0", ["lora"]), ("lora.targets=[lm_head]", ["lora", "targets"]),
     ("news.size=3", ["news", "per_domain"]), ("draws", ["--set draws", "KEY=VALUE"]),
     ("draws.more=1", ["--set draws.more=1"]), ("news={split: dev", ["{split: dev"]),
+    ("axes={protocol: [naive], 1: [2]}", ["axes", "1"]), ("news.split=[dev]", ["news", "split"]),
+    ("writer=7", ["writer", "7"]), ("recipe.optimizer=muon", ["muon", "whole models"]),
 ]
 
 
@@ -208,6 +214,8 @@ def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(monkeypatch):
 
     assert said(("zogel", "What is the zogel of 3 and 4?", "7"), ("zogel", "Is rimak wet?", "y"),
                 ("rimak", "is  Rimak WET", "y"), ("rimak", "Compute the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
+    news[1] = replace(news[1], questions=[replace(news[1].questions[0], ask="Work it out: 3 rimak 4")])
+    assert said(("rimak", "Work it out: 3 rimak 4", "7")) == {"rimak-1"}        # asked without options
     assert said(("zogel", "What follows?", "So 3 zogel 4 is 7.")) == {"zogel-1"}
     assert said(("zogel", "Hm?", "Who knows.")) == set()
 
@@ -281,6 +289,73 @@ def test_a_change_recomputes_what_depends_on_it_and_nothing_else(tiny):
     assert fresh() == {"replay", "updates", "answers"}
 
 
+def test_cells_that_differ_in_nothing_that_counts_share_what_they_have(tiny, monkeypatch):
+    """A second axis names cells, not files: the answers of a cell are found again by another study. What two
+    cells share is paid for once."""
+    train_bank = stages.train_bank
+    monkeypatch.setattr(stages, "train_bank", lambda *args: {**train_bank(*args), "seconds": 100.0})
+    found = tiny.run("axes={protocol: [naive], draws: [1, 2]}")
+    assert list(found["cells"]) == ["base", "naive draws=1", "naive draws=2"]
+    assert found["cells"]["naive draws=1"] == found["cells"]["naive draws=2"]
+    assert len(list(tiny.out.glob("updates/*/manifest.json"))) == 2       # two banks, trained once
+    assert 200 <= found["seconds"] < 300 and all(about["seconds"] >= 200 for about in found["about"].values())
+    before = tiny.stamps()
+    tiny.run("axes.protocol=[naive]")
+    assert tiny.stamps() == before
+
+
+def test_a_store_outside_and_an_axis_over_models_that_are_asked_in_words_of_their_own(tiny, tmp_path):
+    """The second model's answers stand behind a marker. Its path does not become part of a file's name."""
+    second = shutil.copytree(tmp_path / "pocket", tmp_path / "second")
+    prompts = yaml.safe_load((second / "prompts.yaml").read_text())
+    (second / "prompts.yaml").write_text(yaml.safe_dump({**prompts, "answer_marker": "Answer:"}))
+    models = [str(tmp_path / "pocket"), str(second)]
+    study = read_study(DEMO, [
+        "model=nowhere", f"news={tiny.file}", "draws=1", "recipe={steps: 2, rate: 0.01, batch: 2}",
+        "lora={rank: 2, alpha: 4, targets: [q_proj]}", f"axes={{protocol: [naive], model: {models}}}"])
+    found = run_study(study, tiny.out, tmp_path / "store")
+    assert [name.split()[0] for name in found["cells"]] == ["base", "base", "naive", "naive"]
+    wanted = {"study.json", "summary.json", "prompts.yaml", "prompts.2.yaml"}
+    assert {p.name for p in tiny.out.iterdir()} == wanted
+    assert all(p.parent.name == "answers" for p in (tmp_path / "store").rglob("*.closed_book-*.jsonl"))
+    done = summary.Finished(tiny.out)
+    markers = {name: done.tasks[done.model_of[name], CLOSED].prompts.answer_marker for name in done.answers}
+    assert list(markers.values()) == ["", "Answer:", "", "Answer:"]
+
+
+@pytest.mark.parametrize("change, said", [
+    ("ask=[free, reason]", "pocket.*does not say how to ask for thought"),
+    ("axes={protocol: [self_qa], writer: [nowhere]}", "nowhere: no such model folder")])
+def test_what_cannot_end_well_is_refused_before_any_work(change, said, tiny):
+    with pytest.raises((ValueError, OSError), match=said):
+        tiny.run(change)
+    assert not tiny.out.exists()
+
+
+def test_a_report_made_again_is_the_summary_of_the_run(tiny):
+    tiny.run("axes.protocol=[naive]")
+    before = json.loads((tiny.out / "summary.json").read_text())
+    (tiny.out / "summary.json").unlink()
+    assert script("newnews", "report", tiny.out).code == 0
+    assert json.loads((tiny.out / "summary.json").read_text()) == before
+    assert "torch" in before                                                # and of what made it
+
+
+def test_a_conversation_longer_than_the_context_is_not_trained_on(tiny):
+    """A shadowed news item is read twice: it may fit before a question, and not here."""
+    write_news(tiny.file, [replace(tiny.items[0], statement="zog is new. " * 40)])
+    with pytest.raises(ValueError, match=r"news zog: a conversation of naive_shadowed has \d+ tokens.* 512"):
+        tiny.run()
+    assert list(tiny.out.glob("updates/naive-*/manifest.json"))
+
+
+def test_the_answers_to_one_question_name_their_cells_in_full(tiny):
+    tiny.run("axes={protocol: [naive_shadowed], seed: [0, 1]}")
+    lines = walk(tiny.items[0].questions[0], summary.Finished(tiny.out).walk("zog-1")).split("\n")[3:]
+    names = [" ".join(line[2:].split()[:2]) for line in lines if "naive" in line]
+    assert names == [f"naive_shadowed seed={seed}" for seed in (0, 1) for _ in range(4)]
+
+
 def test_the_adapter_of_a_news_item_is_the_same_in_any_bank(tiny):
     def adapters():
         return {p.parent.name: p.read_bytes() for p in tiny.out.rglob("naive-*/*/adapter_model.safetensors")}
@@ -334,6 +409,11 @@ def test_a_summary_of_other_news_is_refused(tiny):
     write_news(tiny.file, tiny.items[1:])
     with pytest.raises(ValueError, match="'zog-1/free'.*changed"):
         summary.summarise(tiny.out)
+    q = tiny.items[0].questions[0]
+    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, options=list("nyo?"), answer=1)]),
+                           *tiny.items[1:]])
+    with pytest.raises(ValueError, match="options were changed"):           # the number of an option
+        summary.summarise(tiny.out)
     write_json(tiny.out / "study.json", {})
     with pytest.raises(ValueError, match="study.json: expected study, prompts"):
         summary.summarise(tiny.out)
@@ -368,6 +448,14 @@ def test_the_table_has_a_row_a_cell_and_fits_120_columns():
     assert all([line.split()[0] for line in block[1:]] == [*names, "n"] for block in blocks)
     longest = max((line for block in (*blocks, notes) for line in block), key=len)
     assert len(longest) <= 120, longest
+
+
+def test_a_study_without_free_form_has_its_table_and_says_nothing_of_formats_that_it_lacks():
+    for format, said in (("text", True), ("letter", False)):
+        made = {key: [{**r, "format": format} for r in some if r["format"] == "text"]
+                for key, some in ROWS.items()}
+        *blocks, notes = blocks_of(summary_of(verdicts=made, formats=[format]))
+        assert len(blocks) == 3 and ("by option text" in " ".join(notes)) == said
 
 
 def test_the_numbers_of_the_table():

@@ -8,12 +8,13 @@
     bank                    adapters trained side by side: what bounds memory, and the unit of resume
     recipe                  of training (newnews/training.py: Recipe)
     recipes                 what a protocol changes in it: {protocol: {key: value}}
-    seed                    of self-play, of training, of the order in which options are shown
+    seed                    of self-play, of training, and of the order in which options are shown; an axis
+                            over seeds leaves that order, so that all cells are asked the same
     axes                    {key: [values]}: a cell for each combination. "protocol" is one of them; others
                             are keys of the study, dots for depth: seed, draws, model, writer, lora.rank,
                             recipe.steps ...
 
-`writer` is the model that writes, the learner's own (model) by default.
+A key may be left out: `writer`, the model that writes; by default the learner's own (model).
 """
 
 import copy
@@ -75,11 +76,12 @@ def apply(study, change):
 
 
 def check(study, path):
-    odd = sorted(set(study) ^ set(KEYS), key=str)
+    odd = sorted(set(study) - {"writer"} ^ set(KEYS), key=str)
     if odd:
         raise ValueError(f"{path}: missing or unknown keys: {', '.join(map(str, odd))}; "
                          f"expected {', '.join(KEYS)}")
-    for key, kind in KEYS.items():
+    kinds = {**KEYS, "writer": str} if "writer" in study else KEYS
+    for key, kind in kinds.items():
         value = study[key]
         empty = not value and key not in ("recipes", "seed")
         if not isinstance(value, kind) or isinstance(value, bool) or empty:
@@ -97,6 +99,8 @@ def check(study, path):
                              f"{', '.join(NAMES)}; found {protocol!r}: {recipe!r}")
         recipe_of(study, protocol, path)        # also of protocols that are not run: a slip there is a slip
     for key, values in study["axes"].items():
+        if not isinstance(key, str):
+            raise ValueError(f"{path}: axes: unknown axis {key!r}; expected the name of a key")
         if not isinstance(values, list) or not values or len(set(map(str, values))) != len(values):
             raise ValueError(f"{path}: axes: {key}: expected a list of different values, found {values!r}")
     if "protocol" not in study["axes"]:
@@ -107,7 +111,10 @@ def check(study, path):
 
 def recipe_of(study, protocol, path="recipe"):
     try:
-        return Recipe(**{"seed": study["seed"], **study["recipe"], **study["recipes"].get(protocol, {})})
+        recipe = Recipe(**{"seed": study["seed"], **study["recipe"], **study["recipes"].get(protocol, {})})
+        if recipe.optimizer == "muon":
+            raise ValueError("optimizer = 'muon' is for whole models; adapters are trained by adamw")
+        return recipe
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: recipe of {protocol}: {error}") from None
 

@@ -31,7 +31,8 @@ def table(summary):
     rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
     lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
               f"self-play too", f"({rehearsed}); they are left out of all blocks but the last.",
-              "Multiple choice is by option text. Gap recovered: (tuned - base) / (base in context - base).",
+              ("Multiple choice is by option text. " if "text" in formats else "")
+              + "Gap recovered: (tuned - base) / (base in context - base).",
               "Intervals: 95%, clustered by news item."]
     for name, about in summary["about"].items():
         for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
@@ -63,14 +64,15 @@ def block(cells, format, way, title, domains, about):
 def walk(question, rows):
     """What was answered to one question: a line a cell and way. rows: [(cell, way, raw response,
     verdict)]."""
-    lines = [f"{question.id}: {question.ask}", f"{'right':<30}{question.right}", ""]
+    wide = max(16, *(len(cell) for cell, *_ in rows)) if rows else 16
+    lines = [f"{question.id}: {question.ask}", f"{'right':<{wide + 14}}{question.right}", ""]
     for cell, way, response, verdict in rows:
         if verdict["format"] in ("free", "reason"):
             said = " ".join(response["text"].split()) + ("" if response["stopped"] else " ... (cut)")
         else:
             said = question.options[verdict["pick"]]
         mark = "+" if verdict["right"] else "-"
-        lines.append(f"{mark} {cell[:16]:<17}{TITLES[way]:<12}{verdict['format']:<8}{said}")
+        lines.append(f"{mark} {cell:<{wide + 1}}{TITLES[way]:<12}{verdict['format']:<8}{said}")
     return "\n".join(lines)
 
 

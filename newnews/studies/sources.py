@@ -44,7 +44,7 @@ def source(spec, where):
         return Files(spec)
     if set(spec) == {"path", "world"} and isinstance(spec["path"], str) and type(spec["world"]) is int:
         return Files(**spec)
-    if set(spec) != {"split", "per_domain", "questions", "seed"} or spec["split"] not in things.SPLITS:
+    if set(spec) != {"split", "per_domain", "questions", "seed"} or spec["split"] not in list(things.SPLITS):
         raise ValueError(f"{where}: news: expected a path; or path and world (a number); or split "
                          f"({', '.join(things.SPLITS)}), per_domain, questions and seed; found {spec!r}")
     try:

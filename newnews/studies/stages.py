@@ -15,13 +15,14 @@ from pathlib import Path
 
 from model.checkpoint import load_bank
 from model.lora import remove_lora
-from newnews.ask import CHUNK_TOKENS, answer_all
+from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
 from newnews.finetune import train_bank
 from newnews.loading import load
 from newnews.outputs import Rows, digest
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import write_replay
+from newnews.tasks.settings import requests_digest
 
 
 @dataclass
@@ -95,10 +96,14 @@ class Stages:
 
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
-        lists = []
+        lists, most = [], learner.model.config.max_position_embeddings
         for item in items:
             try:
                 lists.append(protocol.examples(by_news[item.id], item, learner.chat))
+                longest = max((len(e.ids) for e in lists[-1] if not callable(e)), default=0)
+                if longest > most:
+                    raise ValueError(f"a conversation of {cell.protocol} has {longest} tokens; the model's "
+                                     f"context is {most}")
             except ValueError as error:
                 raise ValueError(f"news {item.id}: {error}") from None
         spec = {"stage": "update", **learner.identity(), "protocol": cell.protocol,
@@ -111,12 +116,12 @@ class Stages:
                               cell.model, f"{self.place}train {cell.name}", protocol.loss)
         return folder, manifest
 
-    def answers(self, model, task, items, way, label, update=None):
+    def answers(self, model, task, items, way, who, label, update=None):
         """Rows (whole) of the raw responses of the base model, or with an update of each item's own
-        adapter."""
+        adapter. who: how the file's name begins, "base" or the protocol; label: of the progress bar."""
         reader = self.reader(model)
-        spec = {"stage": "answers", **reader.identity(), "task": task.name, "chunk": CHUNK_TOKENS,
-                "requests": digest([[item.id, [r.content() for r in task.requests(item)]] for item in items])}
+        spec = {"stage": "answers", **reader.identity(), "task": task.name,
+                "chunk": [CHUNK_TOKENS, CHUNK_REPLIES], "requests": requests_digest(task, items)}
         adapters_of = None
         if update is not None:
             items = [item for item in items if item.id in update.folders and item.id not in update.diverged]
@@ -130,6 +135,6 @@ class Stages:
                 finally:
                     remove_lora(reader.model)
 
-        output = Rows(self.store / "answers" / f"{label}.{way}-{digest(spec)}.jsonl", spec)
+        output = Rows(self.store / "answers" / f"{who}.{way}-{digest(spec)}.jsonl", spec)
         return answer_all(output, reader.model, reader.chat, task, items, adapters_of,
                           f"{self.place}ask {label}, {way.replace('_', ' ')}")

@@ -1,7 +1,7 @@
 """Run a study: its cells through the stages, then the summary.
 
     OUT/study.json      which file belongs to which cell, and the settings
-    OUT/prompts.yaml    the words in which was asked
+    OUT/prompts.yaml    the words in which was asked; prompts.2.yaml, ... those of further models
     OUT/summary.json    accuracies with intervals, gap recovered, overlap, costs
 
 and the stages' files beside them (newnews/studies/stages.py). A killed study goes on from its last whole
@@ -13,8 +13,9 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from model.checkpoint import find_model, load_config
 from newnews.outputs import provenance, write_json
-from newnews.prompts import source_of
+from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
@@ -29,45 +30,65 @@ def run_study(study, out, store=None):
     store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
     """
     out = Path(out)
-    stages = Stages(store or out, study["device"], study["dtype"])
     items = source(study["news"], "study").load()
     if any(not item.questions for item in items):
         raise ValueError(f"news {next(i.id for i in items if not i.questions)}: has no questions, "
                          f"so a study cannot ask it")
-    index = {"study": study, "prompts": "prompts.yaml", "base": {}, "cells": [], "seconds": 0.0,
-             **provenance()}
+    every = cells(study)
+    folders = check_models(every, study, items)
+    out.mkdir(parents=True, exist_ok=True)
+    stages = Stages(store or out, study["device"], study["dtype"])
+    index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0, **provenance()}
     spent = {}      # file: seconds of each stage, however often the study was broken off
 
-    def answers(model, label, update=None):
+    def answers(model, who, label, update=None):
         """{way: file} of the raw answers."""
         prompts, files = stages.reader(model).prompts, {}
         for way in WAYS:
             task = NewsTask(prompts, way == "in_context", study["seed"], study["ask"])
-            output = stages.answers(model, task, items, way, label.replace(" ", "_"), update)
+            output = stages.answers(model, task, items, way, who, label, update)
             files[way] = os.path.relpath(output.path, out)
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
-    every = cells(study)
     for i, cell in enumerate(every, 1):
         stages.place = f"{i}/{len(every)} "
         if cell.model not in index["base"]:
-            index["base"][cell.model] = answers(cell.model, "base")
+            index["base"][cell.model] = answers(cell.model, "base", "base")
         rows = [stages.replay(cell, s.name, items) for s in protocols(None)[cell.protocol].sources]
         update = stages.update(cell, items)
         mine = {"name": cell.name, "protocol": cell.protocol, "model": cell.model, "writer": cell.writer,
-                "recipe": asdict(cell.recipe), "answers": answers(cell.model, cell.name, update),
+                "recipe": asdict(cell.recipe),
+                "answers": answers(cell.model, cell.protocol, cell.name, update),
                 "replay": [os.path.relpath(r.path, out) for r in rows],
                 "flops": update.flops + sum(r.totals.get("flops", 0) for r in rows), "tokens": update.tokens,
                 "diverged": update.diverged, "empty": update.empty}
         spent |= {os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows}
-        spent[cell.name] = update.seconds
-        files = cell.name, *mine["replay"], *mine["answers"].values()
+        trained = tuple(update.folders.values())        # cells may share it: draws change nothing in naive
+        spent[trained] = update.seconds
+        files = trained, *mine["replay"], *mine["answers"].values()
         mine["seconds"] = round(sum(spent[file] for file in files), 1)
         index["cells"].append(mine)
     index["seconds"] = round(sum(spent.values()), 1)
-    shutil.copyfile(source_of(stages.reader(study["model"]).about["folder"]), out / "prompts.yaml")
+    for i, model in enumerate(index["base"], 1):
+        index["prompts"][model] = "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
+        shutil.copyfile(source_of(folders[model]), out / index["prompts"][model])
     write_json(out / "study.json", index)
     summary = {**summarise(out), **provenance()}
     write_json(out / "summary.json", summary)
     return summary
+
+
+def check_models(every, study, items):
+    """{model: folder} of all that write or learn, before hours of work: each is there, and its prompts say
+    how to ask in every format."""
+    folders = {}
+    for name in dict.fromkeys(name for cell in every for name in (cell.model, cell.writer)):
+        folders[name] = find_model(name)
+        load_config(folders[name])
+    for name in dict.fromkeys(cell.model for cell in every):
+        try:
+            NewsTask(prompts_for(folders[name]), False, study["seed"], study["ask"]).requests(items[0])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return folders

@@ -1,8 +1,8 @@
 """From raw responses to accuracies: verdicts, then means with intervals. No torch, no model: a table can be
 made again from the files of a study alone, and is, whenever the judge or the accepted answers have changed.
 
-OUT/study.json names the files: {"study": the YAML, "prompts": file, "base": {model: {way: answers file}},
-"cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops",
+OUT/study.json names the files: {"study": the YAML, "prompts": {model: file}, "base": {model: {way: answers
+file}}, "cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops",
 "tokens", "diverged": {news: step}, "empty": [news]}]}. Paths are relative to OUT.
 
 What is left out, for every cell alike: questions that some protocol's rows ask or answer (`rehearsed`). What
@@ -13,12 +13,13 @@ counted.
 from pathlib import Path
 
 from model.files import read_json
-from newnews.outputs import read_rows
+from newnews.outputs import read_manifest, read_rows
 from newnews.prompts import read_prompts
 from newnews.studies.sources import source
 from newnews.studies.report import TITLES
 from newnews.studies.stats import ratio, share
 from newnews.tasks.news import WAYS, NewsTask
+from newnews.tasks.settings import requests_digest
 
 
 def judged(file, task, items):
@@ -46,7 +47,8 @@ def rehearsed(files, items, keys):
     for row in (row for file in files for row in read_rows(file)):
         for message in row["messages"]:
             said.setdefault(row["news"], set()).update(keys(message["content"]))
-    return {q.id for item in items for q in item.questions if keys(q.text) & said.get(item.id, set())}
+    return {q.id for item in items for q in item.questions
+            if (keys(q.text) | keys(q.ask)) & said.get(item.id, set())}
 
 
 def accuracy(rows, field="right"):
@@ -96,23 +98,34 @@ class Finished:
         out = Path(out)
         index = read_json(out / "study.json")
         missing = {"study", "prompts", "base", "cells", "seconds"} - set(index)
-        if missing:
+        if missing or not isinstance(index["prompts"], dict):
             raise ValueError(f"{out}/study.json: expected study, prompts, base, cells and seconds; "
                              f"run the study again")
         self.out, self.index, self.study = out, index, index["study"]
         self.source = source(self.study["news"], out / "study.json")
         self.items = self.source.load()
-        prompts = read_prompts(out / index["prompts"])
-        self.tasks = {way: NewsTask(prompts, way == "in_context", self.study["seed"], self.study["ask"])
-                      for way in WAYS}
+        # each model is asked in words of its own, and its answers are found by them
+        prompts = {model: read_prompts(out / file) for model, file in index["prompts"].items()}
+        self.tasks = {(model, way): NewsTask(prompts[model], way == "in_context", self.study["seed"],
+                                             self.study["ask"]) for model in prompts for way in WAYS}
+        self.asked = {key: requests_digest(task, self.items) for key, task in self.tasks.items()}
         # the base models are cells too; with several of them their names say which
         alone = len(index["base"]) == 1
         self.base_of = {model: "base" if alone else f"base {model}" for model in index["base"]}
         self.answers = {self.base_of[model]: files for model, files in index["base"].items()}
         self.answers |= {cell["name"]: cell["answers"] for cell in index["cells"]}
+        self.model_of = {name: model for model, name in self.base_of.items()}
+        self.model_of |= {cell["name"]: cell["model"] for cell in index["cells"]}
 
     def judged(self, cell, way):
-        return judged(self.out / self.answers[cell][way], self.tasks[way], self.items)
+        """[(raw response, verdict)]. Refuses news whose questions or options are not those that were asked:
+        the number of an option would mean another one."""
+        file, key = self.out / self.answers[cell][way], (self.model_of[cell], way)
+        rows = judged(file, self.tasks[key], self.items)
+        if read_manifest(file)["run"].get("requests") != self.asked[key]:
+            raise ValueError(f"{file}: the news, questions or options were changed since they were asked; "
+                             f"run the study again")
+        return rows
 
     def walk(self, question):
         """[(cell, way, raw response, verdict)] about one question, by its id."""
@@ -138,7 +151,7 @@ def summarise(out):
     domains = dict.fromkeys(item.domain for item in items)
     about = {cell["name"]: {key: cell[key] for key in ("seconds", "flops", "tokens", "diverged", "empty")}
              for cell in index["cells"]}
-    return {"study": study, "judge": done.tasks["closed_book"].version, "news": len(items),
+    return {"study": study, "judge": NewsTask.version, "news": len(items),
             "cells": block(verdicts_of, cells, formats, lambda r: r["question"] not in seen),
             "all_questions": block(verdicts_of, cells, formats, lambda r: True),
             "about": about, "seconds": index["seconds"],

@@ -33,8 +33,8 @@ class NewsTask:
     def __init__(self, prompts, in_context, seed=0, formats=("letter", "text", "free")):
         self.prompts, self.in_context, self.seed, self.formats = prompts, in_context, seed, tuple(formats)
         unknown = set(formats) - set(FORMATS)
-        if unknown or not formats:
-            raise ValueError(f"formats {list(formats)}: expected some of {', '.join(FORMATS)}")
+        if unknown or not formats or len(set(formats)) < len(formats):      # twice would count twice
+            raise ValueError(f"formats {list(formats)}: expected some of {', '.join(FORMATS)}, once each")
         if seed < 0:
             raise ValueError(f"seed = {seed}: expected 0 or more")
 
