@@ -13,6 +13,7 @@ Show        prints what was asked and marks the supervised tokens
 import json
 import re
 from dataclasses import replace
+from itertools import combinations
 from os.path import commonprefix
 
 import pytest
@@ -31,7 +32,7 @@ from newnews.outputs import Rows
 from newnews.pretraining import train_tokenizer
 from newnews.replay import read_conversations
 from newnews.protocols import NAMES, WRITTEN, protocols
-from newnews.protocols.base import Ask, conversation
+from newnews.protocols.base import Ask, Protocol, conversation
 from newnews.randomness import stream
 from newnews.selfplay import Writer, write_replay
 from newnews.show import show
@@ -255,6 +256,30 @@ def test_jobs_go_on_together_and_end_apart(scripted):
     assert [len(call["asked"]) for call in calls] == [6, 2]             # equal questions are asked once
     assert [counts["kept"] for _, counts in found] == [1, 0, 1]
     assert [row["news"] for rows, _ in found for row in rows] == ["A", "C"]
+
+
+class Entities(Protocol):
+    """EntiGraph as a toy: the writer names the entities of a news item, then says how each two of them relate."""
+
+    name = "entities"
+
+    def write(self, item, n):
+        named, = yield Ask([f"{item.statement}\n\nName its entities."], "entities/1", [item.id], 0.0)
+        pairs = list(combinations(named.split(", "), 2))[:n]
+        said = yield Ask([f"{item.statement}\n\nHow do {a} and {b} relate?" for a, b in pairs], "entities/2",
+                         [f"{item.id}/{a}/{b}" for a, b in pairs], 1.0)
+        rows = [{"messages": conversation(f"{a} and {b}?", text), "news": item.id, "protocol": self.name, "row": i}
+                for i, ((a, b), text) in enumerate(zip(pairs, said)) if text]
+        return rows, {"drawn": len(pairs), "kept": len(rows)}
+
+
+def test_a_protocol_of_another_kind_comes_in_by_write(scripted):
+    """Two stages whose number hangs on what was written in the first."""
+    writer, calls = scripted(lambda text, call, row: "Zog, Lima, Ann" if call == 1 else f"so {row}")
+    (rows, counts), = writer(POCKET).write([Entities(POCKET).write(ITEM, 8)])
+    assert [turns(row["messages"]) for row in rows] == [["Zog and Lima?", "so 0"], ["Zog and Ann?", "so 1"],
+                                                        ["Lima and Ann?", "so 2"]]
+    assert [len(call["asked"]) for call in calls] == [1, 3] and counts["kept"] == 3
 
 
 def test_a_replay_file_has_a_chunk_an_item_and_goes_on_where_it_stopped(pocket, tmp_path, monkeypatch):

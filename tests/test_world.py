@@ -21,8 +21,8 @@ from newnews.world.background import (COUNTRIES, FACTS, LABS, MONTHS, PROPERTIES
 from newnews.world.oracle import pattern, question_key
 from newnews.world.phrases import KINDS
 from newnews.world.statements import STATEMENTS
-from newnews.world.things import (CITIES, DOMAINS, FORMULAS, FUNCTIONS, SPLITS, capitalise, combination_split,
-                                  draw_facts, draw_name, draw_thing, make_news, operands_split, split_of,
+from newnews.world.things import (CITIES, DOMAINS, FORMULAS, FUNCTIONS, MOST, SPLITS, capitalise,
+                                  combination_split, draw_facts, draw_name, draw_thing, make_news, operands_split, split_of,
                                   steps_of)
 
 PAIRS = list(product(range(10), repeat=2))
@@ -283,3 +283,9 @@ def test_what_is_mentioned(news):
 
 def test_a_capital_begins_every_question(news):
     assert all(q.text == capitalise(q.text) for item in news for q in item.questions)
+
+
+@pytest.mark.parametrize("per_domain, questions", [(0, 4), (MOST + 1, 4), (10 ** 6, 4), (2, 0)])
+def test_more_news_than_names_are_refused(per_domain, questions):
+    with pytest.raises(ValueError, match=f"1 to {MOST} news a"):
+        make_news("dev", per_domain, 0, questions)

@@ -48,8 +48,8 @@ def source(spec, where):
         raise ValueError(f"{where}: news: expected a path; or path and world (a number); or split "
                          f"({', '.join(things.SPLITS)}), per_domain, questions and seed; found {spec!r}")
     try:
-        for name, low in (("per_domain", 1), ("questions", 1), ("seed", 0)):
-            whole(name, spec[name], low, 10 ** 6)
+        for name, low, high in (("per_domain", 1, things.MOST), ("questions", 1, 1000), ("seed", 0, 2 ** 53)):
+            whole(name, spec[name], low, high)
     except ValueError as error:
         raise ValueError(f"{where}: news: {error}") from None
     return PocketWorld(**spec)

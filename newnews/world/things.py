@@ -29,6 +29,7 @@ from newnews.world.statements import STATEMENTS
 DOMAINS = ("math", "coding", "discoveries", "leaderboards", "events")
 SPLITS = {"pretrain": 80, "known": 4, "dev": 8, "test": 8}      # shares of names and combinations, percent
 SYLLABLES = [list(part) for part in ("bdfgklmnprstvz", "aeiou", "bdfglmnprstvz", "aeiou", "lmnrstxk")]
+MOST = 300          # news a domain: of some 36,000 names 8% are of dev and of test each
 TAKEN = {word.lower() for word in (*CITIES, *MONTHS, *LABS, *SKILLS, *SYSTEMS)}
 
 
@@ -290,6 +291,9 @@ def capitalise(text):
 
 def make_news(split, per_domain, seed, questions=16):
     """per_domain news of each domain, domain by domain, each with `questions` different test questions."""
+    if not 1 <= per_domain <= MOST or questions < 1:
+        raise ValueError(f"per_domain = {per_domain}, questions = {questions}: expected 1 to {MOST} news a "
+                         f"domain (the world has no more names), and at least one question")
     news, names = [], set()
     held = "test" if split == "test" else "dev"
     for domain in DOMAINS:
