@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from newnews.optimizer import AdamW
+from newnews.optimizer import AdamW, add_gradients
 
 QUINTIC = 3.4445, -4.7750, 2.0315
 MOMENTUM = 0.95
@@ -47,11 +47,7 @@ class Muon:
         self.grads = {n: torch.zeros_like(self.values[n]) for n in self.matrices} | self.rest.grads
 
     def collect(self):
-        """Add the micro-batch's gradients to the step's."""
-        for name, p in self.params.items():
-            if p.grad is not None:
-                self.grads[name] += p.grad
-                p.grad = None
+        add_gradients(self.params, self.grads)
 
     def norms(self):
         """Gradient norm of the model, (1,)."""

@@ -12,6 +12,14 @@ torch's own cannot give slices of a tensor their own rate, clipping and end. Wha
 import torch
 
 
+def add_gradients(params, grads):
+    """Add the micro-batch's gradients, parameter.grad, to the step's, and let go of them."""
+    for name, p in params.items():
+        if p.grad is not None:
+            grads[name] += p.grad
+            p.grad = None
+
+
 class AdamW:
     """AdamW (Loshchilov & Hutter, 1711.05101) on parameters whose first dimension is the adapter, (K, ...);
     with bank = False on any parameters, as one learner.
@@ -29,10 +37,7 @@ class AdamW:
         self.grads = {n: torch.zeros_like(v) for n, v in self.values.items()}
 
     def collect(self):
-        for name, p in self.params.items():
-            if p.grad is not None:
-                self.grads[name] += p.grad
-                p.grad = None
+        add_gradients(self.params, self.grads)
 
     def norms(self):
         return sum(self.rows(g).flatten(1).square().sum(1) for g in self.grads.values()).sqrt()
