@@ -305,7 +305,11 @@ def test_a_replay_file_has_a_chunk_an_item_and_goes_on_where_it_stopped(pocket, 
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
                 patch.setattr(Rows, "add", killed)
                 write_replay(Rows(path, {"run": 1}), *arguments)
-            output = write_replay(Rows(path, {"run": 1}), *arguments)
+            groups, write = [], Writer.write
+            with monkeypatch.context() as patch:
+                patch.setattr(Writer, "write", lambda self, jobs: groups.append(len(jobs)) or write(self, jobs))
+                output = write_replay(Rows(path, {"run": 1}), *arguments)
+            assert groups == [2, 2, 1][cut // 2:]           # a group that was cut through is written whole
             assert path.read_bytes() == whole.read_bytes() and output.whole and output.chunks == 5
             assert {**totals, "seconds": 0} == {**output.totals, "seconds": 0} and totals["drawn"] == 25
         asked = {turns(row["messages"])[0] for row in read_conversations(whole)}
