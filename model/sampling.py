@@ -192,7 +192,7 @@ def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, ro
         for row, token in zip(queue.rows, tokens.tolist()):
             queue.note(row, token, stop_ids)
         # ended rows leave; the others read their token
-        tokens = queue.leave(tokens, rows)
+        tokens = queue.leave(tokens)
         if queue.rows:
             queue.read(tokens)
     return [Completion(ids, end) for ids, end in zip(queue.out, queue.stopped)]
@@ -245,14 +245,13 @@ class Queue:
             self.out[row].append(token)
             self.ended[row] = len(self.out[row]) == self.limit
 
-    def leave(self, tokens, most):
-        """Drop ended rows, once they are a quarter of the rows (leaving copies the cache), or their places
-        are wanted, or one of them has no room left. Returns the tokens of those that stay."""
+    def leave(self, tokens):
+        """Drop ended rows, once they are a quarter of the rows (leaving copies the cache), or one of them has
+        no room left. Returns the tokens of those that stay."""
         self.ages = self.ages + np.uint64(1)
         keep = [i for i, row in enumerate(self.rows) if not self.ended[row]]
         full = any(self.ended[row] and age >= self.limit for row, age in zip(self.rows, self.ages))
-        wanted = self.begun < len(self.prompts) and most - len(keep) >= most / 4
-        if not (len(keep) <= 0.75 * len(self.rows) or full or wanted):
+        if len(keep) > 0.75 * len(self.rows) and not full:
             return tokens
         self.rows, self.ages = [self.rows[i] for i in keep], self.ages[keep]
         if keep:
