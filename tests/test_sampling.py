@@ -274,6 +274,17 @@ def test_the_place_of_a_row_that_has_ended_goes_to_the_next_prompt(exact, monkey
     assert set(while_waiting) == {4} and len(while_waiting) > 10
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_row_that_has_ended_alone_leaves_before_its_room_is_full(exact, seed):
+    """60 short prompts in a batch of 8: an ended row may stay while fewer than a quarter have ended, but it
+    draws on, and rows that began later go on for longer than it has room."""
+    rng = np.random.default_rng(seed)
+    prompts = [rng.integers(1, 90, int(rng.integers(2, 4))).tolist() for _ in range(60)]
+    sampling, stops = Sampling(temperature=1.0, max_new_tokens=12, seed=seed), {3, 17, 29, 41}
+    expected = [generate_naive(exact, prompt, stops, sampling, i) for i, prompt in enumerate(prompts)]
+    assert generate(exact, prompts, stops, sampling, rows=8) == expected
+
+
 # ---- adapters ----
 
 @pytest.fixture
