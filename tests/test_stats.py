@@ -4,7 +4,8 @@ t_quantile   scipy's, to 1e-6
 share        Wilson's interval at an effective size worked out by hand; one cluster, none, clusters that
              agree; one more right answer moves it a little; coverage for 8 to 75 news of 5 to 10 questions,
              easy, hard and even, answers within a news item independent to nearly the same
-crossed      the two-way clustered variance written out; coverage under a probit model of news and seeds
+crossed      the variances of news and seeds written out; coverage under a probit model of news, questions and
+             seeds, for paired and ratio too
 paired       scipy's t-test and permutation test over clusters; coverage
 mcnemar, holm, smallest_effect     scipy's binomial test; by hand; the power of the noncentral t distribution
 ratio        Fieller's interval: the ratios that a t-test does not reject; none where the denominator may be
@@ -161,70 +162,125 @@ def test_coverage_of_share(clusters, correlation, mean):
 
 # ---- news and seeds ----
 
-def grid(C, S, questions):
-    """Clusters and seeds of the rows of an array (C, S, questions)."""
-    rows = np.arange(C * S * questions)
-    return rows // (S * questions), rows // questions % S
+def cochran(by_news, df, by_seed, S):
+    """Error and quantile of two variances with few degrees of freedom."""
+    total = by_news + by_seed
+    return math.sqrt(total), (by_news * t.ppf(0.975, df) + by_seed * t.ppf(0.975, S - 1)) / total
 
 
-def test_crossed_without_an_effect_of_seeds_is_share_but_for_the_quantile():
-    """The same answers under every seed: the news are all that varies."""
-    values = (np.random.default_rng(1).random((12, 1, 5)) < 0.4).repeat(4, axis=1)
-    found = crossed(values.ravel(), *grid(12, 4, 5))
-    sums, counts = values[:, 0].sum(1), np.full(12, 5.0)
-    assert found["mean"] == values.mean() and found["n"] == 240
-    assert bounds(found) == pytest.approx(
-        wilson_by_roots(values.mean(), effective_size(sums, counts), t.ppf(0.975, 3)), abs=1e-7)
+def test_crossed_without_an_effect_of_seeds_is_share():
+    """The same answers under every seed: the news are all that varies. One seed knows of no other."""
+    values = (np.random.default_rng(1).random(60) < 0.4).astype(float)
+    clusters = np.repeat(np.arange(12), 5)
+    assert crossed(np.tile(values, (4, 1)), clusters) == pytest.approx(share(values, clusters))
+    assert crossed([values], clusters) == share(values, clusters)
 
 
 def test_seeds_that_differ_widen_the_interval_by_their_variance():
     """Seed 0 is always right, seed 1 half the time, seed 2 never; the news are all alike."""
-    values = np.tile(np.array([[1, 1], [0, 1], [0, 0]]), (10, 1, 1))
-    found = crossed(values.ravel(), *grid(10, 3, 2))
+    found = crossed([[1, 1] * 10, [0, 1] * 10, [0, 0] * 10], np.repeat(np.arange(10), 2))
     news = 0.25 / effective_size(np.full(10, 1.0), np.full(10, 2.0))
-    seeds, cells = np.var([1, 0.5, 0], ddof=1) / 3, np.var([1, 0.5, 0] * 10, ddof=1) / 30
-    size = 0.25 / (news + seeds - cells)
-    assert bounds(found) == pytest.approx(wilson_by_roots(0.5, size, t.ppf(0.975, 2)), abs=1e-7)
+    error, quantile = cochran(news, 10, np.var([1, 0.5, 0], ddof=1) / 3, 3)
+    assert (found["mean"], found["n"]) == (0.5, 20)
+    assert bounds(found) == pytest.approx(wilson_by_roots(0.5, 0.25 / error ** 2, quantile), abs=1e-6)
 
 
-def test_crossed_of_differences_by_the_formula_of_two_way_clustering():
+def test_paired_over_seeds_by_the_formula():
     rng = np.random.default_rng(2)
-    values = rng.normal(0, 2, (9, 1, 1)) + rng.normal(0, 3, (1, 4, 1)) + rng.normal(0, 1, (9, 4, 1))
-    found = crossed(values.ravel(), *grid(9, 4, 1))
-    news, seed = values.mean((1, 2)), values.mean((0, 2))
-    error = math.sqrt(news.var(ddof=1) / 9 + seed.var(ddof=1) / 4 - values.var(ddof=1) / 36)
-    half = t.ppf(0.975, 3) * error
-    assert bounds(found) == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-6)
-    order = np.random.default_rng(4).permutation(36)
-    clusters, seeds = grid(9, 4, 1)
-    assert crossed(values.ravel()[order], clusters[order], seeds[order]) == pytest.approx(found)
+    a = rng.normal(0, 2, (1, 9)) + rng.normal(0, 3, (4, 1)) + rng.normal(0, 1, (4, 9))
+    found, single = paired(a, np.zeros((4, 9)), range(9)), paired(a.mean(0), np.zeros(9), range(9))
+    error, quantile = cochran(a.mean(0).var(ddof=1) / 9, 8, a.mean(1).var(ddof=1) / 4, 4)
+    assert bounds(found) == pytest.approx((a.mean() - quantile * error, a.mean() + quantile * error), abs=1e-5)
+    assert found["p"] == single["p"] and found["mean"] == pytest.approx(single["mean"])
+    assert found["sd"] == pytest.approx(3 * error) and found["quantile"] == pytest.approx(quantile)
+    assert paired(a, np.zeros(9), range(9)) == found        # one base for all seeds
+    assert smallest_effect(9, found["sd"], quantile=quantile) == pytest.approx(
+        (quantile + t.ppf(0.8, 8)) * error)
+
+
+def test_ratio_over_seeds_holds_what_the_two_variances_do_not_reject():
+    rng = np.random.default_rng(7)
+    below, above = rng.normal(1, 0.2, 20), rng.normal(0.6, 0.2, (1, 20)) + rng.normal(0, 0.1, (3, 20))
+    above += np.array([[-0.1], [0], [0.1]])
+    found = ratio(above, below, range(20))
+    r = above.mean() / below.mean()
+    by_seed = above.mean(1).var(ddof=1) / 3
+    quantile = cochran((above.mean(0) - r * below).var(ddof=1) / 20, 19, by_seed, 3)[1]
+    assert found["mean"] == pytest.approx(r)
+    for end in bounds(found):
+        rest = above.mean(0) - end * below
+        assert abs(rest.mean()) == pytest.approx(quantile * math.sqrt(rest.var(ddof=1) / 20 + by_seed), rel=1e-5)
+    assert ratio(np.tile(above[0], (3, 1)), below, range(20)) == pytest.approx(ratio(above[0], below, range(20)))
 
 
 def test_crossed_at_its_edges():
-    assert crossed([], [], []) == {**NOTHING, "n": 0}
-    assert crossed([1, 0], "ab", [0, 0]) == {"mean": 0.5, "low": 0.0, "high": 1.0, "n": 2}      # one seed
-    assert crossed([2, 0], "aa", [0, 1]) == {"mean": 1.0, "low": None, "high": None, "n": 2}    # one news
-    sure = crossed([1] * 60, *grid(10, 3, 2))
-    assert sure["mean"] == sure["high"] == 1 and 0.3 < sure["low"] < 0.7
-    with pytest.raises(ValueError, match="under each of 2 seeds in every cluster, found 0 to 1"):
-        crossed([1, 0, 1], "aab", [0, 1, 0])
+    assert crossed([[], []], []) == {**NOTHING, "n": 0}
+    assert crossed([[1, 0], [0, 0]], "aa") == {"mean": 0.25, "low": 0.0, "high": 1.0, "n": 2}   # one news item
+    sure = crossed(np.ones((3, 20)), np.repeat(np.arange(10), 2))
+    assert sure["mean"] == sure["high"] == 1 and 0.7 < sure["low"] < 0.9 and sure["n"] == 20
 
 
-@pytest.mark.parametrize("clusters, seeds, spread, mean", [(15, 3, 1, 1.2), (25, 5, 0.3, 0), (25, 3, 0, 1.2),
-                                                           (25, 10, 0.3, 1.2)])
-def test_coverage_of_crossed(clusters, seeds, spread, mean):
-    """A probit model: news differ with standard deviation .5, seeds with `spread`, cells with .3."""
-    rng, truth = np.random.default_rng([clusters, seeds]), norm.cdf(mean / math.sqrt(1.34 + spread ** 2))
-    rows, inside, widths = grid(clusters, seeds, 6), [], []
-    for _ in range(300):
-        level = mean + rng.normal(0, 0.5, (clusters, 1)) + rng.normal(0, spread, (1, seeds))
-        chance = norm.cdf(level + rng.normal(0, 0.3, (clusters, seeds)))[:, :, None]
-        found = crossed((rng.random((clusters, seeds, 6)) < chance).ravel(), *rows)
-        inside.append(found["low"] <= truth <= found["high"])
-        widths.append(found["high"] - found["low"])
-    print(f"crossed, {clusters} news, {seeds} seeds, spread {spread}, mean {mean}: "
-          f"coverage {np.mean(inside):.3f}, width {np.mean(widths):.3f}")
-    assert np.mean(inside) >= 0.91
+class Probit:
+    """A world of news: difficulty of news (sd .7) and questions (.7), a seed's luck (`spread`), a seed's luck
+    with one news item (.3), and chance. Levels are such that the mean of everything is `mean`."""
+
+    def __init__(self, rng, clusters, spread, questions=6):
+        self.rng, self.spread, self.shape = rng, spread, (3, clusters, questions)
+        self.clusters = np.repeat(np.arange(clusters), questions)
+        self.size = math.sqrt(1 + 2 * 0.49 + 0.09 + spread ** 2)
+        news, question = rng.normal(0, 0.7, (1, clusters, 1)), rng.normal(0, 0.7, (1, clusters, questions))
+        self.common = news + question
+
+    def answers(self, mean, seeds=3):
+        """(seeds, n) answers of a method that is right with probability `mean`."""
+        S, C, Q = seeds, *self.shape[1:]
+        luck = self.rng.normal(0, self.spread, (S, 1, 1)) + self.rng.normal(0, 0.3, (S, C, 1))
+        level = self.common + luck + self.size * norm.ppf(mean)
+        return (self.rng.normal(0, 1, (S, C, Q)) < level).reshape(S, C * Q).astype(float)
+
+
+def covers(found, truth):
+    return found["low"] is not None and found["low"] <= truth <= found["high"]
+
+
+def simulated(name, draws, least, label):
+    """draws: [(found, truth)]."""
+    inside = np.mean([covers(found, truth) for found, truth in draws])
+    width = np.mean([found["high"] - found["low"] for found, _ in draws if found["low"] is not None])
+    print(f"{name}, {label}: coverage {inside:.3f}, width {width:.3f}")
+    assert inside >= least
+    return inside
+
+
+SEEDED = [(15, 0, 0.5), (15, 1, 0.9), (25, 0.3, 0.03), (25, 1, 0.5), (75, 0.1, 0.97), (75, 0.3, 0.1), (75, 1, 0.9)]
+
+
+@pytest.mark.parametrize("clusters, spread, mean", SEEDED)
+def test_coverage_of_crossed(clusters, spread, mean):
+    rng = np.random.default_rng([clusters, int(10 * spread), int(100 * mean)])
+    draws = []
+    for _ in range(400):
+        world = Probit(rng, clusters, spread)
+        draws.append((crossed(world.answers(mean), world.clusters), mean))
+    simulated("crossed", draws, 0.92, f"{clusters} news, 3 seeds, spread {spread}, mean {mean}")
+
+
+@pytest.mark.parametrize("clusters, spread, mean", SEEDED)
+def test_coverage_of_paired_and_ratio_over_seeds(clusters, spread, mean, monkeypatch):
+    """Tuned minus base, and over the gap: the base answers .1 closed book and .9 in context, once."""
+    monkeypatch.setattr(stats, "sign_flips", lambda sums: None)
+    rng = np.random.default_rng([clusters, int(10 * spread), int(100 * mean), 1])
+    differences, ratios = [], []
+    for _ in range(400):
+        world, calm = Probit(rng, clusters, spread), Probit(rng, clusters, 0)
+        calm.common = world.common
+        tuned, base, context = world.answers(mean), calm.answers(0.1, 1), calm.answers(0.9, 1)
+        differences.append((paired(tuned, base, world.clusters), mean - 0.1))
+        ratios.append((ratio(tuned - base, context[0] - base[0], world.clusters), (mean - 0.1) / 0.8))
+    label = f"{clusters} news, 3 seeds, spread {spread}, mean {mean}"
+    # three seeds whose means scatter by .1 and pile up near 1 are too few for any symmetric interval
+    simulated("paired", differences, 0.92 if spread < 1 else 0.84, label)
+    simulated("ratio", ratios, 0.92 if spread < 1 else 0.84, label)
 
 
 # ---- differences ----

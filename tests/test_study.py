@@ -26,6 +26,7 @@ from newnews.world.things import DOMAINS
 from newnews.news import News, Question, write_news
 from newnews.outputs import write_json
 from newnews.studies import stages, summary
+from newnews.studies.contrasts import contrasted, groups, read_contrasts
 from newnews.studies.grid import cells, read_study
 from newnews.studies.report import draw, table, walk
 from newnews.studies.sources import source
@@ -132,16 +133,26 @@ ROWS = {("base", CLOSED): rows("000001", "100000"), ("base", CONTEXT): rows("111
 FORMATS = ["free", "text"]
 
 
-def summary_of(rehearsed=(), verdicts=ROWS, formats=FORMATS):
+def summary_of(rehearsed=(), verdicts=ROWS, formats=FORMATS, contrasts=()):
     names = list(dict.fromkeys(name for name, _ in verdicts))
-    pairs = [(name, "base") for name in names]
     domains = dict.fromkeys(r["domain"] for r in verdicts["base", CLOSED])
     asked = {r["question"]: r["domain"] for r in verdicts["base", CLOSED]}
-    cost = {"seconds": 300.0, "flops": 1, "tokens": 1, "diverged": {}, "empty": []}
-    return {"study": {"ask": formats}, "news": 3, "seconds": 321.0,
-            "cells": summary.block(verdicts, pairs, formats, lambda r: r["question"] not in rehearsed),
-            "all_questions": summary.block(verdicts, pairs, formats, lambda r: True),
-            "about": {name: dict(cost) for name in names[1:]},
+    about = {name: {"seconds": 300.0, "flops": 1, "tokens": 1, "diverged": {}, "empty": []} for name in names[1:]}
+
+    def every(name, way, format):
+        return [r for r in verdicts[name, way] if r["format"] == format]
+
+    def fresh(*which):
+        return [r for r in every(*which) if r["question"] not in rehearsed]
+
+    single = {name: ([name], "base") for name in names}
+    pooled = {group: (cells, "base") for group, cells in groups(names).items()}
+    read = read_contrasts(contrasts, names, formats, "study.yaml")
+    return {"study": {"ask": formats}, "news": 3, "seconds": 321.0, "about": about,
+            "cells": summary.block(fresh, single, formats), "all_questions": summary.block(every, single, formats),
+            "groups": summary.grouped(summary.block(fresh, pooled, formats),
+                                      summary.block(every, pooled, formats), pooled, about),
+            "contrasts": contrasted(read, names, fresh),
             "overlap": {"questions": len(asked), "rehearsed": len(rehearsed), "by_domain": {
                 d: sum(asked[q] == d for q in rehearsed) for d in domains}}}
 
@@ -155,7 +166,7 @@ def test_means_and_gap_recovered_by_hand():
     assert means == {name: pytest.approx([n / 6 for n in counts]) for name, counts in sixths.items()}
     cell = dict(named["self_qa"][CLOSED]["text"])
     by = cell.pop("by_domain")
-    assert cell == share([1, 1, 1, 1, 0, 1], "aabbcc") and cell["n"] == 6
+    assert cell.pop("seeds") == 1 and cell == share([1, 1, 1, 1, 0, 1], "aabbcc") and cell["n"] == 6
     assert {d: (s["mean"], s["n"]) for d, s in by.items()} == {"math": (1.0, 4), "events": (0.5, 2)}
     # free form: the context gives the base model 5 more; naive has 1 of them, self_qa 4. Text: 4; 1 and 4
     recovered = {name: p["recovered"] for name, p in named.items()}
@@ -465,7 +476,7 @@ def test_a_study_without_free_form_has_its_table_and_says_nothing_of_formats_tha
 
 def test_the_numbers_of_the_table():
     found = summary_of({"a1"})
-    found["cells"]["self_qa"]["recovered"]["free"] = {"mean": 0.75, "low": 0.5, "high": 1.25}
+    found["groups"]["self_qa"]["recovered"]["free"] = {"mean": 0.75, "low": 0.5, "high": 1.25}
     *blocks, notes = blocks_of(found)
     head, base, naive, qa, n = blocks[0]
     assert head.startswith("free form, closed book ") and " events " in head

@@ -14,7 +14,8 @@
                             are keys of the study, dots for depth: seed, draws, model, writer, lora.rank,
                             recipe.steps ...
 
-A key may be left out: `writer`, the model that writes; by default the learner's own (model).
+Two keys may be left out: `writer`, the model that writes, by default the learner's own (model); and
+`contrasts`, the claims that the study is run for (newnews/studies/contrasts.py).
 """
 
 import copy
@@ -24,12 +25,14 @@ from itertools import product
 from model.lora import PROJECTIONS
 from newnews.protocols import NAMES
 from newnews.reading import plain, read_yaml
+from newnews.studies.contrasts import base_names, read_contrasts
 from newnews.studies.sources import source
 from newnews.tasks.news import FORMATS
 from newnews.training import Recipe
 
 KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int,
         "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
+OPTIONAL = {"writer": str, "contrasts": list}
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,15 @@ def apply(study, change):
 
 
 def check(study, path):
-    odd = sorted(set(study) - {"writer"} ^ set(KEYS), key=str)
+    odd = sorted(set(study) - set(OPTIONAL) ^ set(KEYS), key=str)
     if odd:
         raise ValueError(f"{path}: missing or unknown keys: {', '.join(map(str, odd))}; "
-                         f"expected {', '.join(KEYS)}")
-    kinds = {**KEYS, "writer": str} if "writer" in study else KEYS
-    for key, kind in kinds.items():
+                         f"expected {', '.join(KEYS)}, and perhaps {', '.join(OPTIONAL)}")
+    for key, kind in {**KEYS, **OPTIONAL}.items():
+        if key in OPTIONAL and key not in study:
+            continue
         value = study[key]
-        empty = not value and key not in ("recipes", "seed")
+        empty = not value and key not in ("recipes", "seed", "contrasts")
         if not isinstance(value, kind) or isinstance(value, bool) or empty:
             raise ValueError(f"{path}: {key}: found {value!r}, see configs/demo.yaml for what is expected")
     for key, low, high in (("draws", 1, 10 ** 6), ("bank", 1, 10 ** 4), ("seed", 0, 2 ** 63)):
@@ -106,7 +110,9 @@ def check(study, path):
     if "protocol" not in study["axes"]:
         raise ValueError(f"{path}: axes: protocol is missing: which protocols are run?")
     source(study["news"], path)
-    cells(study, path)
+    every = cells(study, path)
+    names = [*base_names(dict.fromkeys(cell.model for cell in every)).values(), *(cell.name for cell in every)]
+    read_contrasts(study.get("contrasts", []), names, study["ask"], path)
 
 
 def recipe_of(study, protocol, path="recipe"):

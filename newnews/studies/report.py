@@ -17,46 +17,69 @@ def interval(d):
 
 
 def table(summary):
-    """The accuracies: one block for each format and way, a row a cell, a column a domain."""
-    cells, overlap, lines = summary["cells"], summary["overlap"], []
+    """The claims, then the accuracies: one block for each format and way, a row a group of cells that differ
+    in their seed alone, a column a domain."""
+    groups, overlap, lines = summary["groups"], summary["overlap"], claims(summary["contrasts"])
     formats = [f for f in ORDER if f in summary["study"]["ask"]]
     domains = list(overlap["by_domain"])
     for format in formats:
         for way in WAYS:
-            closed = way == "closed_book"
-            lines += block(cells, format, way, f"{TITLES[format]}, {TITLES[way]}", domains,
-                           summary["about"] if closed else None)
-    lines += block(summary["all_questions"], formats[0], "closed_book",
-                   f"{TITLES[formats[0]]}, closed book, all", domains, None)
+            lines += block(groups, format, way, f"{TITLES[format]}, {TITLES[way]}", domains,
+                           way == "closed_book")
+    lines += block({name: group["all_questions"] for name, group in groups.items()}, formats[0], "closed_book",
+                   f"{TITLES[formats[0]]}, closed book, all", domains, False)
     rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
+    seeds = max(len(group["cells"]) for group in groups.values())
     lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
-              f"self-play too", f"({rehearsed}); they are left out of all blocks but the last.",
+              f"self-play too" + (", under one seed or another" if seeds > 1 else ""),
+              f"({rehearsed}); they are left out of all blocks but the last.",
               ("Multiple choice is by option text. " if "text" in formats else "")
               + "Gap recovered: (tuned - base) / (base in context - base).",
               "Intervals: 95%, clustered by news item."]
+    if seeds > 1:
+        lines[-1:] = [f"Rows are means over {seeds} seeds, n counts questions; time is that of one seed. "
+                      f"Intervals: 95%,", "for other news (clustered by news item) and other seeds. "
+                      "The base model has no seed."]
     for name, about in summary["about"].items():
         for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
             if left:
-                lines.append(f"{name}: {len(left)} of {summary['news']} news {words} and are left out: "
-                             f"{', '.join(left)}")
+                lines.append(f"{name}: {len(left)} of {summary['news']} news {words} and are left out"
+                             + (", under every seed" if seeds > 1 else "") + f": {', '.join(left)}")
     return "\n".join([*lines, f"{summary['seconds']:.0f} s in all."])
 
 
-def block(cells, format, way, title, domains, about):
-    """The lines of one format and way. about: costs by cell, if the gap recovered and they are shown too."""
-    wide = max(29, *(len(name) + 3 for name in cells))
+def claims(contrasts):
+    """The lines about the claims: what became of each, then its numbers."""
+    if not contrasts:
+        return []
+    wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims, named before the run:"]
+    for c in contrasts:
+        ways = TITLES[c["format"]] + (f", {TITLES[c['way']]}" if "." not in c["a"] or "." not in c["b"] else "")
+        found = f"{c['a']} - {c['b']}, {ways}: "
+        if c["low"] is None:
+            found += f"{c['n']} questions about {c['news']} news say nothing"
+        else:
+            found += (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], p {c['p']:.4f}, Holm "
+                      f"{c['holm']:.4f}; could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
+        lines += [f"  {c['verdict']:<{wide}}{c['says']}", f"  {'':<{wide}}{found}"]
+    return [*lines, ""]
+
+
+def block(groups, format, way, title, domains, more):
+    """The lines of one format and way. more: the gap recovered and the time are shown too."""
+    wide = max(29, *(len(name) + 3 for name in groups))
     head = f"{title:<{wide}}" + "".join(f"{d[:8]:>9}" for d in domains) + f"{'all, 95% interval':>19}"
-    lines = [head + (f"{'gap recovered':>20}{'time':>7}" if about else "")]
-    for name, cell in cells.items():
-        found = cell[way][format]
+    lines = [head + (f"{'gap recovered':>20}{'time':>7}" if more else "")]
+    for name, group in groups.items():
+        found = group[way][format]
         line = f"  {name:<{wide - 2}}"
         for domain in domains:
             line += f"{number(found['by_domain'].get(domain, {'mean': None})['mean']):>9}"
         line += f"{interval(found):>19}"
-        if about and name in about:
-            line += f"{interval(cell['recovered'][format]):>20}{about[name]['seconds']:>5.0f} s"
+        if more and "seconds" in group:
+            line += f"{interval(group['recovered'][format]):>20}{group['seconds']:>5.0f} s"
         lines.append(line)
-    first = next(iter(cells.values()))[way][format]
+    first = next(iter(groups.values()))[way][format]
     counts = "".join(f"{first['by_domain'].get(d, {'n': 0})['n']:>9}" for d in domains)
     return [*lines, f"  {'n':<{wide - 2}}{counts}{first['n']:>19}", ""]
 
@@ -77,14 +100,14 @@ def walk(question, rows):
 
 
 def draw(summary, path):
-    """Closed-book accuracy by cell (bars with intervals), in-context accuracy of the same model
+    """Closed-book accuracy by group (bars with intervals), in-context accuracy of the same model
     (rings), and the base model in context (dashed): a row a format, a panel a domain. Needs matplotlib (the
     extra `plots`)."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    cells = summary["cells"]
+    cells = summary["groups"]
     formats = [f for f in ORDER if f in summary["study"]["ask"]][:2]
     domains = ["all", *summary["overlap"]["by_domain"]]
     figure, axes = plt.subplots(len(formats), len(domains), squeeze=False, sharey=True, layout="constrained",
@@ -106,7 +129,7 @@ def draw(summary, path):
 
 
 def panel(ax, cells, format, domain):
-    """One panel: a bar a cell."""
+    """One panel: a bar a group of cells."""
     def part(cell, way):
         found = cell[way][format]
         return found if domain == "all" else found["by_domain"].get(domain, {"mean": None, "n": 0})

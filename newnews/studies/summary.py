@@ -5,8 +5,12 @@ OUT/study.json names the files: {"study": the YAML, "prompts": {model: file}, "b
 file}}, "cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops",
 "tokens", "diverged": {news: step}, "empty": [news]}]}. Paths are relative to OUT.
 
-What is left out, for every cell alike: questions that some protocol's rows ask or answer (`rehearsed`). What
-is left out of one cell: news items whose adapter diverged, or about which nothing usable was written; both
+Cells that differ in their seed alone are one group: means over seeds, with intervals that hold for other news
+and other seeds (stats.crossed).
+
+What is left out, for every cell alike: questions that some cell's rows ask or answer (`rehearsed`), under
+whatever seed. What is left out of one cell: news items whose adapter diverged, or about which nothing usable
+was written; of a group, those of any of its cells, since seeds are compared on the same questions. All are
 counted.
 """
 
@@ -15,9 +19,10 @@ from pathlib import Path
 from model.files import read_json
 from newnews.outputs import read_manifest, read_rows
 from newnews.prompts import read_prompts
-from newnews.studies.sources import source
+from newnews.studies.contrasts import answered, base_names, contrasted, groups, read_contrasts
 from newnews.studies.report import TITLES
-from newnews.studies.stats import ratio, share
+from newnews.studies.sources import source
+from newnews.studies.stats import crossed, ratio, share
 from newnews.tasks.news import WAYS, NewsTask
 from newnews.tasks.settings import requests_digest
 
@@ -51,42 +56,42 @@ def rehearsed(files, items, keys):
             if (keys(q.text) | keys(q.ask)) & said.get(item.id, set())}
 
 
-def accuracy(rows, field="right"):
-    """Share of right answers with its interval, over all and by domain."""
-    def of(some):
-        return share([r[field] for r in some], [r["news"] for r in some])
+def accuracy(lists, field="right"):
+    """Share of right answers with its interval, over all and by domain. lists: verdicts, a list a seed."""
+    values, rows = answered(lists, field)
+    news, domains = [r["news"] for r in rows], [r["domain"] for r in rows]
 
-    domains = dict.fromkeys(r["domain"] for r in rows)
-    return {**of(rows), "by_domain": {d: of([r for r in rows if r["domain"] == d]) for d in domains}}
+    def of(places):
+        return {**crossed(values[:, places], [news[i] for i in places]), "seeds": len(lists)}
+
+    return {**of(range(len(rows))), "by_domain": {
+        d: of([i for i, mine in enumerate(domains) if mine == d]) for d in dict.fromkeys(domains)}}
 
 
 def recovered(tuned, base, context):
-    """Share of the gap recovered: (tuned - base) / (base in context - base), on the questions that all three
-    were asked."""
-    tuned, base, context = ({r["question"]: r for r in rows} for rows in (tuned, base, context))
-    shared = [q for q in tuned if q in base and q in context]
-    return ratio([tuned[q]["right"] - base[q]["right"] for q in shared],
-                 [context[q]["right"] - base[q]["right"] for q in shared],
-                 [tuned[q]["news"] for q in shared])
+    """Share of the gap recovered: (tuned - base) / (base in context - base), on the questions that all were
+    asked. tuned: a list of verdicts a seed."""
+    values, rows = answered([*tuned, base, context])
+    return ratio(values[:-2] - values[-2], values[-1] - values[-2], [r["news"] for r in rows])
 
 
-def block(verdicts_of, cells, formats, fresh):
-    """{cell name: {way: {format: accuracy}, "recovered": {format: ratio}}}; base models first.
+def block(rows, members, formats):
+    """{name: {way: {format: accuracy}, "recovered": {format: ratio}}} of cells or groups.
 
-    verdicts_of: {(cell name or "base MODEL", way): rows}. fresh(row): is the question counted?
+    rows(cell, way, format): the verdicts that count. members: {name: (its cells, one a seed, and the base
+    model's)}.
     """
-    def rows(name, way, format):
-        return [r for r in verdicts_of[name, way] if r["format"] == format and fresh(r)]
-
     out = {}
-    for name, base in cells:
-        out[name] = {way: {format: accuracy(rows(name, way, format)) for format in formats} for way in WAYS}
-        for format in [f for f in formats if f in ("free", "reason")]:
+    for name, (cells, base) in members.items():
+        out[name] = {way: {f: accuracy([rows(cell, way, f) for cell in cells]) for f in formats}
+                     for way in WAYS}
+        for f in [f for f in formats if f in ("free", "reason")]:
             for way in WAYS:
-                out[name][way][format]["exact"] = accuracy(rows(name, way, format), "exact")["mean"]
-        out[name]["recovered"] = {format: recovered(rows(name, "closed_book", format),
-                                                    rows(base, "closed_book", format),
-                                                    rows(base, "in_context", format)) for format in formats}
+                exact = accuracy([rows(cell, way, f) for cell in cells], "exact")
+                out[name][way][f]["exact"] = exact["mean"]
+        out[name]["recovered"] = {f: recovered([rows(cell, "closed_book", f) for cell in cells],
+                                               rows(base, "closed_book", f), rows(base, "in_context", f))
+                                  for f in formats}
     return out
 
 
@@ -109,9 +114,7 @@ class Finished:
         self.tasks = {(model, way): NewsTask(prompts[model], way == "in_context", self.study["seed"],
                                              self.study["ask"]) for model in prompts for way in WAYS}
         self.asked = {key: requests_digest(task, self.items) for key, task in self.tasks.items()}
-        # the base models are cells too; with several of them their names say which
-        alone = len(index["base"]) == 1
-        self.base_of = {model: "base" if alone else f"base {model}" for model in index["base"]}
+        self.base_of = base_names(index["base"])
         self.answers = {self.base_of[model]: files for model, files in index["base"].items()}
         self.answers |= {cell["name"]: cell["answers"] for cell in index["cells"]}
         self.model_of = {name: model for model, name in self.base_of.items()}
@@ -143,17 +146,27 @@ def summarise(out):
     index, study, items = done.index, done.study, done.items
     verdicts_of = {(name, way): [verdict for _, verdict in done.judged(name, way)]
                    for name in done.answers for way in WAYS}
-    cells = [*((name, name) for name in done.base_of.values()),
-             *((cell["name"], done.base_of[cell["model"]]) for cell in index["cells"])]
     files = dict.fromkeys(done.out / file for cell in index["cells"] for file in cell["replay"])
     seen = rehearsed(files, items, done.source.keys)
+
+    def every(name, way, format):
+        return [r for r in verdicts_of[name, way] if r["format"] == format]
+
+    def fresh(name, way, format):
+        return [r for r in every(name, way, format) if r["question"] not in seen]
+
+    names = list(done.answers)
+    single = {name: ([name], done.base_of[done.model_of[name]]) for name in names}
+    pooled = {group: (cells, single[cells[0]][1]) for group, cells in groups(names).items()}
     formats, questions = study["ask"], [(q, item.domain) for item in items for q in item.questions]
     domains = dict.fromkeys(item.domain for item in items)
     about = {cell["name"]: {key: cell[key] for key in ("seconds", "flops", "tokens", "diverged", "empty")}
              for cell in index["cells"]}
     return {"study": study, "judge": NewsTask.version, "news": len(items),
-            "cells": block(verdicts_of, cells, formats, lambda r: r["question"] not in seen),
-            "all_questions": block(verdicts_of, cells, formats, lambda r: True),
+            "cells": block(fresh, single, formats), "all_questions": block(every, single, formats),
+            "groups": grouped(block(fresh, pooled, formats), block(every, pooled, formats), pooled, about),
+            "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, out), names,
+                                    fresh),
             "about": about, "seconds": index["seconds"],
             "overlap": {"questions": len(questions), "rehearsed": len(seen),
                         "by_domain": {d: sum(q.id in seen for q, mine in questions if mine == d)
@@ -162,6 +175,19 @@ def summarise(out):
                                                    for r in rows if r["format"] == f)
                                             for f in formats if f in ("free", "reason")}
                           for (name, way), rows in verdicts_of.items()}}
+
+
+def grouped(fresh, every, pooled, about):
+    """The groups as the summary has them: what `block` found; "cells"; "all_questions", rehearsed ones
+    included; "left_out", the news that one of the cells lacks; "seconds", the mean of its cells."""
+    out = {}
+    for group, (cells, _) in pooled.items():
+        costs = [about[cell] for cell in cells if cell in about]        # none of a base model
+        left = dict.fromkeys(news for cost in costs for news in [*cost["diverged"], *cost["empty"]])
+        out[group] = {"cells": cells, **fresh[group], "all_questions": every[group], "left_out": list(left)}
+        if costs:
+            out[group]["seconds"] = round(sum(cost["seconds"] for cost in costs) / len(costs), 1)
+    return out
 
 
 def accuracy_table(rows):
