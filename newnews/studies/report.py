@@ -1,5 +1,7 @@
 """The summary of a study as a table for a terminal, and as a picture. No torch."""
 
+from textwrap import wrap
+
 from newnews.tasks.news import WAYS
 
 TITLES = {"closed_book": "closed book", "in_context": "in context", "letter": "by letter",
@@ -61,7 +63,8 @@ def claims(contrasts):
         else:
             found += (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], p {c['p']:.4f}, Holm "
                       f"{c['holm']:.4f}; could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
-        lines += [f"  {c['verdict']:<{wide}}{c['says']}", f"  {'':<{wide}}{found}"]
+        texts = [part for text in (c["says"], found) for part in wrap(text, 118 - wide, break_on_hyphens=False)]
+        lines += [f"  {c['verdict'] if i == 0 else '':<{wide}}{text}" for i, text in enumerate(texts)]
     return [*lines, ""]
 
 
