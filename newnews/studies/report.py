@@ -56,14 +56,14 @@ def claims(contrasts):
         return []
     wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims, named before the run:"]
     for c in contrasts:
-        ways = TITLES[c["format"]] + (f", {TITLES[c['way']]}" if "." not in c["a"] or "." not in c["b"] else "")
-        found = f"{c['a']} - {c['b']}, {ways}: "
-        if c["low"] is None:
-            found += f"{c['n']} questions about {c['news']} news say nothing"
-        else:
-            found += (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], p {c['p']:.4f}, Holm "
-                      f"{c['holm']:.4f}; could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
-        texts = [part for text in (c["says"], found) for part in wrap(text, 118 - wide, break_on_hyphens=False)]
+        asked = f"{TITLES[c['format']]}, {TITLES[c['way']]}"
+        numbers = f"{c['n']} questions about {c['news']} news say nothing"
+        if c["low"] is not None:
+            numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], p {c['p']:.4f}, Holm "
+                       f"{c['holm']:.4f}; could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
+        texts = [*wrap(c["says"], 118 - wide), f"{c['a']} - {c['b']}, {asked}:", numbers]
+        if len(texts[-2] + numbers) < 118 - wide:
+            texts[-2:] = [f"{texts[-2]} {numbers}"]
         lines += [f"  {c['verdict'] if i == 0 else '':<{wide}}{text}" for i, text in enumerate(texts)]
     return [*lines, ""]
 
