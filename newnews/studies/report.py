@@ -56,15 +56,17 @@ def claims(contrasts):
         return []
     wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims, named before the run:"]
     for c in contrasts:
-        asked = f"{TITLES[c['format']]}, {TITLES[c['way']]}"
+        own = all(side.endswith(WAYS) for side in (c["a"], c["b"]))        # each side says its own way
+        way = "" if own else f", {TITLES[c['way']]}"
+        sides = f"{c['a']} - {c['b']}, {TITLES[c['format']]}{way}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:
-            numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], p {c['p']:.4f}, Holm "
-                       f"{c['holm']:.4f}; could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
-        texts = [*wrap(c["says"], 118 - wide), f"{c['a']} - {c['b']}, {asked}:", numbers]
-        if len(texts[-2] + numbers) < 118 - wide:
-            texts[-2:] = [f"{texts[-2]} {numbers}"]
-        lines += [f"  {c['verdict'] if i == 0 else '':<{wide}}{text}" for i, text in enumerate(texts)]
+            numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p {c['holm']:.4f}; "
+                       f"could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
+        found = [f"{sides} {numbers}"] if len(sides + numbers) < 113 else [sides, numbers]
+        said = wrap(c["says"], 116 - wide)
+        lines += [f"  {c['verdict'] if i == 0 else '':<{wide}}{text}" for i, text in enumerate(said)]
+        lines += [f"      {text}" for text in found]
     return [*lines, ""]
 
 
