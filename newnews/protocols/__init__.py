@@ -7,6 +7,7 @@
                                                 (asked anew, with the news in sight)
     mixed         all of these
     X_shadowed    as X, with the news put before the conversation
+    self_qa_shadowed_other, _shuffled, _unrelated, _after       its controls (newnews/protocols/shadow.py)
     self_qa_other, self_qa_wrong    negative controls: about another news item; wrong answers
 
 A new protocol is a class in a file of this folder and a line in `protocols`.
@@ -15,7 +16,7 @@ A new protocol is a class in a file of this folder and a line in `protocols`.
 from newnews.protocols.base import Protocol
 from newnews.protocols.mixed import Mixed, OtherNews, WrongAnswers
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
-from newnews.protocols.shadow import Shadowed
+from newnews.protocols.shadow import Control, Shadowed
 
 __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 
@@ -24,7 +25,9 @@ def protocols(prompts):
     """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
     written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
     plain, self_qa = [*written, Mixed(written)], written[-1]
-    return {p.name: p for p in [*plain, *map(Shadowed, plain), OtherNews(self_qa), WrongAnswers(self_qa)]}
+    controls = [Control(self_qa, kind) for kind in ("other", "shuffled", "unrelated", "after")]
+    return {p.name: p for p in [*plain, *map(Shadowed, plain), *controls, OtherNews(self_qa),
+                                WrongAnswers(self_qa)]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on

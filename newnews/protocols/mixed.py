@@ -27,14 +27,19 @@ class OtherNews(Protocol):
         self.name, self.sources = f"{inner.name}_other", inner.sources
 
     def choose(self, rows_of, items):
-        domains = {}
-        for item in items:
-            domains.setdefault(item.domain, []).append(item.id)
-        chosen = {}
-        for ids in domains.values():
-            for i, other in zip(ids, ids[1:] + ids[:1]):
-                chosen[i] = rows_of[other] if other != i else []
-        return chosen
+        return {id: rows_of[other.id] if other else [] for id, other in next_in_domain(items).items()}
+
+
+def next_in_domain(items):
+    """{news id: the next item of the same domain, the last one's the first; None for one alone in its
+    domain}."""
+    domains, out = {}, {}
+    for item in items:
+        domains.setdefault(item.domain, []).append(item)
+    for some in domains.values():
+        for item, other in zip(some, some[1:] + some[:1]):
+            out[item.id] = other if other is not item else None
+    return out
 
 
 class WrongAnswers(Protocol):

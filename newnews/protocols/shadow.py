@@ -1,11 +1,25 @@
-"""Contextual shadowing: the same training conversations with the news put before them."""
+"""Contextual shadowing, the same training conversations with the news put before them, and its controls: does
+it take the news, or would any text do? The loss stays where it was, on the assistant's turn.
+
+    X_shadowed              the news before the question, as it stands before a question asked in context
+    X_shadowed_other        another news item there, of the same domain
+    X_shadowed_shuffled     the news with its words in another order, the same in each row
+    X_shadowed_unrelated    as many words of news from other domains
+    X_shadowed_after        the news behind the question, still before the answer. (Behind the answer it would
+                            change nothing: no token sees what comes after it.)
+
+An item without such a text (alone in its domain, or no other domain there) has no rows.
+"""
+
+import numpy as np
 
 from newnews.protocols.base import Protocol
+from newnews.protocols.mixed import next_in_domain
+from newnews.randomness import stream
 
 
 class Shadowed(Protocol):
-    """Wraps a protocol: its rows, each with the news before the first user turn as it stands before a
-    question asked in context. The loss stays where it was, on the assistant's turn."""
+    """Wraps a protocol: its rows, each with the news before the first user turn."""
 
     def __init__(self, inner):
         super().__init__(inner.prompts)
@@ -15,5 +29,48 @@ class Shadowed(Protocol):
         return self.inner.choose(rows_of, items)
 
     def messages(self, row, item):
-        first, *rest = self.inner.messages(row, item)
-        return [{**first, "content": self.prompts.with_news(item.statement, first["content"])}, *rest]
+        return put_before(self.inner.messages(row, item), item.statement, self.prompts)
+
+
+def put_before(messages, text, prompts):
+    first, *rest = messages
+    return [{**first, "content": prompts.with_news(text, first["content"])}, *rest]
+
+
+class Control(Shadowed):
+    """Its rows have the text in them when they are chosen, since that needs the other news."""
+
+    def __init__(self, inner, kind):
+        super().__init__(inner)
+        self.kind, self.name = kind, f"{self.name}_{kind}"
+
+    def choose(self, rows_of, items):
+        rows_of = self.inner.choose(rows_of, items)
+        return {item.id: [{**row, "messages": messages} for row in rows_of[item.id]
+                          if (messages := self.shadow(row["messages"], item, items))] for item in items}
+
+    def shadow(self, messages, item, items):
+        """The conversation with its text; None where there is none."""
+        if self.kind == "after":
+            first, *rest = messages
+            return [{**first, "content": self.prompts.with_news(first["content"], item.statement)}, *rest]
+        text = getattr(self, self.kind)(item, items)
+        return text and put_before(messages, text, self.prompts)
+
+    def other(self, item, items):
+        other = next_in_domain(items)[item.id]
+        return other and other.statement
+
+    def shuffled(self, item, items):
+        words = item.statement.split()
+        return " ".join(np.random.default_rng(stream("shuffled", item.id)).permutation(words).tolist())
+
+    def unrelated(self, item, items):
+        words = " ".join(other.statement for other in items if other.domain != item.domain).split()
+        if not words:
+            return None
+        start = stream("unrelated", item.id) % len(words)           # not the same text for each item
+        return " ".join(words[(start + i) % len(words)] for i in range(len(item.statement.split())))
+
+    def messages(self, row, item):
+        return row["messages"]
