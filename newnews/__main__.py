@@ -17,6 +17,8 @@ def arguments():
                      help="change a key, e.g. news.split=dev")
     run.add_argument("--store", help="folder of the stages; studies that name the same one share what they "
                                      "have in common (default: OUT)")
+    run.add_argument("--dry-run", action="store_true",
+                     help="print the cells, and an estimate of tokens, FLOPs, time and memory; compute nothing")
     report = tools.add_parser("report", help="make a study's table and picture again from its raw files")
     report.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
     answers = tools.add_parser("answers", help="one question of a study: what each cell answered")
@@ -93,6 +95,10 @@ def main(args):
         study = read_study(args.config, args.set)
         say(study=args.config, model=study["model"], news=study["news"],
             cells=", ".join(cell.name for cell in cells(study)), out=args.out)
+        if args.dry_run:
+            from newnews.studies.plan import plan
+            print(plan(study, args.out, args.store))
+            return 0
         summary = run_study(study, args.out, args.store)
         print_summary(summary, args.out)
         if summary["news"] <= 10:       # own news: one reads replies before one reads a table

@@ -8,10 +8,22 @@ from model.qwen2 import Qwen2
 from newnews.console import choose_device
 from newnews.identity import model_digest
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 def load(name, adapter=None, device="auto", dtype="auto"):
     """(model, chat, about): about = {"model", "folder", "parameters", "digest", "device",
     "dtype" (fp32 or bf16), "dtype_reason", ["adapter"]}."""
+    config, chat, about = describe(name, device, dtype)
+    model = load_model(about["folder"], about["device"], DTYPES[about["dtype"]])
+    if adapter is not None:
+        load_adapter(adapter, model)
+        about["adapter"] = f"{adapter} {model_digest(adapter)}"
+    return model, chat, about
+
+
+def describe(name, device="auto", dtype="auto"):
+    """(config, chat, about) of a model, as `load` has them: all but its weights."""
     folder = find_model(name)
     chat, config = Chat(folder), load_config(folder)
     largest = max(chat.tokenizer.get_vocab().values())
@@ -21,14 +33,9 @@ def load(name, adapter=None, device="auto", dtype="auto"):
     with torch.device("meta"):
         count = sum(p.numel() for p in Qwen2(config).parameters())
     device, dtype, reason = choose_device(device, dtype, count)
-    model = load_model(folder, device, dtype)
-    about = {"model": str(name), "folder": str(folder), "parameters": f"{count:,}",
-             "digest": model_digest(folder), "device": device,
-             "dtype": {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype], "dtype_reason": reason}
-    if adapter is not None:
-        load_adapter(adapter, model)
-        about["adapter"] = f"{adapter} {model_digest(adapter)}"
-    return model, chat, about
+    return config, chat, {
+        "model": str(name), "folder": str(folder), "parameters": f"{count:,}", "digest": model_digest(folder),
+        "device": device, "dtype": next(k for k, v in DTYPES.items() if v == dtype), "dtype_reason": reason}
 
 
 def parameters(model):

@@ -51,6 +51,15 @@ class Update:
     manifests: list = field(default_factory=list)
 
 
+def gathered(manifests, news):
+    """The Update of a cell from [(folder, manifest)] of its banks."""
+    folders = {name: folder / name for folder, manifest in manifests for name in manifest["names"]}
+    diverged = {name: step for _, manifest in manifests for name, step in manifest["stopped"].items()}
+    spent = {key: sum(manifest[key] for _, manifest in manifests) for key in ("seconds", "flops", "tokens")}
+    return Update(folders, diverged, empty=[item.id for item in news if item.id not in folders], **spent,
+                  manifests=[manifest for _, manifest in manifests])
+
+
 class Stages:
     """Computes stages in a store folder. Keeps the model that it used last."""
 
@@ -66,19 +75,27 @@ class Stages:
 
     def replay(self, cell, protocol, news):
         """Rows (whole) that a writing protocol has about the news, one chunk an item."""
+        writer, output = self.reader(cell.writer), Rows(*self.replay_file(cell, protocol, news))
+        return write_replay(output, writer.model, writer.chat, writer.prompts, news,
+                            protocols(writer.prompts)[protocol], cell.draws, cell.seed)
+
+    def replay_file(self, cell, protocol, news):
+        """(path, spec)."""
         writer = self.reader(cell.writer)
         spec = {"stage": "replay", **writer.identity(), "protocol": protocol, "draws": cell.draws,
                 "seed": cell.seed, "prompts": writer.prompts.writing(),
                 "news": [[item.id, item.statement] for item in news]}
-        output = Rows(self.store / "replay" / f"{protocol}-{digest(spec)}.jsonl", spec)
-        return write_replay(output, writer.model, writer.chat, writer.prompts, news,
-                            protocols(writer.prompts)[protocol], cell.draws, cell.seed)
+        return self.store / "replay" / f"{protocol}-{digest(spec)}.jsonl", spec
 
     def update(self, cell, news):
         """Train the adapters of a cell, one a news item, bank by bank."""
         # What is trained on comes first, since it may need another model than the learner.
         sources = [s.name for s in protocols(None)[cell.protocol].sources]
         rows = [row for name in sources for row in self.replay(cell, name, news).read()]
+        return gathered([self.bank(*bank) for bank in self.banks(cell, rows, news)], news)
+
+    def banks(self, cell, rows, news):
+        """[(cell, learner, protocol, items, their rows by news)] of each bank, out of all rows."""
         learner = self.reader(cell.model)
         protocol = protocols(learner.prompts)[cell.protocol]
         by_news = {item.id: [] for item in news}
@@ -86,17 +103,18 @@ class Stages:
             by_news[row["news"]].append(row)
         by_news = protocol.choose(by_news, news)
         written = [item for item in news if by_news[item.id]]
-        manifests = [self.bank(cell, learner, protocol, written[i:i + cell.bank], by_news)
-                     for i in range(0, len(written), cell.bank)]
-        folders = {name: folder / name for folder, manifest in manifests for name in manifest["names"]}
-        diverged = {name: step for _, manifest in manifests for name, step in manifest["stopped"].items()}
-        spent = {key: sum(manifest[key] for _, manifest in manifests)
-                 for key in ("seconds", "flops", "tokens")}
-        return Update(folders, diverged, empty=[item.id for item in news if not by_news[item.id]], **spent,
-                      manifests=[manifest for _, manifest in manifests])
+        return [(cell, learner, protocol, written[i:i + cell.bank], by_news)
+                for i in range(0, len(written), cell.bank)]
 
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
+        folder, spec, lists = self.bank_folder(cell, learner, protocol, items, by_news)
+        manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
+                              cell.model, f"{self.place}train {cell.name}", protocol.loss)
+        return folder, manifest
+
+    def bank_folder(self, cell, learner, protocol, items, by_news):
+        """(folder, spec, [examples of each item])."""
         lists, most = [], learner.model.config.max_position_embeddings
         for item in items:
             try:
@@ -112,22 +130,14 @@ class Stages:
                 "names": [item.id for item in items],
                 "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
                                [item.statement for item in items], learner.prompts.in_context)}
-        folder = self.store / "updates" / f"{cell.protocol}-{digest(spec)}"
-        manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
-                              cell.model, f"{self.place}train {cell.name}", protocol.loss)
-        return folder, manifest
+        return self.store / "updates" / f"{cell.protocol}-{digest(spec)}", spec, lists
 
     def answers(self, model, task, items, way, who, label, update=None):
         """Rows (whole) of the raw responses of the base model, or with an update of each item's own
         adapter. who: how the file's name begins, "base" or the protocol; label: of the progress bar."""
-        reader = self.reader(model)
-        spec = {"stage": "answers", **reader.identity(), "task": task.name,
-                "chunk": [CHUNK_TOKENS, CHUNK_REPLIES], "requests": requests_digest(task, items)}
+        reader, path, spec, items = self.reader(model), *self.answers_file(model, task, items, way, who, update)
         adapters_of = None
         if update is not None:
-            items = [item for item in items if item.id in update.folders and item.id not in update.diverged]
-            spec["update"] = digest([manifest["run"] for manifest in update.manifests])
-
             @contextmanager
             def adapters_of(some):
                 load_bank([update.folders[item.id] for item in some], reader.model)
@@ -136,6 +146,14 @@ class Stages:
                 finally:
                     remove_lora(reader.model)
 
-        output = Rows(self.store / "answers" / f"{who}.{way}-{digest(spec)}.jsonl", spec)
-        return answer_all(output, reader.model, reader.chat, task, items, adapters_of,
+        return answer_all(Rows(path, spec), reader.model, reader.chat, task, items, adapters_of,
                           f"{self.place}ask {label}, {way.replace('_', ' ')}")
+
+    def answers_file(self, model, task, items, way, who, update=None):
+        """(path, spec, the items that have an update)."""
+        spec = {"stage": "answers", **self.reader(model).identity(), "task": task.name,
+                "chunk": [CHUNK_TOKENS, CHUNK_REPLIES], "requests": requests_digest(task, items)}
+        if update is not None:
+            items = [item for item in items if item.id in update.folders and item.id not in update.diverged]
+            spec["update"] = digest([manifest["run"] for manifest in update.manifests])
+        return self.store / "answers" / f"{who}.{way}-{digest(spec)}.jsonl", spec, items

@@ -1,0 +1,277 @@
+"""`run --dry-run`: what a study would compute, before it does: cells, tokens, FLOPs, time, memory, and what is
+whole already. Reads the store, tokenizers and configs; writes nothing and loads no weights.
+
+Estimates are upper bounds. A draw is counted as max_new_tokens long, kept, and about the news; a free reply as
+long as it may get. What lies in the store already counts as it is: rows that were written are trained on in
+their true length. Time is FLOPs over the rate at which this store's whole stages of the same kind were computed
+(their own estimate over their seconds, so what the bound exaggerates cancels); without any, over the rate of
+matrix products that a 2-second probe finds here, and that is no upper bound: a small model spends its time
+between its matrices.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from model.flops import projections, training_flops
+from model.sampling import Completion
+from newnews.ask import prompt_ids, scored_ids
+from newnews.loading import DTYPES, describe
+from newnews.outputs import read_json, read_manifest, read_rows
+from newnews.prompts import prompts_for
+from newnews.protocols import protocols
+from newnews.selfplay import Writer
+from newnews.studies.contrasts import base_names
+from newnews.studies.grid import cells
+from newnews.studies.sources import source
+from newnews.studies.stages import Reader, Stages, gathered
+from newnews.studies.study import check_models
+from newnews.tasks.news import WAYS, NewsTask
+
+PROBE_SECONDS = 2
+STATE = 16              # bytes a trained number: itself, its gradient and two moments of AdamW, fp32
+KINDS = ("write", "train", "ask")
+
+
+@dataclass
+class Work:
+    """One file or bank of a stage. key: its place, or in place of a name that is not known yet, what it
+    depends on."""
+    key: object
+    tokens: int
+    flops: int
+    seconds: float | None = None        # what it took; None: it is not there yet
+
+
+@dataclass
+class Row:
+    """What a cell needs, by kind: lists of Work."""
+    name: str
+    write: list = field(default_factory=list)
+    train: list = field(default_factory=list)
+    ask: list = field(default_factory=list)
+
+
+class Pretender(Writer):
+    """A writer that fills every draw to its limit with words of the request, and books what that costs."""
+
+    def answer(self, asks, temperature, costs):
+        most, texts = self.prompts.max_new_tokens, {}
+        for job, ask in asks.items():
+            pairs, texts[job] = [], []
+            for name, request in zip(ask.names, ask.requests):
+                prompt = self.chat.prompt([{"role": "user", "content": request}])
+                pairs.append((prompt, Completion([0] * (most - 1), True)))
+                label, words = self.chat.encode(f" {name}"), self.chat.encode(request)
+                words *= 1 + most // max(1, len(words))             # the name makes each text its own
+                texts[job].append(self.chat.decode(words[:max(1, most - len(label))] + label))
+            self.book(pairs, costs[job])
+        return texts
+
+
+class Plan(Stages):
+    """Stages that are looked for and not computed."""
+
+    def __init__(self, store, device, dtype):
+        super().__init__(store, device, dtype)
+        self.readers, self.guesses = {}, {}
+
+    def reader(self, name):
+        if name not in self.readers:
+            config, chat, about = describe(name, self.device, self.dtype)
+            prompts = prompts_for(about["folder"])
+            self.readers[name] = Reader(SimpleNamespace(config=config), chat, about, prompts)
+        return self.readers[name]
+
+    def guess(self, key, make):
+        if key not in self.guesses:
+            self.guesses[key] = make()
+        return self.guesses[key]
+
+    def written(self, cell, protocol, news):
+        """(rows, Work) of a replay file: as it is, or as it may get."""
+        path, _ = self.replay_file(cell, protocol, news)
+
+        def pretend():
+            writer = self.reader(cell.writer)
+            pretender = Pretender(writer.model, writer.chat, writer.prompts, cell.seed)
+            done = pretender.write([protocols(writer.prompts)[protocol].write(item, cell.draws) for item in news])
+            counts = [sum(cost[key] for _, cost in done) for key in ("prompt_tokens", "new_tokens", "flops")]
+            return [row for rows, _ in done for row in rows], counts[0] + counts[1], counts[2]
+
+        rows, tokens, flops = self.guess(("write", cell.writer, protocol, cell.draws), pretend)
+        if path.exists():
+            return read_rows(path), Work(path, tokens, flops, read_manifest(path)["totals"].get("seconds", 0.0))
+        return rows, Work(path, tokens, flops)
+
+    def trained(self, cell, news):
+        """(Work of the writing, Work of each bank, the Update if all is there)."""
+        found = [self.written(cell, s.name, news) for s in protocols(None)[cell.protocol].sources]
+        written, banks = [work for _, work in found], []
+        real = all(work.seconds is not None for work in written)
+        for bank in self.banks(cell, [row for rows, _ in found for row in rows], news):
+            items = tuple(item.id for item in bank[3])
+            key = ("train", cell.protocol, cell.model, cell.recipe, cell.lora, items, *(w.key for w in written))
+            folder, spec, lists = self.bank_folder(*bank) if real else (None, None, None)
+            done = real and (folder / "manifest.json").is_file()
+            if lists is None:           # the same under every seed and recipe
+                shape = ("lists", cell.protocol, cell.model, cell.writer, cell.draws, items)
+                lists = self.guess(shape, lambda: self.bank_folder(*bank)[2])
+            tokens, flops = training_cost(lists, cell, bank[1].model.config)
+            manifest = read_json(folder / "manifest.json") if done else None
+            banks.append((folder, manifest, Work(folder or key, tokens, flops, manifest and manifest["seconds"])))
+        whole = real and all(manifest for _, manifest, _ in banks)
+        update = gathered([(folder, manifest) for folder, manifest, _ in banks], news) if whole else None
+        return written, [work for *_, work in banks], update
+
+    def asked(self, model, study, news, who, key, update=None):
+        """Work of both ways of asking. update: False where there will be one, and is not yet."""
+        out = []
+        for way in WAYS:
+            reader = self.reader(model)
+            task = NewsTask(reader.prompts, way == "in_context", study["seed"], study["ask"])
+            tokens, flops = self.guess(("ask", model, way), lambda: asking_cost(reader, task, news))
+            path = None if update is False else self.answers_file(model, task, news, way, who, update)[0]
+            done = path is not None and path.exists()
+            seconds = read_manifest(path)["totals"].get("seconds", 0.0) if done else None
+            out.append(Work(path or ("ask", way, key), tokens, flops, seconds))
+        return out
+
+
+def training_cost(lists, cell, config):
+    """(tokens, FLOPs) of the training of one bank: `steps` times a mean step."""
+    tokens = flops = 0
+    for examples in lists:
+        examples = [e(np.random.default_rng(0)) if callable(e) else e for e in examples]
+        share = cell.recipe.steps * min(cell.recipe.batch, len(examples)) / len(examples)
+        lengths = [len(e.ids) for e in examples]
+        supervised = sum(w > 0 for e in examples for w in e.weights[1:])
+        tokens += round(share * sum(lengths))
+        flops += round(share * training_flops(config, lengths, supervised, (cell.lora[0], cell.lora[2])))
+    return tokens, flops
+
+
+def asking_cost(reader, task, news):
+    """(tokens, FLOPs) of a task: prompts are read behind what an item's prompts share, once."""
+    writer, cost = Writer(reader.model, reader.chat, reader.prompts, 0), dict.fromkeys(
+        ("prompt_tokens", "new_tokens", "flops"), 0)
+    for item in news:
+        pairs = []
+        for request in task.requests(item):
+            pairs += [(prompt, Completion(ids[1:], True)) for prompt, ids in scored_ids(reader.chat, request)]
+            if request.continuations is None:
+                pairs.append((prompt_ids(reader.chat, request), Completion([0] * (request.max_new_tokens - 1), True)))
+        writer.book(pairs, cost)
+    return cost["prompt_tokens"] + cost["new_tokens"], cost["flops"]
+
+
+def probe(config, device, dtype):
+    """FLOPs a second of matrix products of the model's width, 256 rows: 2 seconds of them."""
+    x = torch.ones(256, config.hidden_size, device=device, dtype=dtype)
+    w = torch.ones(config.hidden_size, config.intermediate_size, device=device, dtype=dtype)
+    start, done = time.time(), 0
+    while time.time() - start < PROBE_SECONDS:
+        for _ in range(20):
+            last = x @ w
+        last[0, 0].item()                       # on a GPU: wait for it
+        done += 20
+    return done * 2 * 256 * w.numel() / (time.time() - start)
+
+
+def plan(study, out, store=None):
+    """The plan of a study as text. Mistakes are found as `run` finds them."""
+    news, every = source(study["news"], "study").load(), cells(study)
+    check_models(every, study, news)
+    stages, rows, bases = Plan(Path(store or out), study["device"], study["dtype"]), [], {}
+    names = base_names(dict.fromkeys(cell.model for cell in every))
+    for cell in every:
+        if cell.model not in bases:
+            bases[cell.model] = Row(names[cell.model], ask=stages.asked(cell.model, study, news, "base", cell.model))
+            rows.append(bases[cell.model])
+        written, banks, update = stages.trained(cell, news)
+        asked = stages.asked(cell.model, study, news, cell.protocol, tuple(str(w.key) for w in banks),
+                             False if update is None else update)
+        rows.append(Row(cell.name, written, banks, asked))
+    return render(rows, stages, every)
+
+
+def render(rows, stages, every):
+    rates, measured = {}, {}
+    for kind in KINDS:
+        done = {str(w.key): w for row in rows for w in getattr(row, kind) if w.seconds and w.flops}.values()
+        rates[kind] = sum(w.flops for w in done) / sum(w.seconds for w in done) if done else None
+        measured[kind] = len(done)
+    missing = [kind for kind in KINDS if rates[kind] is None and any(
+        w.seconds is None for row in rows for w in getattr(row, kind))]
+    reader = stages.reader(every[0].model)
+    config, about = reader.model.config, reader.about
+    if missing:
+        speed = probe(config, about["device"], DTYPES[about["dtype"]])
+        rates |= dict.fromkeys(missing, speed)
+
+    wide = max(21, *(len(row.name) + 2 for row in rows))
+    lines = [f"{'tokens, FLOPs, time':<{wide}}" + "".join(f"{kind:>26}" for kind in KINDS)]
+    seen, total = set(), {kind: [0, 0, 0.0] for kind in KINDS}
+    for row in rows:
+        line = f"{row.name:<{wide}}"
+        for kind in KINDS:
+            line += f"{entry(getattr(row, kind), rates[kind], seen, total[kind]):>26}"
+        lines.append(line)
+    lines.append(f"{'to do':<{wide}}" + "".join(f"{amounts(*total[kind]):>26}" for kind in KINDS))
+    lines += ["", f"{len(every)} cells; {clock(sum(t[2] for t in total.values()))} in all. Tokens and FLOPs are "
+                  f"upper bounds (draws and free replies as long as they may get)."]
+    for kind in KINDS:
+        if rates[kind]:
+            how = (f"by {measured[kind]} whole stages in {stages.store}" if measured[kind] else
+                   "by a probe of matrix products: small models are slower")
+            lines.append(f"{kind}: {short(rates[kind])}FLOP/s, {how}.")
+    return "\n".join([*lines, memory(stages, every)])
+
+
+def entry(works, rate, seen, total):
+    """A cell's column: what is to do, or why nothing is."""
+    fresh = [w for w in works if str(w.key) not in seen]
+    seen |= {str(w.key) for w in works}
+    left = [w for w in fresh if w.seconds is None]
+    if not works:
+        return "-"
+    if not left:
+        return "whole" if all(w.seconds is not None for w in works) else "as above"
+    sums = [sum(w.tokens for w in left), sum(w.flops for w in left), sum(w.flops for w in left) / rate]
+    total[:] = [a + b for a, b in zip(total, sums)]
+    return amounts(*sums)
+
+
+def amounts(tokens, flops, seconds):
+    return f"{short(tokens)} {short(flops)} {clock(seconds):>7}" if flops else "-"
+
+
+def short(x):
+    """1234567 -> 1.2M."""
+    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if x >= size:
+            return f"{x / size:.1f}{unit}" if x < 10 * size else f"{x / size:.0f}{unit}"
+    return f"{x:.0f}"
+
+
+def clock(seconds):
+    return (f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000
+            else f"{seconds / 3600:.1f} h")
+
+
+def memory(stages, every):
+    """A line on the most that is held at once: weights, and a bank's adapters with their optimizer."""
+    most, largest = 0, every[0]
+    for cell in every:
+        reader = stages.reader(cell.model)
+        weights = int(reader.about["parameters"].replace(",", "")) * DTYPES[reader.about["dtype"]].itemsize
+        shapes, (rank, _, targets) = projections(reader.model.config), cell.lora
+        adapter = rank * reader.model.config.num_hidden_layers * sum(sum(shapes[t]) for t in targets)
+        if weights + cell.bank * adapter * STATE > most:
+            most, largest, parts = weights + cell.bank * adapter * STATE, cell, (weights, cell.bank * adapter * STATE)
+    return (f"Memory: weights {short(parts[0])}B, a bank of {largest.bank} adapters with its optimizer "
+            f"{short(parts[1])}B; activations, and keys and values (up to 1 GB), come on top.")
