@@ -196,10 +196,11 @@ def plan(study, out, store=None):
         asked = stages.asked(cell.model, study, news, cell.protocol, tuple(str(w.key) for w in banks),
                              False if update is None else update)
         rows.append(Row(cell.name, written, banks, asked))
-    return render(rows, stages, every)
+    return render(rows, stages, every, len(news))
 
 
-def render(rows, stages, every):
+def render(rows, stages, every, news):
+    """The table, a row a cell, and the lines under it."""
     rates, measured = {}, {}
     for kind in KINDS:
         done = {str(w.key): w for row in rows for w in getattr(row, kind) if w.seconds and w.flops}.values()
@@ -229,7 +230,7 @@ def render(rows, stages, every):
             how = (f"by {measured[kind]} whole stages in {stages.store}" if measured[kind] else
                    "by a probe of matrix products: small models are slower")
             lines.append(f"{kind}: {short(rates[kind])}FLOP/s, {how}.")
-    return "\n".join([*lines, memory(stages, every)])
+    return "\n".join([*lines, memory(stages, every, news)])
 
 
 def entry(works, rate, seen, total):
@@ -263,15 +264,16 @@ def clock(seconds):
             else f"{seconds / 3600:.1f} h")
 
 
-def memory(stages, every):
+def memory(stages, every, news):
     """A line on the most that is held at once: weights, and a bank's adapters with their optimizer."""
-    most, largest = 0, every[0]
-    for cell in every:
-        reader = stages.reader(cell.model)
+    def need(cell):
+        """(bytes of both, of the weights, adapters)"""
+        reader, (rank, _, targets) = stages.reader(cell.model), cell.lora
         weights = int(reader.about["parameters"].replace(",", "")) * DTYPES[reader.about["dtype"]].itemsize
-        shapes, (rank, _, targets) = projections(reader.model.config), cell.lora
+        shapes, side_by_side = projections(reader.model.config), min(cell.bank, news)
         adapter = rank * reader.model.config.num_hidden_layers * sum(sum(shapes[t]) for t in targets)
-        if weights + cell.bank * adapter * STATE > most:
-            most, largest, parts = weights + cell.bank * adapter * STATE, cell, (weights, cell.bank * adapter * STATE)
-    return (f"Memory: weights {short(parts[0])}B, a bank of {largest.bank} adapters with its optimizer "
-            f"{short(parts[1])}B; activations, and keys and values (up to 1 GB), come on top.")
+        return weights + side_by_side * adapter * STATE, weights, side_by_side
+
+    both, weights, adapters = max(map(need, every))
+    return (f"Memory: weights {short(weights)}B, {adapters} adapters side by side with their optimizer "
+            f"{short(both - weights)}B;\nactivations, and keys and values (up to 1 GB), come on top.")

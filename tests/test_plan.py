@@ -1,0 +1,100 @@
+"""The dry run: nothing is written or loaded; what is counted is what the run then does, or more.
+
+before   tokens and FLOPs are at least those of the run; equal stages are counted once
+after    all is whole; rows that are there are trained on in their true length, so training is counted exactly
+"""
+
+import json
+import re
+
+import pytest
+from test_study import DEMO, tiny  # noqa: F401 (a fixture)
+
+from model.lora import add_lora, adapted
+from conftest import make_tiny
+from newnews.outputs import read_manifest
+from newnews.studies import plan as module
+from newnews.studies.grid import cells, read_study
+from newnews.studies.plan import Plan, clock, memory, plan, short
+from newnews.studies.sources import source
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+AXES = "axes={protocol: [naive, self_qa, self_qa_shadowed], seed: [0, 1]}"
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch):
+    monkeypatch.setattr(module, "probe", lambda *_: 1e9)
+
+
+def study_of(tiny, *changes):
+    return read_study(DEMO, [
+        f"model={tiny.file.parent / 'pocket'}", f"news={tiny.file}", "draws=6", "bank=2", "ask=[free, text]",
+        "recipe={steps: 3, rate: 0.01, batch: 2}", "lora={rank: 2, alpha: 4, targets: [q_proj]}", AXES, *changes])
+
+
+def columns(text):
+    """{row: [its three columns]}."""
+    return {line[:line.index("  ")].strip() or "": re.split(r"\s{2,}", line.strip())[1:]
+            for line in text.split("\n\n")[0].split("\n")[1:]}
+
+
+def test_a_dry_run_writes_nothing_and_counts_what_cells_share_once(tiny):
+    text = plan(study_of(tiny), tiny.out)
+    assert not tiny.out.exists()
+    found = columns(text)
+    assert list(found) == ["base", *(f"{p} seed={s}" for p in ("naive", "self_qa", "self_qa_shadowed")
+                                     for s in (0, 1)), "to do"]
+    assert found["base"][:2] == ["-", "-"] and found["self_qa_shadowed seed=1"][0] == "as above"
+    assert found["self_qa seed=0"][0] == found["self_qa seed=1"][0] != "as above"
+    assert "by a probe" in text and "6 cells" in text and "whole" not in found["base"][2]
+    assert max(map(len, text.split("\n"))) <= 120
+    with pytest.raises(ValueError, match="does not say how to ask for thought"):        # as a run finds it
+        plan(study_of(tiny, "ask=[reason]"), tiny.out)
+
+
+def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
+    changes = "axes.protocol=[naive, self_qa]", "axes.seed=[0]", "draws=40", "ask=[free, text]"
+    study = study_of(tiny, *changes)
+    news, every = source(study["news"], "x").load(), cells(study)
+    before = Plan(tiny.out, "auto", "auto")
+    guessed = {cell.protocol: before.trained(cell, news) for cell in every}
+    tiny.run("recipe={steps: 3, rate: 0.01, batch: 2}", "axes={protocol: [naive, self_qa], seed: [0]}", *changes[2:])
+    after = Plan(tiny.out, "auto", "auto")
+    for cell in every:
+        written, banks, update = after.trained(cell, news)
+        assert update is not None and all(w.seconds is not None for w in [*written, *banks])
+        done = read_manifest(written[0].key)["totals"]
+        (first,), guess = written, guessed[cell.protocol]
+        assert guess[2] is None and guess[0][0].flops == first.flops >= done["flops"]
+        assert first.tokens >= done["prompt_tokens"] + done["new_tokens"]
+        for work in banks:                                  # the true rows: the mean step times the steps
+            real = json.loads((work.key / "manifest.json").read_text())
+            assert work.tokens == pytest.approx(real["tokens"], rel=0.3)
+        assert sum(w.tokens for w in guess[1]) >= sum(w.tokens for w in banks)
+        if cell.protocol == "naive":                        # one conversation: every step is the mean step
+            assert [w.tokens for w in banks] == [w.tokens for w in guess[1]]
+            real = [json.loads((w.key / "manifest.json").read_text()) for w in banks]
+            assert [(w.tokens, w.flops) for w in banks] == [(r["tokens"], r["flops"]) for r in real]
+    stamps = tiny.stamps()
+    text = plan(study, tiny.out)
+    assert set(sum(columns(text).values(), [])) == {"whole", "-"} and "0 s in all" in text
+    more = columns(plan(study_of(tiny, *changes, "recipe.steps=4"), tiny.out))
+    assert more["naive"][0] == "whole" and more["naive"][1] != "whole" != more["naive"][2]
+    assert more["base"] == ["-", "-", "whole"] and tiny.stamps() == stamps
+
+
+def test_memory_is_that_of_weights_and_the_adapters_side_by_side(tiny):
+    study = study_of(tiny, "axes={protocol: [naive], lora.rank: [1, 3]}", "bank=9")
+    line = memory(Plan(tiny.out, "auto", "auto"), cells(study), 3)
+    model = make_tiny(3, vocab_size=320)
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    add_lora(model, ["q_proj"], 3, 4, [0, 1, 2])
+    state = 16 * sum(m.lora_A.numel() + m.lora_B.numel() for m in adapted(model).values())
+    assert f"weights {short(weights)}B, 3 adapters" in line and f"optimizer {short(state)}B" in line
+
+
+def test_amounts_are_short():
+    assert [short(x) for x in (0, 950, 1200, 34_567, 5.6e9, 1.23e12, 4e16)] == [
+        "0", "950", "1.2k", "35k", "5.6G", "1.2T", "40P"]
+    assert [clock(x) for x in (3.4, 99, 600, 7200)] == ["3 s", "99 s", "10 min", "2.0 h"]
