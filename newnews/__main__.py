@@ -18,7 +18,7 @@ def arguments():
     run.add_argument("--store", help="folder of the stages; studies that name the same one share what they "
                                      "have in common (default: OUT)")
     run.add_argument("--dry-run", action="store_true",
-                     help="print the cells, and an estimate of tokens, FLOPs, time and memory; compute nothing")
+                     help="print the cells and an estimate of tokens, FLOPs, time and memory")
     report = tools.add_parser("report", help="make a study's table and picture again from its raw files")
     report.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
     answers = tools.add_parser("answers", help="one question of a study: what each cell answered")

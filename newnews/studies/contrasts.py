@@ -2,7 +2,7 @@
 
     contrasts:
       - name: rehearsal
-        a: self_qa                  a cell; a group, which is cells that differ in their seed alone; or "base".
+        a: self_qa                  a cell; a group, that is cells that differ in their seed alone; or "base".
         b: naive                    NAME.in_context or NAME.closed_book: this side is asked in its own way
         way: closed_book            the way of sides that do not say their own; closed_book if left out
         format: free                one of the study's `ask`
@@ -130,10 +130,10 @@ def contrasted(contrasts, names, rows):
         values, common = answered([rows(x, a_way, c.format) for x, _ in pairs]
                                   + [rows(y, b_way, c.format) for _, y in pairs])
         found = paired(*np.split(values, 2), [row["news"] for row in common])
-        C = found["clusters"]
+        C, sd, quantile = found["clusters"], found["sd"], found["quantile"]
         out.append({**asdict(c), "difference": found["mean"], "low": found["low"], "high": found["high"],
                     "p": found["p"], "holm": None, "n": found["n"], "news": C, "seeds": len(pairs),
-                    "smallest": smallest_effect(C, found["sd"], quantile=found["quantile"]) if C > 1 else None})
+                    "smallest": smallest_effect(C, sd, quantile=quantile) if C > 1 else None})
     tested = [row for row in out if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested])):
         row["holm"] = p

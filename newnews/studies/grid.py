@@ -111,8 +111,8 @@ def check(study, path):
         raise ValueError(f"{path}: axes: protocol is missing: which protocols are run?")
     source(study["news"], path)
     every = cells(study, path)
-    names = [*base_names(dict.fromkeys(cell.model for cell in every)).values(), *(cell.name for cell in every)]
-    read_contrasts(study.get("contrasts", []), names, study["ask"], path)
+    bases = base_names(dict.fromkeys(cell.model for cell in every)).values()
+    read_contrasts(study.get("contrasts", []), [*bases, *(cell.name for cell in every)], study["ask"], path)
 
 
 def recipe_of(study, protocol, path="recipe"):

@@ -28,8 +28,9 @@ def table(summary):
         for way in WAYS:
             lines += block(groups, format, way, f"{TITLES[format]}, {TITLES[way]}", domains,
                            way == "closed_book")
-    lines += block({name: group["all_questions"] for name, group in groups.items()}, formats[0], "closed_book",
-                   f"{TITLES[formats[0]]}, closed book, all", domains, False)
+    every = {name: group["all_questions"] for name, group in groups.items()}
+    lines += block(every, formats[0], "closed_book", f"{TITLES[formats[0]]}, closed book, all", domains,
+                   False)
     rehearsed = ", ".join(f"{d} {n}" for d, n in overlap["by_domain"].items())
     seeds = max(len(group["cells"]) for group in groups.values())
     lines += [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
@@ -61,8 +62,8 @@ def claims(contrasts):
         sides = f"{c['a']} - {c['b']}, {TITLES[c['format']]}{way}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:
-            numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p {c['holm']:.4f}; "
-                       f"could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
+            numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p "
+                       f"{c['holm']:.4f}; could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
         found = [f"{sides} {numbers}"] if len(sides + numbers) < 113 else [sides, numbers]
         said = wrap(c["says"], 116 - wide)
         lines += [f"  {c['verdict'] if i == 0 else '':<{wide}}{text}" for i, text in enumerate(said)]

@@ -135,7 +135,8 @@ class Stages:
     def answers(self, model, task, items, way, who, label, update=None):
         """Rows (whole) of the raw responses of the base model, or with an update of each item's own
         adapter. who: how the file's name begins, "base" or the protocol; label: of the progress bar."""
-        reader, path, spec, items = self.reader(model), *self.answers_file(model, task, items, way, who, update)
+        reader = self.reader(model)
+        path, spec, items = self.answers_file(model, task, items, way, who, update)
         adapters_of = None
         if update is not None:
             @contextmanager

@@ -101,12 +101,12 @@ def crossed(values, clusters):
     """Mean of 0/1 values under S seeds, (S, n), with the 95% interval that holds for other news and other
     seeds: {"mean", "low", "high", "n" questions}.
 
-    Averaged over the seeds, a question is one answer, and `share` says how far the news carry it; the variance
-    of the seeds' means comes on top (`with_seeds`). With one seed this is `share`, which knows of no other.
+    Averaged over the seeds, a question is one answer, and `share` says how far the news carry it; the
+    variance of the seeds' means comes on top (`with_seeds`). With one seed this is `share`, which knows of no
+    other.
 
-    Simulated for 15 to 75 news, three seeds, means .03 to .97, seeds alike to very unlike (their means scatter
-    by up to .2): coverage .93 to 1.00. It is over .98, so too wide, unless seeds differ much: what three of
-    them are worth is not known before.
+    Simulated for 15 to 75 news, three seeds, means .03 to .97, seeds alike to very unlike (their means
+    scatter by up to .25): coverage .93 to 1.00. Over .98, so too wide, unless seeds differ much.
     """
     values = np.array(values, float)                         # (S, n)
     S, n = values.shape
@@ -116,7 +116,7 @@ def crossed(values, clusters):
     sums, counts = cluster_sums(each, clusters)
     C, mean = len(sums), float(each.mean())
     if C == 1:
-        return {"mean": mean, "low": 0.0, "high": 1.0, "n": n}      # one news item says nothing about the next
+        return {"mean": mean, "low": 0.0, "high": 1.0, "n": n}  # one news item says nothing about the next
     size = effective_size(sums, counts)
     variance, quantile = with_seeds(mean * (1 - mean) / size, C, values.mean(1))
     low, high = wilson(mean, mean * (1 - mean) / variance if variance else size, quantile)
@@ -154,7 +154,7 @@ def paired(a, b, clusters):
 
     Simulated for 8 to 75 clusters of 5 to 10 questions, .01 to .3 of the answers changed: coverage at least
     .92 at correlations up to .3; at .6 down to .87 where at most a tenth changes, all in one direction. Over
-    three seeds .96 to 1.00; down to .86 where their means scatter by .1 or more near 0 or 1.
+    three seeds .96 to 1.00; down to .85 where their means scatter by .1 or more near 0 or 1.
     """
     a, b = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
     n = len(clusters)
@@ -170,7 +170,7 @@ def paired(a, b, clusters):
     C, mean = len(sums), float(sums.sum() / n)
     if C == 1:
         return {**nothing, "mean": mean, "clusters": 1}
-    squares = max(squared_deviations(sums, counts), float(((each - mean) ** 2).sum()))      # news do not repel
+    squares = max(squared_deviations(sums, counts), float(((each - mean) ** 2).sum()))  # news do not repel
     both = np.concatenate([a.ravel(), b.ravel()])
     is_share = bool(both.min() >= 0 and both.max() <= 1)
     if is_share:
@@ -226,7 +226,7 @@ def ratio(numerators, denominators, clusters):
     the denominator itself may be zero that set is unbounded, and low and high are None. Seeds add the
     variance of the numerators' means, and their part of the quantile (`with_seeds`, at the ratio found).
 
-    Simulated for 15 to 75 news and three seeds: coverage .94 to 1.00; down to .87 where the seeds' means
+    Simulated for 15 to 75 news and three seeds: coverage .94 to 1.00; down to .85 where the seeds' means
     scatter by .1 or more near 0 or 1.
     """
     numerators = np.atleast_2d(np.asarray(numerators, float))                       # (S, n)
@@ -238,7 +238,7 @@ def ratio(numerators, denominators, clusters):
     (vnn, vnd), (_, vdd) = np.cov(sums, below) / C
     N, D = sums.mean(), below.mean()
     mean = float(N / D)
-    by_news = max(0.0, vnn - 2 * mean * vnd + mean * mean * vdd)        # of N - mean * D; rounding aside, >= 0
+    by_news = max(0.0, vnn - 2 * mean * vnd + mean * mean * vdd)        # the variance of N - mean * D
     total, quantile = with_seeds(by_news, C - 1, numerators.sum(1) / C)
     z2, vnn = quantile ** 2, vnn + total - by_news
     a, b, c = D * D - z2 * vdd, N * D - z2 * vnd, N * N - z2 * vnn
