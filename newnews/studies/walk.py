@@ -1,0 +1,116 @@
+"""A few news items of a study, whole: what was trained on, token by token, and what was answered before and after.
+Data for the page's walk (page.js), JSON-able. No torch: tokens need the learner's tokenizer only."""
+
+import json
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from newnews.outputs import read_rows
+from newnews.prompts import read_prompts
+from newnews.protocols import protocols
+from newnews.studies.report import ORDER, TITLES
+from newnews.tasks.news import WAYS, shown_order
+
+NEWS, BYTES = 25, 2_000_000     # at most so many news items, and so many letters of JSON: the page stays light
+SHOWN = 3                       # conversations of each news item and protocol
+LONGEST = 400                   # letters of a reply
+
+
+def walk_data(done, judged, seen):
+    """{"cells": [{"name", "base": index}], "formats": {name: title}, "news": [...]} of a `summary.Finished`.
+
+    judged: {(cell, way): [(raw response, verdict)]}. seen: ids of the questions that were rehearsed.
+    """
+    cells, learned = list(done.answers), Trained(done)
+    replies = {}                        # news: cell: way: question: format: what was answered
+    for (cell, way), pairs in judged.items():
+        for response, verdict in pairs:
+            place = replies.setdefault(verdict["news"], {}).setdefault((cell, way), {})
+            place.setdefault(verdict["question"], {})[verdict["format"]] = response, verdict
+    found, size = [], 0
+    for item in in_turn(done.items)[:NEWS]:
+        entry = {"id": item.id, "domain": item.domain, "headline": item.headline, "statement": item.statement,
+                 "written": learned.groups(item),
+                 "questions": [{"ask": q.ask, "options": q.options, "answer": q.answer,
+                                "needs": q.needs.replace("_", " "), "rehearsed": q.id in seen,
+                                "answers": [[answers(replies.get(item.id, {}).get((cell, way), {}).get(q.id), q,
+                                                     done.study["seed"]) for way in WAYS] for cell in cells]}
+                               for q in item.questions]}
+        size += len(embedded(entry))
+        if found and size > BYTES:
+            break
+        found.append(entry)
+    return {"cells": [{"name": name, "base": cells.index(done.base_of[done.model_of[name]])} for name in cells],
+            "formats": {f: TITLES[f] + ": log-probability of each option" * (f in ("text", "letter"))
+                        for f in ORDER if f in done.study["ask"]},
+            "news": found}
+
+
+def in_turn(items):
+    """One news item of each domain in turn, so that a few are of all kinds."""
+    domains = {}
+    for item in items:
+        domains.setdefault(item.domain, []).append(item)
+    return [item for item in chain(*zip_longest(*domains.values())) if item is not None]
+
+
+def answers(found, question, seed):
+    """What one cell answered to one question: {format: sums by option, or [reply, right, undecided, cut]}."""
+    out = {}
+    for format, (response, verdict) in (found or {}).items():
+        if format in ("free", "reason"):
+            text = " ".join(response["text"].split())
+            out[format] = [text[:LONGEST] + " …" * (len(text) > LONGEST), int(verdict["right"]),
+                           int(verdict["undecided"]), int(not response["stopped"])]
+            continue
+        sums = [round(x, 2) for x in response["logprobs"]]
+        if format == "letter":          # they stand in the order that was shown
+            order = shown_order(question, seed)
+            sums = [sums[order.index(k)] for k in range(len(sums))]
+        out[format] = sums
+    return out or None
+
+
+def embedded(data):
+    """JSON for a <script> element: no text can close it."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+class Trained:
+    """The conversations that each cell was trained on."""
+
+    def __init__(self, done):
+        self.done, self.sets, self.chats = done, {}, {}
+        for cell in done.index["cells"]:            # cells that were trained on the same share an entry
+            key = cell["protocol"], cell["model"], tuple(cell["replay"])
+            self.sets.setdefault(key, []).append(cell["name"])
+        files = {file for _, _, replay in self.sets for file in replay}
+        self.rows = {file: read_rows(done.out / file) for file in files}
+
+    def groups(self, item):
+        made = []
+        for (protocol, model, files), names in self.sets.items():
+            how = protocols(read_prompts(self.done.out / self.done.index["prompts"][model]))[protocol]
+            rows = [row for file in files for row in self.rows[file] if row["news"] == item.id]
+            made.append({"cells": names, "count": len(rows),
+                         "rows": [self.conversation(how, row, item, model) for row in rows[:SHOWN]]})
+        return made
+
+    def conversation(self, how, row, item, model):
+        """{"tokens", "paid": "0011"}; {"messages": [role, content]} where the tokenizer is not at hand."""
+        chat = self.chat(model)
+        if chat is None:
+            return {"messages": [[m["role"], m["content"]] for m in how.messages(row, item)]}
+        example = how.examples([row], item, chat)[0]
+        example = example(np.random.default_rng(0)) if callable(example) else example
+        return {"tokens": [chat.tokenizer.decode([i], skip_special_tokens=False) for i in example.ids],
+                "paid": "".join("01"[weight > 0] for weight in example.weights)}
+
+    def chat(self, model):
+        if model not in self.chats:
+            from model.chat import Chat
+            at_hand = (Path(model) / "tokenizer.json").is_file()
+            self.chats[model] = Chat(model) if at_hand else None
+        return self.chats[model]
