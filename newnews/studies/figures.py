@@ -23,13 +23,14 @@ SHARES = Scale(0, 1, (0, 0.25, 0.5, 0.75, 1))
 
 
 def scale_over(numbers, least=0.1, most=2.0):
-    """A scale with round ticks that holds 0 and the numbers, as far as they lie within +-most."""
-    numbers = [min(max(x, -most), most) for x in numbers if x is not None]
-    low, high = min([0.0, *numbers]), max([least, *numbers])
-    step = next((s for s in (0.05, 0.1, 0.2, 0.25, 0.5) if (high - low) / s <= 6), 1.0)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(i * step, 2) for i in range(first, last + 1))
-    return Scale(ticks[0], ticks[-1], ticks)
+    """A scale that holds 0, `least` and the numbers, as far as they lie within +-most; few ticks, for narrow
+    screens."""
+    numbers = [0.0, least, *(min(max(x, -most), most) for x in numbers if x is not None)]
+    low, high = min(numbers), max(numbers)
+    step = next((s for s in (0.05, 0.1, 0.2, 0.25, 0.5) if (high - low) / s <= 4.5), 1.0)
+    edge = 0.03 * (high - low)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return Scale(low - edge, high + edge, tuple(round(i * step, 2) for i in range(first, last + 1)))
 
 
 def colour(i):
@@ -121,7 +122,8 @@ def log_scale(numbers):
 
 def scatter(points, lines, across, up):
     """Shares over costs. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share, kind)].
-    Labels are pushed apart where they would lie over each other; beyond 12 points only tooltips name them."""
+    A label stands above its interval, higher where another stands there; a legend takes the labels' place
+    beyond 12 points and on narrow screens."""
     high, scale, named = 300, log_scale([x for _, x, _, _ in points]), len(points) <= 12
     y_of = lambda share: round(high * (1 - share), 1)
     made = [f'<line class="grid" x1="0" x2="100%" y1="{y_of(y)}" y2="{y_of(y)}"/><text x="0" y="{y_of(y)}" dx="-8" '
@@ -130,19 +132,20 @@ def scatter(points, lines, across, up):
              for x in scale.ticks]
     made += [f'<line class="{kind}" x1="0" x2="100%" y1="{y_of(y)}" y2="{y_of(y)}"/><text x="4" y="{y_of(y) - 4}">'
              f"{escape(label)}</text>" for label, y, kind in lines if y is not None]
-    taken = []                                              # (side, place, y) of the labels so far
-    for label, x, (mean, low, top), fill in sorted(points, key=lambda p: p[2][0]):
-        place, y = scale.at(math.log10(x)), y_of(mean)
-        side = float(place[:-1]) > 55
-        made.append(f'<g><title>{escape(label)}: {mean:.2f} [{low:.2f}, {top:.2f}], {x:.3g}</title><line '
-                    f'class="whisker" x1="{place}" x2="{place}" y1="{y_of(low)}" y2="{y_of(top)}"/>'
-                    f'<circle cx="{place}" cy="{y}" r="5.5" fill="{fill}"/></g>')
-        if named:
-            at = y
-            while any(side == s and abs(float(place[:-1]) - p) < 30 and abs(at - t) < 14 for s, p, t in taken):
-                at -= 1                                     # points come from the bottom up
-            taken.append((side, float(place[:-1]), at))
-            made.append(f'<text class="name" x="{place}" y="{at}" dx="{-10 if side else 10}" dy=".35em" '
-                        f'text-anchor="{"end" if side else "start"}">{escape(label)}</text>')
+    names, taken = [], []                                   # taken: (percent, y) of the labels so far
+    for label, x, (mean, low, top), fill in sorted(points, key=lambda p: -p[2][2]):
+        place, at = scale.at(math.log10(x)), y_of(top) - 7
+        percent = float(place[:-1])
+        made.append(f'<g><title>{escape(label)}: {mean:.2f} [{low:.2f}, {top:.2f}], {x:.3g}</title><line x1="{place}" '
+                    f'x2="{place}" y1="{y_of(low)}" y2="{y_of(top)}" stroke="{fill}" stroke-width="2"/>'
+                    f'<circle cx="{place}" cy="{y_of(mean)}" r="5.5" fill="{fill}"/></g>')
+        while any(abs(percent - p) < 18 and abs(at - t) < 15 for p, t in taken):
+            at -= 1
+        taken.append((percent, at))
+        anchor = "start" if percent < 15 else "end" if percent > 85 else "middle"
+        names.append(f'<text class="name" x="{place}" y="{at}" text-anchor="{anchor}">{escape(label)}</text>')
+    made += names * named
     made.append(f'<text x="100%" y="{high + 32}" text-anchor="end">{escape(across)}</text>')
-    return f'<div class="small">{escape(up)}</div><div class="scatter"><svg role="img">{"".join(made)}</svg></div>'
+    key = legend(*((f'<circle cx="14" cy="7" r="5" fill="{fill}"/>', label) for label, _, _, fill in points))
+    return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'
+            f'{"".join(made)}</svg></div>{key}')

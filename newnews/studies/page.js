@@ -69,7 +69,7 @@ function options(format, question, states) {
     if (!all) return make("td", "", "–");
     const fill = make("i");
     fill.style.width = `${Math.max(0, 100 * (1 - all[k] / floor))}%`;
-    return make("td", all[k] === Math.max(...all) ? "pick" : "", all[k].toFixed(1), make("span", "meter", fill));
+    return make("td", all[k] === Math.max(...all) ? "pick" : "", all[k] > -0.05 ? "0" : all[k].toFixed(1), make("span", "meter", fill));
   };
   const head = make("tr", "", make("th", "", "option"), ...STATES.map(name => make("th", "", name)));
   const lines = question.options.map((option, k) => make("tr", k === question.answer ? "is-right" : "",
@@ -93,11 +93,12 @@ function walk() {
   const item = data.news[news.value];
   const mine = data.cells[cell.value].name;
   document.getElementById("walk-here").replaceChildren(
-    make("h3", "", item.headline || item.id), make("p", "small", `${item.id}, ${item.domain}`),
+    make("h3", "", item.headline || item.id), make("p", "small", `${item.domain}: ${item.id}`),
     make("p", "statement", item.statement),
     make("h4", "", "What is trained on; the loss counts what is marked"),
     ...item.written.map(group => written(group, group.cells.includes(mine))),
-    make("h4", "", `Answers before and after ${mine}`), ...item.questions.map(question));
+    make("h4", "", `Answers before and after ${mine}`),
+    make("div", "questions", ...item.questions.map(question)));
 }
 if (data.news.length) {
   news.onchange = cell.onchange = walk;

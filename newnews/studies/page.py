@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from model.files import read_json
-from newnews.html import check_page, hidden, shell, write_page
+from newnews.html import check_page, shell, write_page
 from newnews.outputs import read_manifest, write_json
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
@@ -39,14 +39,15 @@ def write_report(out, summary):
     judged = {(cell, way): done.judged(cell, way) for cell in done.answers for way in WAYS}
     files = dict.fromkeys(done.out / file for cell in done.index["cells"] for file in cell["replay"])
     seen = rehearsed(files, done.items, done.source.keys)
-    cells, bases = summary.get("groups") or summary["cells"], set(done.base_of.values())
-    contrasts, formats = summary.get("contrasts"), [f for f in ORDER if f in done.study["ask"]]
-    tables = {"accuracy": accuracy_rows({**summary["cells"], **cells}),
-              "recovered": recovered_rows(cells, bases),
-              "kept": kept_rows(done, judged, seen), "costs": cost_rows(done, summary)}
-    if contrasts:
-        tables["claims"] = contrasts
-    text = page(done, summary, cells, tables, walk_data(done, judged, seen), formats, chance(done, seen))
+    groups = summary.get("groups") or {name: {**cell, "cells": [name]} for name, cell in summary["cells"].items()}
+    tuned = {name: group["cells"] for name, group in groups.items() if name not in done.base_of.values()}
+    tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}),
+              "recovered": recovered_rows({name: groups[name] for name in tuned}),
+              "kept": kept_rows(done, judged, seen, tuned), "costs": cost_rows(done, groups, tuned)}
+    if summary.get("contrasts"):
+        tables["claims"] = summary["contrasts"]
+    shown = [*done.base_of.values(), *(cells[0] for cells in tuned.values())]       # of each group its first seed
+    text = page(done, summary, groups, tuned, tables, walk_data(done, shown, judged, seen), chance(done, seen))
     write_tables(done.out / "figures", tables)
     write_page(done.out / "report.html", MAKER, WHAT, text)
 
@@ -77,49 +78,59 @@ def write_tables(folder, tables):
 
 # ---- the numbers ----
 
+LIMITS = ("mean", "low", "high")
+
+
 def accuracy_rows(cells):
-    """{name: cell} of a summary as flat rows."""
+    """{name: cell or group} of a summary as flat rows."""
     return [{"cell": name, "format": format, "way": way, "domain": domain,
-             **{key: part[key] for key in ("mean", "low", "high", "n")}}
+             **{key: part[key] for key in (*LIMITS, "n")}}
             for name, cell in cells.items() for format in ORDER if format in cell[CLOSED] for way in WAYS
             for domain, part in {"all": cell[way][format], **cell[way][format]["by_domain"]}.items()]
 
 
-def recovered_rows(cells, bases):
-    return [{"cell": name, "format": format, **{key: found[key] for key in ("mean", "low", "high")}}
-            for format in ORDER for name, cell in cells.items()
-            if name not in bases and (found := cell["recovered"].get(format))]
+def recovered_rows(groups):
+    return [{"cell": name, "format": format, **{key: group["recovered"][format][key] for key in LIMITS}}
+            for format in ORDER for name, group in groups.items() if format in group["recovered"]]
 
 
-def kept_rows(done, judged, seen):
-    """In-context answers after minus before, paired by question, over the questions that are counted."""
-    def values(cell, format):
-        return {v["question"]: v for _, v in judged[cell, CONTEXT]
-                if v["format"] == format and v["question"] not in seen}
-
+def kept_rows(done, judged, seen, tuned):
+    """In-context answers after minus before, paired by question, on the questions that count and were asked
+    under every seed."""
     rows = []
     for format in [f for f in ORDER if f in done.study["ask"]]:
-        for cell in [c["name"] for c in done.index["cells"]]:
-            before, after = values(done.base_of[done.model_of[cell]], format), values(cell, format)
-            shared = [q for q in after if q in before]
-            found = paired([after[q]["right"] for q in shared], [before[q]["right"] for q in shared],
-                           [after[q]["news"] for q in shared])
-            rows.append({"cell": cell, "format": format, "difference": found["mean"],
+        def right(cell):
+            return {v["question"]: v["right"] for _, v in judged[cell, CONTEXT]
+                    if v["format"] == format and v["question"] not in seen}
+
+        news = {q.id: item.id for item in done.items for q in item.questions}
+        for name, cells in tuned.items():
+            before, after = right(done.base_of[done.model_of[cells[0]]]), [right(cell) for cell in cells]
+            shared = [q for q in before if all(q in answers for answers in after)]
+            a, b = ([[answers[q] for q in shared] for answers in some] for some in (after, [before] * len(after)))
+            found = paired(*((a, b) if len(cells) > 1 else (a[0], b[0])), [news[q] for q in shared])
+            rows.append({"cell": name, "format": format, "difference": found["mean"],
                          **{key: found[key] for key in ("low", "high", "p", "n")}})
     return rows
 
 
-def cost_rows(done, summary):
-    """What each cell cost: writing (its own replay; shared files count in each) and training."""
+def cost_rows(done, groups, tuned):
+    """What each group cost, the mean of its cells: writing (its own replay; shared files count in each) and
+    training."""
     format = next(f for f in ORDER if f in done.study["ask"])
-    rows = []
-    for cell in done.index["cells"]:
-        written = [read_manifest(done.out / file)["totals"] for file in cell["replay"]]
-        closed = summary["cells"][cell["name"]][CLOSED][format]
-        rows.append({"cell": cell["name"], "format": format, **{k: closed[k] for k in ("mean", "low", "high")},
-                     "written_tokens": sum(t.get("new_tokens", 0) for t in written),
-                     "trained_tokens": cell["tokens"], "writing_flops": sum(t.get("flops", 0) for t in written),
-                     "flops": cell["flops"], "seconds": cell["seconds"]})
+    about, rows = {cell["name"]: cell for cell in done.index["cells"]}, []
+    for name, cells in tuned.items():
+        written = [read_manifest(done.out / file)["totals"] for cell in cells for file in about[cell]["replay"]]
+
+        def mean(numbers):
+            return round(sum(numbers) / len(cells), 1)
+
+        rows.append({"cell": name, "format": format, **{key: groups[name][CLOSED][format][key] for key in LIMITS},
+                     "written_tokens": mean(t.get("new_tokens", 0) for t in written),
+                     "trained_tokens": mean(about[cell]["tokens"] for cell in cells),
+                     "writing_flops": mean(t.get("flops", 0) for t in written),
+                     "flops": mean(about[cell]["flops"] for cell in cells),
+                     "seconds": mean(about[cell]["seconds"] for cell in cells)})
     return rows
 
 
@@ -132,44 +143,42 @@ def chance(done, seen):
 
 # ---- the page ----
 
-def page(done, summary, cells, tables, data, formats, luck):
-    study, contrasts, bases = done.study, summary.get("contrasts"), list(done.base_of.values())
-    names = dict.fromkeys([*bases, *cells, *summary["cells"]])
-    others = [name for name in names if name not in bases]
-    colours = {**{name: fig.colour(0) for name in bases}, **{name: fig.colour(1 + i) for i, name in enumerate(others)}}
-    shown = [r for r in tables["accuracy"] if r["cell"] in cells]
-
-    def base_of(cell):          # a group's name need not be a cell's
-        return done.base_of.get(done.model_of.get(cell), bases[0])
-
+def page(done, summary, groups, tuned, tables, data, luck):
+    contrasts, bases = summary.get("contrasts"), list(done.base_of.values())
+    formats, seeds = [f for f in ORDER if f in done.study["ask"]], max(map(len, tuned.values()))
+    colours = {**dict.fromkeys(bases, fig.colour(0)), **{name: fig.colour(1 + i) for i, name in enumerate(tuned)}}
+    base_of = {name: done.base_of[done.model_of[group["cells"][0]]] for name, group in groups.items()}
+    best = max(tables["costs"], key=lambda r: r["mean"] or 0)["cell"]
+    pooled = f" Means over {seeds} seeds; the intervals are for other news and other seeds." * (seeds > 1)
     made = [sections.section("claims", "Claims" if contrasts else "The numbers at a glance",
-                             sections.claims(contrasts) if contrasts else sections.headline(cells, formats)),
-            sections.section("accuracy", "What it knows without the news in sight", *(
-                sections.accuracy(shown, f, base_of, luck if f in ("text", "letter") else None, colours)
+                             sections.claims(contrasts) if contrasts else sections.headline(groups, formats)),
+            sections.section("accuracy", "Closed book", *(
+                sections.accuracy([r for r in tables["accuracy"] if r["cell"] in groups and r["format"] == f],
+                                  base_of, luck if f in ("text", "letter") else None, colours, pooled)
                 for f in formats)),
-            sections.section("recovered", "How much of the gap is recovered", sections.forest(
+            sections.section("recovered", "Gap recovered", sections.forest(
                 "recovered", tables["recovered"], "mean", [(0, "zero"), (1, "dashed")],
                 "(tuned - base) / (base in context - base): 0 is the base, 1 (dashed) is as good as reading. "
-                "Fieller's 95% intervals, clustered by news.", colours), notes(summary)),
+                f"Fieller's 95% intervals, clustered by news.{pooled}", colours), notes(summary)),
             sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
             sections.section("costs", "What it cost", sections.costs(
-                tables["costs"], summary["cells"][bases[0]], colours)),
+                tables["costs"], groups[bases[0]], colours, " Means over seeds." * (seeds > 1))),
             sections.section("kept", "What was kept", sections.forest(
                 "kept", tables["kept"], "difference", [(0, "zero")],
                 "Does the tuned model still read? Accuracy with the news in context, after minus before, paired by "
-                "question; 95% intervals clustered by news.", colours)),
-            sections.walk(data, len(done.items)), sections.probes(done.out / "probes"),
+                f"question; 95% intervals clustered by news.{pooled}", colours)),
+            sections.walk(data, len(done.items), tuned[best][0], seeds), sections.probes(done.out / "probes"),
             sections.section("made", "How this was made", how(done, summary))]
     made = [part for part in made if part]
     links = "".join(f'<a href="#{id}">{escape(title)}</a>' for id, title, _ in made)
-    asked = " and ".join(TITLES[f] for f in formats)
-    head = (f'<header><div><h1>{escape(done.out.resolve().name)}: news moved into weights</h1><p>'
-            f'{escape(", ".join(done.base_of))} · {len(others)} ways of training · {summary["news"]} news, '
-            f'{summary["overlap"]["questions"]} questions · {asked}, closed book and in context</p></div>'
-            f'<button type="button" id="theme">Light / dark</button></header>')
+    asked, name = ", ".join(TITLES[f] for f in formats), done.out.resolve().name
+    head = (f'<header><div><h1>{escape(name)}: from news to weights</h1><p>'
+            f'{escape(", ".join(done.base_of))} · {len(tuned)} ways to train · {summary["news"]} news, '
+            f'{summary["overlap"]["questions"]} questions · {asked} · closed book and in context</p></div>'
+            f'<button type="button" id="theme">◐ Light / dark</button></header>')
     body = (f"{head}<nav>{links}</nav><main>{''.join(html for *_, html in made)}</main>"
             f'<script type="application/json" id="walk-data">{embedded(data)}</script>')
-    return shell(MAKER, f"{done.out.resolve().name}: news moved into weights", body,
+    return shell(MAKER, f"{name}: from news to weights", body,
                  (HERE / "page.css").read_text(encoding="utf-8"), (HERE / "page.js").read_text(encoding="utf-8"))
 
 

@@ -90,21 +90,21 @@ def headline(cells, formats):
             f'<div class="pair">{"".join(made)}</div>')
 
 
-def accuracy(rows, format, base_of, luck, colours):
-    """Closed book by cell with the rings of the same model in context; all news, then each domain."""
-    mine = {(r["cell"], r["way"], r["domain"]): r for r in rows if r["format"] == format}
-    cells = list(dict.fromkeys(cell for cell, _, _ in mine))
-    domains = list(dict.fromkeys(domain for _, _, domain in mine))
+def accuracy(rows, base_of, luck, colours, more):
+    """Closed book by cell with the rings of the same model in context; all news, then each domain. rows: of
+    one format. luck: the share that guessing gets right, or None. more: the end of the caption."""
+    format, mine = rows[0]["format"], {(r["cell"], r["way"], r["domain"]): r for r in rows}
+    cells, domains = (list(dict.fromkeys(r[key] for r in rows)) for key in ("cell", "domain"))
 
     def panel(domain, wide):
         lines = []
         for name in cells:
-            closed, read = mine.get((name, CLOSED, domain)), mine.get((name, CONTEXT, domain))
-            if not closed or closed["mean"] is None:
+            closed, read, base = (mine.get((cell, way, domain), {"mean": None}) for cell, way in (
+                (name, CLOSED), (name, CONTEXT), (base_of[name], CONTEXT)))
+            if closed["mean"] is None:
                 continue
-            top = mine[base_of(name), CONTEXT, domain]["mean"]
-            marks = (fig.bar(fig.SHARES, closed["mean"], colours[name]) + fig.rule(fig.SHARES, top, "dashed")
-                     + fig.rule(fig.SHARES, luck, "dotted")
+            marks = (fig.bar(fig.SHARES, closed["mean"], colours[name])
+                     + fig.rule(fig.SHARES, base["mean"], "dashed") + fig.rule(fig.SHARES, luck, "dotted")
                      + fig.whisker(fig.SHARES, closed["low"], closed["high"]) + fig.ring(fig.SHARES, read["mean"]))
             title = f"{readable(name)}: closed book {interval(closed)}, n = {closed['n']}; in context {interval(read)}"
             lines.append((readable(name), marks, interval(closed) if wide else number(closed["mean"]), title))
@@ -114,7 +114,7 @@ def accuracy(rows, format, base_of, luck, colours):
     count = {d: max(r["n"] for (_, way, domain), r in mine.items() if (way, domain) == (CLOSED, d)) for d in domains}
     small = "".join(f"<div><h4>{escape(d)} (n = {count[d]})</h4>{panel(d, False)}</div>" for d in domains[1:])
     said = (f"Accuracy, {TITLES[format]}, on {count['all']} questions"
-            + (f"; chance is {luck:.2f}" if luck is not None else "") + ". Intervals: 95%, clustered by news.")
+            + (f"; chance is {luck:.2f}" if luck is not None else "") + f". Intervals: 95%, clustered by news.{more}")
     return (f"<h3>{TITLES[format].capitalize()}</h3>"
             + figure("accuracy", fig.legend(*(fig.LEGEND[e] for e in entries)) + panel("all", True)
                      + f'<div class="panels">{small}</div>', said))
@@ -149,13 +149,13 @@ def every_number(rows):
                                    "</a>, with the interval of each domain.</p>"
 
 
-def costs(rows, base, colours):
-    thousand = lambda x: (x, f"{x:,}")
+def costs(rows, base, colours, more):
+    thousand, flops = lambda x: (x, f"{x:,.0f}"), lambda x: (x, f"{x:.2e}".replace("e+", "e") if x else "0")
     columns = [("cell", False), *((title, True) for title in (
         "closed book", "tokens written", "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
     lines = [[readable(r["cell"]), (r["mean"], interval(r)), thousand(r["written_tokens"]),
-              thousand(r["trained_tokens"]), (r["writing_flops"], f"{r['writing_flops']:.2e}"),
-              (r["flops"], f"{r['flops']:.2e}"), (r["seconds"], f"{r['seconds']:,.0f}")] for r in rows]
+              thousand(r["trained_tokens"]), flops(r["writing_flops"]), flops(r["flops"]),
+              (r["seconds"], f"{r['seconds']:,.0f}")] for r in rows]
     points = [(readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]), colours[r["cell"]])
               for r in rows if r["mean"] is not None and r["flops"] > 0]
     format = rows[0]["format"]
@@ -163,21 +163,22 @@ def costs(rows, base, colours):
                                  ("base", base[CLOSED][format]["mean"], "dotted")],
                         "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
     return figure("costs", drawn, "Accuracy over what a cell cost, all its news together; asking is not counted. "
-                                  "Replay that cells share counts in each.") + table(columns, lines)
+                                  f"Replay that cells share counts in each.{more}") + table(columns, lines)
 
 
-def walk(data, total):
+def walk(data, total, best, seeds):
+    """best: the cell to begin with. Data: newnews/studies/walk.py."""
     if not data["news"]:
         return None
     shown = len(data["news"])
-    news = "".join(f'<option value="{i}">{escape(n["domain"])}: {escape(n["headline"] or n["id"])}</option>'
+    news = "".join(f'<option value="{i}">{escape(n["headline"] or n["id"])} ({escape(n["domain"])})</option>'
                    for i, n in enumerate(data["news"]))
-    start = len(data["cells"]) - 1
-    cells = "".join(f'<option value="{i}"{" selected" * (i == start)}>{escape(readable(c["name"]))}</option>'
+    cells = "".join(f'<option value="{i}"{" selected" * (c["name"] == best)}>{escape(readable(c["name"]))}</option>'
                     for i, c in enumerate(data["cells"]) if c["base"] != i)
     words = f"All {total} news." if shown == total else (
         f"{shown} of {total} news, the domains in turn, to keep this page small; "
         f"<code>python -m newnews answers</code> shows every question.")
+    words += " Of several seeds the first." * (seeds > 1)
     return section("walk", "Walk a news item",
                    f"<p>{words} Reading: with the news in context. Bars: from the lowest log-probability of the "
                    f"question to 0, which is certainty; the model's pick is bold.</p>"

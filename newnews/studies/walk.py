@@ -18,15 +18,15 @@ SHOWN = 3                       # conversations of each news item and protocol
 LONGEST = 400                   # letters of a reply
 
 
-def walk_data(done, judged, seen):
+def walk_data(done, cells, judged, seen):
     """{"cells": [{"name", "base": index}], "formats": {name: title}, "news": [...]} of a `summary.Finished`.
 
-    judged: {(cell, way): [(raw response, verdict)]}. seen: ids of the questions that were rehearsed.
+    cells: names of those that are shown, base models first. judged: {(cell, way): [(raw response, verdict)]}. seen: ids of the questions that were rehearsed.
     """
-    cells, learned = list(done.answers), Trained(done)
+    learned = Trained(done, cells)
     replies = {}                        # news: cell: way: question: format: what was answered
     for (cell, way), pairs in judged.items():
-        for response, verdict in pairs:
+        for response, verdict in pairs if cell in cells else ():
             place = replies.setdefault(verdict["news"], {}).setdefault((cell, way), {})
             place.setdefault(verdict["question"], {})[verdict["format"]] = response, verdict
     found, size = [], 0
@@ -79,11 +79,12 @@ def embedded(data):
 
 
 class Trained:
-    """The conversations that each cell was trained on."""
+    """The conversations that cells were trained on."""
 
-    def __init__(self, done):
+    def __init__(self, done, names):
         self.done, self.sets, self.chats = done, {}, {}
-        for cell in done.index["cells"]:            # cells that were trained on the same share an entry
+        for cell in [cell for cell in done.index["cells"] if cell["name"] in names]:
+            # cells that were trained on the same share an entry
             key = cell["protocol"], cell["model"], tuple(cell["replay"])
             self.sets.setdefault(key, []).append(cell["name"])
         files = {file for _, _, replay in self.sets for file in replay}
