@@ -1,7 +1,7 @@
 """Figures as HTML and SVG that we draw ourselves: crisp at any size, light or dark by CSS.
 
-A chart is a grid of lines: a label, a strip, a value. Positions in a strip are percent of its width, heights are
-pixels, so it stretches with the page while its letters keep their size. A tooltip says each line's numbers.
+A chart is a grid of lines: a label, a strip, a value. Positions in a strip are percent of its width, so it
+stretches with the page while its letters keep their size. A tooltip says each line's numbers.
 """
 
 import math
@@ -15,8 +15,11 @@ class Scale(NamedTuple):
     high: float
     ticks: tuple
 
+    def percent(self, x):
+        return 100 * (min(max(x, self.low), self.high) - self.low) / (self.high - self.low)
+
     def at(self, x):
-        return f"{100 * (min(max(x, self.low), self.high) - self.low) / (self.high - self.low):.2f}%"
+        return f"{self.percent(x):.2f}%"
 
 
 SHARES = Scale(0, 1, (0, 0.25, 0.5, 0.75, 1))
@@ -40,13 +43,23 @@ def colour(i):
 
 # ---- marks in a strip ----
 
+def line(kind, x1, x2, y1, y2):
+    return f'<line class="{kind}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>'
+
+
 def rule(scale, x, kind):
-    """A line from top to bottom: "grid", "zero", "dashed", "dotted"."""
-    return "" if x is None else f'<line class="{kind}" x1="{scale.at(x)}" x2="{scale.at(x)}" y1="0" y2="100%"/>'
+    """From top to bottom: "grid", "zero", "dashed", "dotted"."""
+    return "" if x is None else line(kind, scale.at(x), scale.at(x), 0, "100%")
 
 
-def bar(scale, x, fill):
-    return f'<rect class="bar" x="{scale.at(0)}" y="20%" width="{scale.at(x)}" height="60%" fill="{fill}"/>'
+def band(scale, low, high):
+    left, right = scale.percent(low), scale.percent(high)
+    return f'<rect class="band" x="{left:.2f}%" width="{right - left:.2f}%" height="100%"/>'
+
+
+def bar(x, fill):
+    """Of a share."""
+    return f'<rect class="bar" y="20%" width="{SHARES.at(x)}" height="60%" fill="{fill}"/>'
 
 
 def dot(scale, x, fill):
@@ -58,12 +71,11 @@ def ring(scale, x):
 
 
 def whisker(scale, low, high):
-    """The interval; None: it is open there. Where it goes on beyond the scale, it has no end stroke."""
+    """The interval. A limit that is None or beyond the scale has no end stroke: it goes on."""
+    ends = [x for x in (low, high) if x is not None and scale.low <= x <= scale.high]
     left, right = scale.low if low is None else low, scale.high if high is None else high
-    ends = [x for x, limit in ((left, low), (right, high)) if limit is not None and scale.low <= x <= scale.high]
-    lines = [f'<line class="whisker" x1="{scale.at(left)}" x2="{scale.at(right)}" y1="50%" y2="50%"/>']
-    lines += [f'<line class="whisker" x1="{scale.at(x)}" x2="{scale.at(x)}" y1="38%" y2="62%"/>' for x in ends]
-    return "".join(lines)
+    return (line("whisker", scale.at(left), scale.at(right), "50%", "50%")
+            + "".join(line("whisker", scale.at(x), scale.at(x), "38%", "62%") for x in ends))
 
 
 def strip(scale, marks, title):
@@ -80,40 +92,44 @@ def axis(scale):
 
 def chart(scale, lines):
     """lines: [(label, marks, value, title)]"""
-    made = "".join(f'<span class="label" title="{escape(label)}">{escape(label)}</span>{strip(scale, marks, title)}'
-                   f'<span class="value">{escape(value)}</span>' for label, marks, value, title in lines)
+    made = "".join(f'<span class="label" title="{escape(label)}">{escape(label)}</span>'
+                   f'{strip(scale, marks, title)}<span class="value">{escape(value)}</span>'
+                   for label, marks, value, title in lines)
     return f'<div class="chart">{made}<span></span>{axis(scale)}<span></span></div>'
 
 
 def legend(*entries):
-    """entries: (marks on a strip of width 28, height 14; words)"""
-    return ('<div class="legend">' + "".join(f"<span><svg aria-hidden='true'>{marks}</svg>{escape(words)}</span>"
-                                             for marks, words in entries) + "</div>")
+    """entries: (marks in a place 28 wide and 14 high, words)"""
+    made = "".join(f'<span><svg aria-hidden="true">{marks}</svg>{escape(words)}</span>'
+                   for marks, words in entries)
+    return f'<div class="legend">{made}</div>'
 
 
-LEGEND = {
-    "bar": ('<rect class="bar" x="0" y="2" width="22" height="10" fill="var(--c1)"/><line class="whisker" x1="14" '
-            'x2="28" y1="7" y2="7"/>', "closed book, 95% interval"),
-    "ring": ('<circle class="ring" cx="14" cy="7" r="4.5"/>', "same model, news in context"),
-    "dashed": ('<line class="dashed" x1="14" x2="14" y1="-2" y2="16"/>', "base, news in context"),
-    "dotted": ('<line class="dotted" x1="14" x2="14" y1="-2" y2="16"/>', "chance"),
-    "interval": ('<line class="whisker" x1="2" x2="26" y1="7" y2="7"/><circle cx="14" cy="7" r="4.5" '
-                 'fill="var(--c1)"/>', "difference, 95% interval"),
-    "band": ('<rect class="band" x="0" y="0" width="28" height="14"/>', "smaller than so many news can show"),
-}
+def spot(fill):
+    return f'<circle cx="14" cy="7" r="5" fill="{fill}"/>'
 
+
+BAR = (f'<rect class="bar" y="2" width="22" height="10" fill="{colour(1)}"/>' + line("whisker", 14, 28, 7, 7),
+       "closed book, 95% interval")
+RING = '<circle class="ring" cx="14" cy="7" r="4.5"/>', "same model, news in context"
+DASHED = line("dashed", 14, 14, -2, 16), "base, news in context"
+DOTTED = line("dotted", 14, 14, -2, 16), "chance"
+INTERVAL = line("whisker", 2, 26, 7, 7) + spot(colour(1)), "difference, 95% interval"
+BAND = '<rect class="band" width="28" height="14"/>', "smaller than so many news can show"
+
+HIGH = 300                  # pixels of a scatter
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def power(x):
-    """2e+14 as 2·10¹⁴, for an axis."""
+    """2e14 as 2·10¹⁴, for an axis."""
     exponent = math.floor(math.log10(x) + 1e-9)
     first = round(x / 10 ** exponent)
     return ("" if first == 1 else f"{first}·") + "10" + str(exponent).translate(SUPERSCRIPT)
 
 
 def log_scale(numbers):
-    """A scale of logarithms (base 10) whose ticks are 1, 2 and 5 times powers of ten, or powers only."""
+    """Of logarithms, base 10. Ticks are 1, 2 and 5 times powers of ten, or powers only."""
     low, high = math.log10(min(numbers)) - 0.15, math.log10(max(numbers)) + 0.15
     steps = (1, 2, 5) if high - low < 2 else (1,)
     ticks = [math.log10(s) + e for e in range(math.floor(low), math.ceil(high) + 1) for s in steps]
@@ -122,30 +138,35 @@ def log_scale(numbers):
 
 def scatter(points, lines, across, up):
     """Shares over costs. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share, kind)].
+
     A label stands above its interval, higher where another stands there; a legend takes the labels' place
-    beyond 12 points and on narrow screens."""
-    high, scale, named = 300, log_scale([x for _, x, _, _ in points]), len(points) <= 12
-    y_of = lambda share: round(high * (1 - share), 1)
-    made = [f'<line class="grid" x1="0" x2="100%" y1="{y_of(y)}" y2="{y_of(y)}"/><text x="0" y="{y_of(y)}" dx="-8" '
-            f'dy=".35em" text-anchor="end">{y:g}</text>' for y in SHARES.ticks]
-    made += [f'<text x="{scale.at(x)}" y="{high + 16}" text-anchor="middle">{power(10 ** x)}</text>'
-             for x in scale.ticks]
-    made += [f'<line class="{kind}" x1="0" x2="100%" y1="{y_of(y)}" y2="{y_of(y)}"/><text x="4" y="{y_of(y) - 4}">'
-             f"{escape(label)}</text>" for label, y, kind in lines if y is not None]
+    beyond 12 points and on narrow screens.
+    """
+    scale, y_of = log_scale([x for _, x, _, _ in points]), lambda share: round(HIGH * (1 - share), 1)
+    made = []
+    for y in SHARES.ticks:
+        made.append(line("grid", 0, "100%", y_of(y), y_of(y)) + f'<text y="{y_of(y)}" dx="-8" dy=".35em" '
+                    f'text-anchor="end">{y:g}</text>')
+    for x in scale.ticks:
+        made.append(f'<text x="{scale.at(x)}" y="{HIGH + 16}" text-anchor="middle">{power(10 ** x)}</text>')
+    for label, y, kind in lines:
+        if y is not None:
+            made.append(line(kind, 0, "100%", y_of(y), y_of(y))
+                        + f'<text x="4" y="{y_of(y) - 4}">{escape(label)}</text>')
     names, taken = [], []                                   # taken: (percent, y) of the labels so far
     for label, x, (mean, low, top), fill in sorted(points, key=lambda p: -p[2][2]):
-        place, at = scale.at(math.log10(x)), y_of(top) - 7
-        percent = float(place[:-1])
-        made.append(f'<g><title>{escape(label)}: {mean:.2f} [{low:.2f}, {top:.2f}], {x:.3g}</title><line x1="{place}" '
-                    f'x2="{place}" y1="{y_of(low)}" y2="{y_of(top)}" stroke="{fill}" stroke-width="2"/>'
-                    f'<circle cx="{place}" cy="{y_of(mean)}" r="5.5" fill="{fill}"/></g>')
+        percent, at = scale.percent(math.log10(x)), y_of(top) - 7
+        place = f"{percent:.2f}%"
+        made.append(f'<g stroke="{fill}" stroke-width="2"><title>{escape(label)}: {mean:.2f} '
+                    f'[{low:.2f}, {top:.2f}], {x:.3g}</title>{line("", place, place, y_of(low), y_of(top))}'
+                    f'<circle cx="{place}" cy="{y_of(mean)}" r="5" fill="{fill}"/></g>')
         while any(abs(percent - p) < 18 and abs(at - t) < 15 for p, t in taken):
             at -= 1
         taken.append((percent, at))
         anchor = "start" if percent < 15 else "end" if percent > 85 else "middle"
         names.append(f'<text class="name" x="{place}" y="{at}" text-anchor="{anchor}">{escape(label)}</text>')
+    named = len(points) <= 12
     made += names * named
-    made.append(f'<text x="100%" y="{high + 32}" text-anchor="end">{escape(across)}</text>')
-    key = legend(*((f'<circle cx="14" cy="7" r="5" fill="{fill}"/>', label) for label, _, _, fill in points))
+    made.append(f'<text x="100%" y="{HIGH + 32}" text-anchor="end">{escape(across)}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'
-            f'{"".join(made)}</svg></div>{key}')
+            f'{"".join(made)}</svg></div>' + legend(*((spot(fill), label) for label, _, _, fill in points)))

@@ -3,8 +3,8 @@
 
 const root = document.documentElement;
 document.getElementById("theme").onclick = () => {
-  const dark = root.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  root.style.colorScheme = dark === "dark" ? "light" : "dark";
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  root.style.colorScheme = (root.style.colorScheme || system) === "dark" ? "light" : "dark";
 };
 
 function sortBy(th) {
@@ -33,13 +33,13 @@ function make(tag, kind, ...children) {
 
 const data = JSON.parse(document.getElementById("walk-data").textContent);
 const news = document.getElementById("walk-news"), cell = document.getElementById("walk-cell");
-const STATES = ["before", "before, reading", "after", "after, reading"];      // reading: with the news in context
+const STATES = ["before", "before, reading", "after", "after, reading"];    // reading: the news in context
 
 function conversation(row) {
   const paid = row.paid ? [...row.paid].map(x => x === "1") : [];
   const pieces = row.tokens
     ? row.tokens.map((text, i) => make("span", paid[i] ? "paid" : "", text.replaceAll("\n", "↵\n")))
-    : row.messages.flatMap(([role, text]) => [`${role}: `, make("span", role === "assistant" ? "paid" : "", text), "\n"]);
+    : row.messages.flatMap(([role, text]) => [`${role}: `, make("span", "", text), "\n"]);
   return make("p", "tokens", ...pieces);
 }
 
@@ -57,7 +57,8 @@ function replies(format, states) {
     const kind = right ? "held" : undecided ? "unsure" : "not";
     const verdict = make("b", kind, right ? "✓ " : undecided ? "? " : "✗ ");
     verdict.title = right ? "right" : undecided ? "undecided" : "wrong";
-    return [make("tr", "", make("td", "", STATES[i]), make("td", "", verdict, text + (cut ? " … (cut)" : "")))];
+    const said = make("td", "", verdict, text + (cut ? " … (cut)" : ""));
+    return [make("tr", "", make("td", "", STATES[i]), said)];
   };
   return make("table", "replies", make("tbody", "", ...states.flatMap(line)));
 }
@@ -69,7 +70,8 @@ function options(format, question, states) {
     if (!all) return make("td", "", "–");
     const fill = make("i");
     fill.style.width = `${Math.max(0, 100 * (1 - all[k] / floor))}%`;
-    return make("td", all[k] === Math.max(...all) ? "pick" : "", all[k] > -0.05 ? "0" : all[k].toFixed(1), make("span", "meter", fill));
+    const sum = all[k] > -0.05 ? "0" : all[k].toFixed(1);
+    return make("td", all[k] === Math.max(...all) ? "pick" : "", sum, make("span", "meter", fill));
   };
   const head = make("tr", "", make("th", "", "option"), ...STATES.map(name => make("th", "", name)));
   const lines = question.options.map((option, k) => make("tr", k === question.answer ? "is-right" : "",
@@ -78,20 +80,18 @@ function options(format, question, states) {
 }
 
 function question(q) {
-  const mine = q.answers[cell.value], base = q.answers[data.cells[cell.value].base];
-  const states = [...(base || [null, null]), ...(mine || [null, null])], parts = [];
+  const states = [...q.answers[data.cells[cell.value].base], ...q.answers[cell.value]], parts = [];
   for (const [format, title] of Object.entries(data.formats)) {
     parts.push(make("h4", "", title));
     parts.push(["text", "letter"].includes(format) ? options(format, q, states) : replies(format, states));
   }
   const tags = [q.needs, q.rehearsed ? "rehearsed: not counted" : ""].filter(Boolean);
-  return make("article", "question", make("p", "", make("b", "", q.ask), " ", ...tags.map(t => make("span", "tag", t))),
-    make("p", "small", `Right: ${q.options[q.answer]}`), ...parts);
+  const asked = make("p", "", make("b", "", q.ask), " ", ...tags.map(t => make("span", "tag", t)));
+  return make("article", "question", asked, make("p", "small", `Right: ${q.options[q.answer]}`), ...parts);
 }
 
 function walk() {
-  const item = data.news[news.value];
-  const mine = data.cells[cell.value].name;
+  const item = data.news[news.value], mine = data.cells[cell.value].name;
   document.getElementById("walk-here").replaceChildren(
     make("h3", "", item.headline || item.id), make("p", "small", `${item.domain}: ${item.id}`),
     make("p", "statement", item.statement),
@@ -100,7 +100,5 @@ function walk() {
     make("h4", "", `Answers before and after ${mine}`),
     make("div", "questions", ...item.questions.map(question)));
 }
-if (data.news.length) {
-  news.onchange = cell.onchange = walk;
-  walk();
-}
+news.onchange = cell.onchange = walk;
+walk();

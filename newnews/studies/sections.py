@@ -2,6 +2,7 @@
 
 import base64
 from html import escape
+from urllib.parse import quote
 
 from newnews.studies import figures as fig
 from newnews.studies.report import TITLES, interval, number
@@ -24,17 +25,20 @@ PROBES = {      # newnews/probing writes KIND.csv and KIND.png
 # ---- parts ----
 
 def table(columns, rows):
-    """A table that sorts. columns: [(title, is it a number)]; rows: lists of texts, numbers or (number, text)."""
+    """A table that sorts. columns: [(title, is it a number)]; a number may be (number, text)."""
     def cell(value, numeric):
         if not numeric:
             return f"<td>{escape(str(value))}</td>"
         value, text = value if isinstance(value, tuple) else (value, number(value))
         return f'<td class="number" data-value="{"" if value is None else value}">{escape(text)}</td>'
 
-    head = "".join(f'<th scope="col"{" class=" + chr(34) + "number" + chr(34) if numeric else ""}>'
-                   f'<button type="button">{escape(title)}</button></th>' for title, numeric in columns)
-    body = "".join(f"<tr>{''.join(cell(v, numeric) for v, (_, numeric) in zip(row, columns))}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    kinds = [' class="number"' * numeric for _, numeric in columns]
+    head = "".join(f'<th scope="col"{kind}><button type="button">{escape(title)}</button></th>'
+                   for (title, _), kind in zip(columns, kinds))
+    body = "".join(f"<tr>{''.join(cell(value, numeric) for value, (_, numeric) in zip(row, columns))}</tr>"
+                   for row in rows)
+    return (f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+            f"</div>")
 
 
 def figure(name, body, caption):
@@ -53,40 +57,45 @@ def readable(name):
 # ---- sections ----
 
 def claims(contrasts):
-    scale = fig.scale_over([c[k] for c in contrasts for k in ("difference", "low", "high")])
-    parts = []
+    """The differences that were named before the run, each with its verdict. contrasts: of the summary."""
+    scale, parts = fig.scale_over([c[k] for c in contrasts for k in ("difference", "low", "high")]), []
     for c in contrasts:
-        small, marks = c.get("smallest"), fig.rule(scale, 0, "zero")
-        if small is not None:
-            left, right = (float(scale.at(x)[:-1]) for x in (-small, small))
-            marks = f'<rect class="band" x="{left}%" width="{right - left:.2f}%" height="100%"/>' + marks
+        marks, said = fig.rule(scale, 0, "zero"), numbers_of(c)
+        if c["smallest"] is not None:
+            marks = fig.band(scale, -c["smallest"], c["smallest"]) + marks
         if c["difference"] is not None:
-            marks += fig.whisker(scale, c["low"], c["high"]) + fig.dot(scale, c["difference"], "var(--c1)")
-        about = {"mean": c["difference"], "low": c["low"], "high": c["high"]}
-        said = (f"{readable(c['a'])} minus {readable(c['b'])}, {TITLES.get(c['format'], c['format'])}, "
-                f"{TITLES.get(c['way'], c['way'])}: {interval(about)}"
-                + "".join(f"; {words} {c[key]:.2g}" for key, words in (("p", "p"), ("holm", "after Holm"))
-                          if c.get(key) is not None)
-                + (f"; smallest effect that it could see {small:.2f}" if small is not None else "")
-                + (f"; n = {c['n']}" if c.get("n") is not None else ""))
-        parts.append(f'<div class="claim"><span class="verdict {VERDICTS.get(c["verdict"], "unsure")}">'
-                     f'{escape(c["verdict"])}</span><div><p>{escape(c.get("says") or c["name"])}</p>'
-                     f'<p class="small">{escape(said)}</p></div><div class="chart">'
-                     f"{fig.strip(scale, marks, said)}{fig.axis(scale)}</div></div>")
-    return figure("claims", fig.legend(fig.LEGEND["interval"], fig.LEGEND["band"]) + "".join(parts),
-                  "Differences in accuracy, paired by question, 95% intervals clustered by news; p values by sign "
-                  "flips, Holm's correction over all claims.")
+            marks += fig.whisker(scale, c["low"], c["high"])
+            marks += fig.dot(scale, c["difference"], fig.colour(1))
+        parts.append(f'<div class="claim"><span class="verdict {VERDICTS[c["verdict"]]}">{c["verdict"]}'
+                     f'</span><div><p>{escape(c["says"])}</p><p class="small">{escape(said)}</p></div>'
+                     f'<div class="chart">{fig.strip(scale, marks, said)}{fig.axis(scale)}</div></div>')
+    return figure("claims", fig.legend(fig.INTERVAL, fig.BAND) + "".join(parts),
+                  "Differences in accuracy, paired by question; 95% intervals clustered by news; p by sign "
+                  "flips; Holm's correction is over all claims. Too small to tell: it takes more news or "
+                  "seeds.")
 
 
-def headline(cells, formats):
+def numbers_of(contrast):
+    c = contrast
+    sides = [readable(c[side]).replace(".", ", ") for side in ("a", "b")]
+    way = "" if all("." in c[side] for side in ("a", "b")) else f", {TITLES[c['way']]}"
+    parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
+             + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
+    parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (
+        ("p", "p"), ("holm", "after Holm"), ("smallest", "smallest effect that it could see"))
+        if c[key] is not None]
+    return "; ".join([*parts, f"{c['n']} questions" + f" about {c['news']} news" * ("news" in c)])
+
+
+def headline(groups, formats):
     columns = [("cell", False), ("closed book", True), ("in context", True), ("gap recovered", True)]
     made = []
     for f in formats:
         rows = [[readable(name), *((part["mean"], interval(part)) for part in
-                                   (cell[CLOSED][f], cell[CONTEXT][f], cell["recovered"][f]))]
-                for name, cell in cells.items()]
+                                   (group[CLOSED][f], group[CONTEXT][f], group["recovered"][f]))]
+                for name, group in groups.items()]
         made.append(f"<div><h3>{TITLES[f].capitalize()}</h3>{table(columns, rows)}</div>")
-    return ("<p>No contrasts were named before the run, so nothing is claimed here; these are the numbers.</p>"
+    return ("<p>No claims were named before the run; these are the numbers.</p>"
             f'<div class="pair">{"".join(made)}</div>')
 
 
@@ -103,35 +112,39 @@ def accuracy(rows, base_of, luck, colours, more):
                 (name, CLOSED), (name, CONTEXT), (base_of[name], CONTEXT)))
             if closed["mean"] is None:
                 continue
-            marks = (fig.bar(fig.SHARES, closed["mean"], colours[name])
-                     + fig.rule(fig.SHARES, base["mean"], "dashed") + fig.rule(fig.SHARES, luck, "dotted")
-                     + fig.whisker(fig.SHARES, closed["low"], closed["high"]) + fig.ring(fig.SHARES, read["mean"]))
-            title = f"{readable(name)}: closed book {interval(closed)}, n = {closed['n']}; in context {interval(read)}"
-            lines.append((readable(name), marks, interval(closed) if wide else number(closed["mean"]), title))
+            marks = (fig.bar(closed["mean"], colours[name]) + fig.rule(fig.SHARES, base["mean"], "dashed")
+                     + fig.rule(fig.SHARES, luck, "dotted")
+                     + fig.whisker(fig.SHARES, closed["low"], closed["high"])
+                     + fig.ring(fig.SHARES, read["mean"]))
+            title = (f"{readable(name)}: closed book {interval(closed)}, n = {closed['n']}; "
+                     f"in context {interval(read)}")
+            value = interval(closed) if wide else number(closed["mean"])
+            lines.append((readable(name), marks, value, title))
         return fig.chart(fig.SHARES, lines) if lines else '<p class="small">All questions were rehearsed.</p>'
 
-    entries = ["bar", "ring", "dashed"] + ["dotted"] * (luck is not None)
-    count = {d: max(r["n"] for (_, way, domain), r in mine.items() if (way, domain) == (CLOSED, d)) for d in domains}
+    count = {d: max(r["n"] for r in rows if (r["way"], r["domain"]) == (CLOSED, d)) for d in domains}
     small = "".join(f"<div><h4>{escape(d)} (n = {count[d]})</h4>{panel(d, False)}</div>" for d in domains[1:])
-    said = (f"Accuracy, {TITLES[format]}, on {count['all']} questions"
-            + (f"; chance is {luck:.2f}" if luck is not None else "") + f". Intervals: 95%, clustered by news.{more}")
+    entries = [fig.BAR, fig.RING, fig.DASHED] + [fig.DOTTED] * (luck is not None)
+    chance = "" if luck is None else f"; chance is {luck:.2f}"
     return (f"<h3>{TITLES[format].capitalize()}</h3>"
-            + figure("accuracy", fig.legend(*(fig.LEGEND[e] for e in entries)) + panel("all", True)
-                     + f'<div class="panels">{small}</div>', said))
+            + figure("accuracy", fig.legend(*entries) + panel("all", True)
+                     + f'<div class="panels">{small}</div>',
+                     f"Accuracy, {TITLES[format]}, on {count['all']} questions{chance}. Intervals: 95%, "
+                     f"clustered by news.{more}"))
 
 
 def forest(name, rows, value, references, caption, colours):
     """A line for each row with its interval, by format. references: [(place, kind)]"""
-    scale = fig.scale_over([*(r[k] for r in rows for k in (value, "low", "high")), *(x for x, _ in references)])
-    parts = []
+    scale, parts = fig.scale_over([*(r[k] for r in rows for k in (value, "low", "high")),
+                                   *(x for x, _ in references)]), []
     for format in dict.fromkeys(r["format"] for r in rows):
         lines = []
         for r in [r for r in rows if r["format"] == format]:
             marks, said = "".join(fig.rule(scale, x, kind) for x, kind in references), "-"
             if r[value] is not None:
-                said = interval({**r, "mean": r[value]})
-                said = f"{number(r[value])}, open" if r["low"] is None else said
-                marks += fig.whisker(scale, r["low"], r["high"]) + fig.dot(scale, r[value], colours[r["cell"]])
+                said = f"{number(r[value])}, open" if r["low"] is None else interval({**r, "mean": r[value]})
+                marks += (fig.whisker(scale, r["low"], r["high"])
+                          + fig.dot(scale, r[value], colours[r["cell"]]))
             lines.append((readable(r["cell"]), marks, said, f"{readable(r['cell'])}: {said}"))
         parts.append(f"<h4>{TITLES[format]}</h4>{fig.chart(scale, lines)}")
     return figure(name, "".join(parts), caption)
@@ -145,56 +158,61 @@ def every_number(rows):
     lines = [[readable(c), TITLES[f], TITLES[w], (r["mean"], interval(r)), (r["n"], str(r["n"])),
               *(by.get((c, f, w, d), {"mean": None})["mean"] for d in domains)]
              for (c, f, w, domain), r in by.items() if domain == "all"]
-    return table(columns, lines) + '<p class="small">Numbers: <a href="figures/accuracy.csv">figures/accuracy.csv' \
-                                   "</a>, with the interval of each domain.</p>"
+    return (f'{table(columns, lines)}<p class="small">Numbers: <a href="figures/accuracy.csv">'
+            f"figures/accuracy.csv</a>, with the interval of each domain.</p>")
 
 
 def costs(rows, base, colours, more):
-    thousand, flops = lambda x: (x, f"{x:,.0f}"), lambda x: (x, f"{x:.2e}".replace("e+", "e") if x else "0")
+    """base: the base model's part of the summary. more: the end of the caption."""
+    format, points = rows[0]["format"], []
     columns = [("cell", False), *((title, True) for title in (
         "closed book", "tokens written", "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
-    lines = [[readable(r["cell"]), (r["mean"], interval(r)), thousand(r["written_tokens"]),
-              thousand(r["trained_tokens"]), flops(r["writing_flops"]), flops(r["flops"]),
+    lines = [[readable(r["cell"]), (r["mean"], interval(r)),
+              *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
+              *((r[key], f"{r[key]:.2e}".replace("e+", "e") if r[key] else "0")
+                for key in ("writing_flops", "flops")),
               (r["seconds"], f"{r['seconds']:,.0f}")] for r in rows]
-    points = [(readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]), colours[r["cell"]])
-              for r in rows if r["mean"] is not None and r["flops"] > 0]
-    format = rows[0]["format"]
+    for r in rows:
+        if r["mean"] is not None and r["flops"] > 0:
+            points.append((readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]),
+                           colours[r["cell"]]))
     drawn = fig.scatter(points, [("base, news in context", base[CONTEXT][format]["mean"], "dashed"),
                                  ("base", base[CLOSED][format]["mean"], "dotted")],
                         "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
-    return figure("costs", drawn, "Accuracy over what a cell cost, all its news together; asking is not counted. "
-                                  f"Replay that cells share counts in each.{more}") + table(columns, lines)
+    caption = ("Accuracy over what a cell cost, all its news together; asking is not counted. Replay that "
+               f"cells share counts in each.{more}")
+    return figure("costs", drawn, caption) + table(columns, lines)
 
 
 def walk(data, total, best, seeds):
-    """best: the cell to begin with. Data: newnews/studies/walk.py."""
-    if not data["news"]:
-        return None
+    """best: the cell to begin with. data: newnews/studies/walk.py."""
     shown = len(data["news"])
     news = "".join(f'<option value="{i}">{escape(n["headline"] or n["id"])} ({escape(n["domain"])})</option>'
                    for i, n in enumerate(data["news"]))
-    cells = "".join(f'<option value="{i}"{" selected" * (c["name"] == best)}>{escape(readable(c["name"]))}</option>'
-                    for i, c in enumerate(data["cells"]) if c["base"] != i)
+    cells = "".join(f'<option value="{i}"{" selected" * (c["name"] == best)}>{escape(readable(c["name"]))}'
+                    f"</option>" for i, c in enumerate(data["cells"]) if c["base"] != i)
     words = f"All {total} news." if shown == total else (
         f"{shown} of {total} news, the domains in turn, to keep this page small; "
         f"<code>python -m newnews answers</code> shows every question.")
     words += " Of several seeds the first." * (seeds > 1)
     return section("walk", "Walk a news item",
-                   f"<p>{words} Reading: with the news in context. Bars: from the lowest log-probability of the "
-                   f"question to 0, which is certainty; the model's pick is bold.</p>"
+                   f"<p>{words} Reading: with the news in context. Bars: from the question's lowest "
+                   f"log-probability to 0, which is certainty; the model's pick is bold.</p>"
                    f'<div class="choose"><label>News <select id="walk-news">{news}</select></label>'
                    f'<label>After <select id="walk-cell">{cells}</select></label></div><div id="walk-here">'
                    f"<noscript>This part needs the page's own script.</noscript></div>")
 
 
 def probes(folder):
-    """A figure for each PNG that newnews/probing left in OUT/probes."""
+    """A figure for each PNG that newnews/probing left in OUT/probes; None without any."""
     parts = []
     for path in sorted(folder.rglob("*.png")) if folder.is_dir() else ():
-        place, image = path.relative_to(folder.parent), base64.b64encode(path.read_bytes()).decode()
-        csv = place.with_suffix(".csv")
-        link = f' Numbers: <a href="{escape(str(csv))}">{escape(str(csv))}</a>.' * path.with_suffix(".csv").is_file()
-        name = " / ".join(place.with_suffix("").parts[1:])
+        name = " / ".join(path.relative_to(folder).with_suffix("").parts)
+        csv, link = path.with_suffix(".csv"), ""
+        if csv.is_file():
+            place = csv.relative_to(folder.parent).as_posix()
+            link = f' Numbers: <a href="{quote(place)}">{escape(place)}</a>.'
+        image = base64.b64encode(path.read_bytes()).decode()
         parts.append(f'<h3>{escape(name)}</h3><figure class="probe"><img alt="{escape(name)}" '
                      f'src="data:image/png;base64,{image}"><figcaption>{PROBES.get(path.stem, "")}{link}'
                      f"</figcaption></figure>")

@@ -1,5 +1,5 @@
-"""A few news items of a study, whole: what was trained on, token by token, and what was answered before and after.
-Data for the page's walk (page.js), JSON-able. No torch: tokens need the learner's tokenizer only."""
+"""A few news items of a study, whole: what was trained on, token by token, and what was answered before and
+after. Data for the page's walk (page.js), JSON-able. No torch: tokens need the learner's tokenizer only."""
 
 import json
 from itertools import chain, zip_longest
@@ -13,7 +13,7 @@ from newnews.protocols import protocols
 from newnews.studies.report import ORDER, TITLES
 from newnews.tasks.news import WAYS, shown_order
 
-NEWS, BYTES = 25, 2_000_000     # at most so many news items, and so many letters of JSON: the page stays light
+NEWS, LETTERS = 25, 1_500_000   # at most so many news items and letters of JSON: the page stays light
 SHOWN = 3                       # conversations of each news item and protocol
 LONGEST = 400                   # letters of a reply
 
@@ -21,31 +21,35 @@ LONGEST = 400                   # letters of a reply
 def walk_data(done, cells, judged, seen):
     """{"cells": [{"name", "base": index}], "formats": {name: title}, "news": [...]} of a `summary.Finished`.
 
-    cells: names of those that are shown, base models first. judged: {(cell, way): [(raw response, verdict)]}. seen: ids of the questions that were rehearsed.
+    cells: names of those that are shown, base models first. judged: {(cell, way): [(raw response, verdict)]}.
+    seen: ids of the questions that were rehearsed.
     """
-    learned = Trained(done, cells)
-    replies = {}                        # news: cell: way: question: format: what was answered
-    for (cell, way), pairs in judged.items():
-        for response, verdict in pairs if cell in cells else ():
-            place = replies.setdefault(verdict["news"], {}).setdefault((cell, way), {})
-            place.setdefault(verdict["question"], {})[verdict["format"]] = response, verdict
-    found, size = [], 0
+    replies = {}                        # (news, cell, way): question: format: what was answered
+    for cell in cells:
+        for way in WAYS:
+            for response, verdict in judged[cell, way]:
+                place = replies.setdefault((verdict["news"], cell, way), {})
+                place.setdefault(verdict["question"], {})[verdict["format"]] = response, verdict
+
+    def asked(item, q):
+        found = [[answers(replies.get((item.id, cell, way), {}).get(q.id, {}), q, done.study["seed"])
+                  for way in WAYS] for cell in cells]
+        return {"ask": q.ask, "options": q.options, "answer": q.answer, "needs": q.needs.replace("_", " "),
+                "rehearsed": q.id in seen, "answers": found}
+
+    trained, news, size = Trained(done, cells), [], 0
     for item in in_turn(done.items)[:NEWS]:
-        entry = {"id": item.id, "domain": item.domain, "headline": item.headline, "statement": item.statement,
-                 "written": learned.groups(item),
-                 "questions": [{"ask": q.ask, "options": q.options, "answer": q.answer,
-                                "needs": q.needs.replace("_", " "), "rehearsed": q.id in seen,
-                                "answers": [[answers(replies.get(item.id, {}).get((cell, way), {}).get(q.id), q,
-                                                     done.study["seed"]) for way in WAYS] for cell in cells]}
-                               for q in item.questions]}
-        size += len(embedded(entry))
-        if found and size > BYTES:
+        news.append({"id": item.id, "domain": item.domain, "headline": item.headline,
+                     "statement": item.statement, "written": trained.groups(item),
+                     "questions": [asked(item, q) for q in item.questions]})
+        size += len(embedded(news[-1]))
+        if size > LETTERS and len(news) > 1:
+            news.pop()
             break
-        found.append(entry)
-    return {"cells": [{"name": name, "base": cells.index(done.base_of[done.model_of[name]])} for name in cells],
-            "formats": {f: TITLES[f] + ": log-probability of each option" * (f in ("text", "letter"))
-                        for f in ORDER if f in done.study["ask"]},
-            "news": found}
+    bases = [cells.index(done.base_of[done.model_of[name]]) for name in cells]
+    titles = {f: TITLES[f] + ": log-probability of each option" * (f in ("text", "letter")) for f in ORDER}
+    return {"cells": [{"name": name, "base": base} for name, base in zip(cells, bases)],
+            "formats": {f: title for f, title in titles.items() if f in done.study["ask"]}, "news": news}
 
 
 def in_turn(items):
@@ -57,9 +61,9 @@ def in_turn(items):
 
 
 def answers(found, question, seed):
-    """What one cell answered to one question: {format: sums by option, or [reply, right, undecided, cut]}."""
+    """What one cell answered: {format: sums by option, or [reply, right, undecided, cut]}; None: nothing."""
     out = {}
-    for format, (response, verdict) in (found or {}).items():
+    for format, (response, verdict) in found.items():
         if format in ("free", "reason"):
             text = " ".join(response["text"].split())
             out[format] = [text[:LONGEST] + " …" * (len(text) > LONGEST), int(verdict["right"]),
