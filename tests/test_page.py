@@ -299,6 +299,32 @@ def test_claims_open_the_page(study):
     assert "No claims were named" in page.text and not (study / "figures" / "claims.csv").exists()
 
 
+def test_cells_of_several_seeds_are_one_line(study):
+    pytest.importorskip("newnews.studies.contrasts", reason="groups come with the claims")
+    index = json.loads((study / "study.json").read_text())
+    first, second = index["cells"]                  # as if they were two seeds of one protocol
+    second |= {"protocol": "naive", "replay": first["replay"]}
+    first["name"], second["name"] = "naive seed=0", "naive seed=1"
+    (study / "study.json").write_text(json.dumps(index))
+    page, summary = written(study)
+    assert list(summary["groups"]) == ["base", "naive"] and "Means over 2 seeds" in page.text
+    kept, costs = table(study, "kept")[0], table(study, "costs")
+    assert float(kept["difference"]) == pytest.approx(-1 / 24) and kept["cell"] == "naive"     # 12 count
+    assert [float(row["seconds"]) for row in costs] == [(4321 + 8765) / 2]
+    assert {row["cell"] for row in table(study, "accuracy")} == {"base", "naive", "naive seed=0", "naive seed=1"}
+    assert [cell["name"] for cell in data_of(study)["cells"]] == ["base", "naive seed=0"]
+
+
+def test_rows_of_other_news_are_shown_where_they_were_trained_on(study):
+    index = json.loads((study / "study.json").read_text())
+    index["cells"][1]["protocol"] = "self_qa_other"
+    (study / "study.json").write_text(json.dumps(index))
+    written(study)
+    zog, zug, zag = (item["written"][1]["rows"] for item in data_of(study)["news"])
+    assert "What of zag 0?" in "".join(zog[0]["tokens"]) and "What of zog 1?" in "".join(zag[1]["tokens"])
+    assert zug == []                                # alone in its domain
+
+
 # ---- files ----
 
 @pytest.mark.parametrize("name, text", [("report.html", "<p>mine</p>"), ("figures/accuracy.csv", "mine"),

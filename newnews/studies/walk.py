@@ -90,18 +90,23 @@ class Trained:
         for cell in [cell for cell in done.index["cells"] if cell["name"] in names]:
             # cells that were trained on the same share an entry
             key = cell["protocol"], cell["model"], tuple(cell["replay"])
-            self.sets.setdefault(key, []).append(cell["name"])
-        files = {file for _, _, replay in self.sets for file in replay}
-        self.rows = {file: read_rows(done.out / file) for file in files}
+            if key not in self.sets:
+                prompts = read_prompts(done.out / done.index["prompts"][cell["model"]])
+                how = protocols(prompts)[cell["protocol"]]
+                self.sets[key] = [], how, self.chosen(how, cell["replay"])
+            self.sets[key][0].append(cell["name"])
+
+    def chosen(self, how, files):
+        """{news id: rows} that a protocol trains on, as a study's update has them."""
+        rows_of = {item.id: [] for item in self.done.items}
+        for row in (row for file in files for row in read_rows(self.done.out / file)):
+            rows_of[row["news"]].append(row)
+        return how.choose(rows_of, self.done.items)
 
     def groups(self, item):
-        made = []
-        for (protocol, model, files), names in self.sets.items():
-            how = protocols(read_prompts(self.done.out / self.done.index["prompts"][model]))[protocol]
-            rows = [row for file in files for row in self.rows[file] if row["news"] == item.id]
-            made.append({"cells": names, "count": len(rows),
-                         "rows": [self.conversation(how, row, item, model) for row in rows[:SHOWN]]})
-        return made
+        return [{"cells": names, "count": len(chosen[item.id]),
+                 "rows": [self.conversation(how, row, item, model) for row in chosen[item.id][:SHOWN]]}
+                for (_, model, _), (names, how, chosen) in self.sets.items()]
 
     def conversation(self, how, row, item, model):
         """{"tokens", "paid": "0011"}; {"messages": [role, content]} where the tokenizer is not at hand."""
