@@ -28,6 +28,7 @@ from newnews.prompts import read_prompts
 from newnews.studies import figures, walk
 from newnews.studies.figures import SHARES
 from newnews.studies.page import write_report
+from newnews.studies.sections import readable
 from newnews.studies.summary import summarise
 from newnews.tasks.news import WAYS, NewsTask, shown_order
 from newnews.tasks.settings import requests_digest
@@ -225,11 +226,12 @@ def test_scales_and_marks():
         assert figures.whisker(SHARES, low, high).count("<line") == 1 + (low == 0.2) + (high == 0.4)
     assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10)] == ["10⁹", "2·10¹⁴", "5·10¹⁰"]
     drawn = figures.scatter([("a", 1e10, (0.5, 0.4, 0.6), "red"), ("b", 1e12, (0.25, 0.1, 0.3), "blue")],
-                            [("top", 0.75, "dashed")], "FLOPs", "accuracy")
+                            [("top", 0.75, "dashed")], {"red": "a"}, "FLOPs", "accuracy")
     (xa, ya), (xb, yb) = (map(float, re.search(f'<circle cx="([0-9.]+)%" cy="([0-9.]+)" r="5" fill="{c}"/></g>',
                                                drawn).groups()) for c in ("red", "blue"))
     assert (ya, yb) == (150, 225) and xa + xb == pytest.approx(100, abs=0.1) and xa < xb
     assert 'class="dashed" x1="0" x2="100%" y1="75.0" y2="75.0"' in drawn
+    assert readable("self_qa recipe.rate=0.1 lora.rank=8") == "self qa rate=0.1 rank=8"
 
 
 # ---- walk ----

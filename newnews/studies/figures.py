@@ -37,7 +37,7 @@ def scale_over(numbers, least=0.1, most=2.0):
 
 
 def colour(i):
-    """Of cell number i; 0 is the base."""
+    """Of protocol number i; 0 is the base."""
     return f"var(--c{i if i == 0 else 1 + (i - 1) % 8})"
 
 
@@ -136,11 +136,12 @@ def log_scale(numbers):
     return Scale(low, high, tuple(x for x in ticks if low <= x <= high))
 
 
-def scatter(points, lines, across, up):
-    """Shares over costs. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share, kind)].
+def scatter(points, lines, key, across, up):
+    """Shares over costs. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share, kind)]; key:
+    {colour: words}.
 
-    A label stands above its interval, higher where another stands there; a legend takes the labels' place
-    beyond 12 points and on narrow screens.
+    A label stands above its interval, higher where another stands there; a legend of the colours takes the
+    labels' place beyond 12 points and on narrow screens.
     """
     scale, y_of = log_scale([x for _, x, _, _ in points]), lambda share: round(HIGH * (1 - share), 1)
     made = []
@@ -169,4 +170,4 @@ def scatter(points, lines, across, up):
     made += names * named
     made.append(f'<text x="100%" y="{HIGH + 32}" text-anchor="end">{escape(across)}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'
-            f'{"".join(made)}</svg></div>' + legend(*((spot(fill), label) for label, _, _, fill in points)))
+            f'{"".join(made)}</svg></div>' + legend(*((spot(fill), words) for fill, words in key.items())))

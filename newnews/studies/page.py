@@ -131,7 +131,7 @@ def cost_rows(done, groups, tuned):
         def mean(dicts, key):
             return round(sum(d.get(key, 0) for d in dicts) / len(costs), 1)
 
-        rows.append({"cell": name, "format": format,
+        rows.append({"cell": name, "protocol": costs[0]["protocol"], "format": format,
                      **{key: groups[name][CLOSED][format][key] for key in LIMITS},
                      "written_tokens": mean(written, "new_tokens"), "trained_tokens": mean(costs, "tokens"),
                      "writing_flops": mean(written, "flops"), "flops": mean(costs, "flops"),
@@ -150,7 +150,9 @@ def chance(done, seen):
 def page(done, summary, groups, tuned, tables, data, luck):
     contrasts, bases = summary.get("contrasts"), list(done.base_of.values())
     formats, seeds = [f for f in ORDER if f in done.study["ask"]], max(map(len, tuned.values()))
-    colours = dict.fromkeys(bases, fig.colour(0)) | {name: fig.colour(i) for i, name in enumerate(tuned, 1)}
+    known = list(dict.fromkeys(r["protocol"] for r in tables["costs"]))
+    colours = dict.fromkeys(bases, fig.colour(0)) | {r["cell"]: fig.colour(1 + known.index(r["protocol"]))
+                                                     for r in tables["costs"]}
     base_of = {name: done.base_of[done.model_of[group["cells"][0]]] for name, group in groups.items()}
     best = max(tables["costs"], key=lambda r: r["mean"] or 0)["cell"]
     pooled = f" Means over {seeds} seeds; intervals are for other news and other seeds." * (seeds > 1)
@@ -162,7 +164,7 @@ def page(done, summary, groups, tuned, tables, data, luck):
                           f"reading. Fieller's 95% intervals, clustered by news.{pooled}", colours)
     kept = sections.forest("kept", tables["kept"], "difference", [(0, "zero")],
                            "Does the tuned model still read? Accuracy with the news in context, after minus "
-                           "before, paired by question; 95% intervals clustered by news." + pooled, colours)
+                           f"before, paired by question; 95% intervals clustered by news.{pooled}", colours)
     cost = sections.costs(tables["costs"], groups[bases[0]], colours, " Means over seeds." * (seeds > 1))
     made = [sections.section("claims", "Claims" if contrasts else "At a glance",
                              sections.claims(contrasts) if contrasts else sections.headline(groups, formats)),

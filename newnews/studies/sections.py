@@ -1,6 +1,7 @@
 """The sections of a study's page: rows of numbers (page.py) in, HTML out, every text escaped."""
 
 import base64
+import re
 from html import escape
 from urllib.parse import quote
 
@@ -51,7 +52,8 @@ def section(id, title, *parts):
 
 
 def readable(name):
-    return name.replace("_", " ")
+    """A cell's name as a label: "self qa rate=0.001"."""
+    return re.sub(r"\b(recipe|lora)\.", "", name).replace("_", " ")
 
 
 # ---- sections ----
@@ -178,6 +180,7 @@ def costs(rows, base, colours, more):
                            colours[r["cell"]]))
     drawn = fig.scatter(points, [("base, news in context", base[CONTEXT][format]["mean"], "dashed"),
                                  ("base", base[CLOSED][format]["mean"], "dotted")],
+                        {colours[r["cell"]]: readable(r["protocol"]) for r in rows},
                         "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
     caption = ("Accuracy over what a cell cost, all its news together; asking is not counted. Replay that "
                f"cells share counts in each.{more}")
