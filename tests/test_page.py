@@ -148,7 +148,7 @@ def test_nothing_is_fetched_and_only_its_own_script_may_run(study):
     assert not re.search(r"url\(|@import|https?:|fetch\(|XMLHttp", text)
     links = [value for name, value in page.attributes if name == "href"]
     assert all(link[0] == "#" and f'id="{link[1:]}"' in text or (study / link).is_file() for link in links)
-    assert "probes/one/lens.csv" in links
+    assert "probes/one/lens.csv" in links and "Probability and rank of the right answer by layer" in page.text
     source, = (value for name, value in page.attributes if name == "src")
     assert b64decode(source.removeprefix("data:image/png;base64,")) == b"\x89PNG picture"
     script_text = re.findall(r"<script>(.*?)</script>", text, re.S)

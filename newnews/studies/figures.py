@@ -155,16 +155,16 @@ def scatter(points, lines, key, across, up):
             made.append(line(kind, 0, "100%", y_of(y), y_of(y))
                         + f'<text x="4" y="{y_of(y) - 4}">{escape(label)}</text>')
     names, taken = [], []                                   # taken: (percent, y) of the labels so far
-    for label, x, (mean, low, top), fill in sorted(points, key=lambda p: -p[2][2]):
+    for label, x, (mean, low, top), fill in sorted(points, key=lambda p: p[2][2]):
         percent, at = scale.percent(math.log10(x)), y_of(top) - 7
         place = f"{percent:.2f}%"
         made.append(f'<g stroke="{fill}" stroke-width="2"><title>{escape(label)}: {mean:.2f} '
                     f'[{low:.2f}, {top:.2f}], {x:.3g}</title>{line("", place, place, y_of(low), y_of(top))}'
                     f'<circle cx="{place}" cy="{y_of(mean)}" r="5" fill="{fill}"/></g>')
-        while any(abs(percent - p) < 18 and abs(at - t) < 15 for p, t in taken):
+        while any(abs(percent - p) < 11 and abs(at - t) < 15 for p, t in taken):
             at -= 1
         taken.append((percent, at))
-        anchor = "start" if percent < 15 else "end" if percent > 85 else "middle"
+        anchor = "start" if percent < 8 else "end" if percent > 92 else "middle"
         names.append(f'<text class="name" x="{place}" y="{at}" text-anchor="{anchor}">{escape(label)}</text>')
     named = len(points) <= 12
     made += names * named

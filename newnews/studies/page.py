@@ -160,8 +160,8 @@ def page(done, summary, groups, tuned, tables, data, luck):
                               base_of, luck if f in ("text", "letter") else None, colours, pooled)
             for f in formats]
     gap = sections.forest("recovered", tables["recovered"], "mean", [(0, "zero"), (1, "dashed")],
-                          "(tuned - base) / (base in context - base): 0 is the base, 1 (dashed) is as good as "
-                          f"reading. Fieller's 95% intervals, clustered by news.{pooled}", colours)
+                          "(tuned - base) / (base in context - base): 0 is the base, 1 (dashed) is as good "
+                          f"as reading. Fieller's 95% intervals, clustered by news.{pooled}", colours)
     kept = sections.forest("kept", tables["kept"], "difference", [(0, "zero")],
                            "Does the tuned model still read? Accuracy with the news in context, after minus "
                            f"before, paired by question; 95% intervals clustered by news.{pooled}", colours)

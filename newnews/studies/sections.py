@@ -5,22 +5,13 @@ import re
 from html import escape
 from urllib.parse import quote
 
+from newnews.probing import KINDS
 from newnews.studies import figures as fig
 from newnews.studies.report import TITLES, interval, number
 from newnews.tasks.news import WAYS
 
 CLOSED, CONTEXT = WAYS
 VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
-PROBES = {      # newnews/probing writes KIND.csv and KIND.png
-    "spectrum": "How much of each matrix's update its largest directions hold.",
-    "compare": "How alike two updates are, matrix by matrix.",
-    "readout": "What the update says by itself, amplified.",
-    "gate": "What is left of the answers when a part of the update is switched off, or works alone.",
-    "transplant": "The update scaled, cut to fewer directions, averaged and added to others.",
-    "lens": "The answer's log-probability and rank, read from the residual stream after each layer.",
-    "patch": "Activations of one run put into another: where the answer is carried.",
-    "context": "The update beside the change of weights that reading the news amounts to.",
-    "shadow": "Loss and gradient on the replay's tokens, with and without the news in front."}
 
 
 # ---- parts ----
@@ -199,7 +190,7 @@ def walk(data, total, best, seeds):
         f"<code>python -m newnews answers</code> shows every question.")
     words += " Of several seeds the first." * (seeds > 1)
     return section("walk", "Walk a news item",
-                   f"<p>{words} Reading: with the news in context. Bars: from the question's lowest "
+                   f"<p>{words} + news: it stands in the context. Bars: from the question's lowest "
                    f"log-probability to 0, which is certainty; the model's pick is bold.</p>"
                    f'<div class="choose"><label>News <select id="walk-news">{news}</select></label>'
                    f'<label>After <select id="walk-cell">{cells}</select></label></div><div id="walk-here">'
@@ -215,8 +206,8 @@ def probes(folder):
         if csv.is_file():
             place = csv.relative_to(folder.parent).as_posix()
             link = f' Numbers: <a href="{quote(place)}">{escape(place)}</a>.'
-        image = base64.b64encode(path.read_bytes()).decode()
+        image, said = base64.b64encode(path.read_bytes()).decode(), KINDS.get(path.stem, "")
         parts.append(f'<h3>{escape(name)}</h3><figure class="probe"><img alt="{escape(name)}" '
-                     f'src="data:image/png;base64,{image}"><figcaption>{PROBES.get(path.stem, "")}{link}'
-                     f"</figcaption></figure>")
+                     f'src="data:image/png;base64,{image}"><figcaption>{escape(said[:1].upper() + said[1:])}'
+                     f'{"." * bool(said)}{link}</figcaption></figure>')
     return section("probes", "Where in the weights it lives", *parts) if parts else None
