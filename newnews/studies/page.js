@@ -33,7 +33,7 @@ function make(tag, kind, ...children) {
 
 const data = JSON.parse(document.getElementById("walk-data").textContent);
 const news = document.getElementById("walk-news"), cell = document.getElementById("walk-cell");
-const STATES = ["before", "before + news", "after", "after + news"];        // + news: it stands in the context
+const STATES = ["before", "before + news", "after", "after + news"];     // + news: it stands in the context
 
 function conversation(row) {
   const paid = row.paid ? [...row.paid].map(x => x === "1") : [];
