@@ -190,8 +190,9 @@ def walk(data, total, best, seeds):
         f"<code>python -m newnews answers</code> shows every question.")
     words += " Of several seeds the first." * (seeds > 1)
     return section("walk", "Walk a news item",
-                   f"<p>{words} “+ news” means that it stands in the context. Bars go from the "
-                   f"question's lowest log-probability to 0, which is certainty; the model's pick is bold.</p>"
+                   f"<p>{words} “+ news” means that it stands in the context. Bars go from "
+                   f"the question's lowest log-probability to 0, which is certainty; the model's pick "
+                   f"is bold.</p>"
                    f'<div class="choose"><label>News <select id="walk-news">{news}</select></label>'
                    f'<label>After <select id="walk-cell">{cells}</select></label></div><div id="walk-here">'
                    f"<noscript>This part needs the page's own script.</noscript></div>")
