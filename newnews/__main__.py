@@ -19,7 +19,7 @@ def arguments():
                                      "have in common (default: OUT)")
     run.add_argument("--dry-run", action="store_true",
                      help="print the cells and an estimate of tokens, FLOPs, time and memory")
-    report = tools.add_parser("report", help="make a study's table and picture again from its raw files")
+    report = tools.add_parser("report", help="make a study's table, picture and page again from its raw files")
     report.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
     answers = tools.add_parser("answers", help="one question of a study: what each cell answered")
     answers.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
@@ -68,6 +68,7 @@ def arguments():
 
 
 def print_summary(summary, out):
+    from newnews.studies.page import write_report
     from newnews.studies.report import draw, table
     print(table(summary))
     try:
@@ -75,6 +76,8 @@ def print_summary(summary, out):
         print(f"{out}/accuracy.png, {out}/summary.json")
     except ImportError:
         print(f"{out}/summary.json (no picture: matplotlib is missing, pip install -e '.[plots]')")
+    write_report(out, summary)
+    print(f"{out}/report.html, {out}/figures")
 
 
 def print_example(out):
@@ -91,7 +94,9 @@ def main(args):
     if args.tool == "run":
         from newnews.console import say
         from newnews.studies.grid import cells, read_study
+        from newnews.studies.page import check_report
         from newnews.studies.study import run_study
+        check_report(args.out)
         study = read_study(args.config, args.set)
         say(study=args.config, model=study["model"], news=study["news"],
             cells=", ".join(cell.name for cell in cells(study)), out=args.out)

@@ -6,43 +6,15 @@ system is. Every text of the news is escaped.
 """
 
 import hashlib
-import os
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from newnews.html import check_page, entries, hidden, shell, tag, write_page
 from newnews.news import read_news
-from newnews.outputs import check_out, disk
 
-MARK = '<meta name="generator" content="newnews browse">'      # a page of ours may be replaced
-STYLE = """
-:root { color-scheme: light dark; --page: #fbfaf7; --card: #fff; --ink: #1d1d1b; --soft: #6a675f;
-        --line: #e2dfd6; --accent: #1c5d78; --right: #e3f1e4; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #16171a; --card: #1f2125; --ink: #e8e6e1; --soft: #a09d95; --line: #34363c;
-          --accent: #7cc0dd; --right: #22382a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 52rem; padding: 1.25rem 1rem 4rem; background: var(--page);
-       color: var(--ink); font: 1rem/1.5 Georgia, "Times New Roman", serif; overflow-wrap: anywhere; }
-header p, nav, .tags, .small, summary, h4 { font-family: system-ui, sans-serif; }
-h1 { margin: 0; font-size: 1.6rem; } h2 { margin: 2.5rem 0 .5rem; font-size: 1.3rem; }
-h3 { margin: 0; font-size: 1.1rem; line-height: 1.3; }
-h4 { margin: 1rem 0 .25rem; font-size: .8rem; color: var(--soft); font-weight: 600; }
-header p, .small { margin: .25rem 0; color: var(--soft); font-size: .85rem; }
-nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .9rem; }
-a { color: var(--accent); }
-article { margin: 1rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
-          border-radius: 8px; }
-.statement { margin: .6rem 0; padding-left: .8rem; border-left: 3px solid var(--accent); }
-ol { margin: .25rem 0; padding-left: 1.5rem; } ol.questions > li { margin: .9rem 0; }
-ol.options { list-style: upper-alpha; } ul { margin: .25rem 0; padding-left: 1.25rem; }
-.tag { display: inline-block; padding: 0 .45em; border: 1px solid var(--line); border-radius: 1em;
-       color: var(--soft); font: .75rem/1.6 system-ui, sans-serif; white-space: nowrap; }
-details p { margin: .3rem 0; }
-summary { cursor: pointer; color: var(--accent); font-size: .85rem; padding: .2rem 0; }
-.key { padding: .3rem .6rem; background: var(--right); border-radius: 6px; }
-"""
+MAKER, WHAT = "browse", "page of news"      # a page of ours may be replaced
 
 
 def shown_order(id, count):
@@ -50,19 +22,6 @@ def shown_order(id, count):
     of the key tells nothing, and nobody needs a seed."""
     seed = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
     return np.random.default_rng(seed).permutation(count).tolist()
-
-
-def tag(text):
-    return f'<span class="tag">{escape(str(text))}</span>'
-
-
-def entries(texts):
-    return "".join(f"<li>{escape(text)}</li>" for text in texts)
-
-
-def hidden(title, *parts):
-    """What a click shows."""
-    return f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"
 
 
 def question(q):
@@ -113,24 +72,14 @@ def page(news, title):
              for i, d in enumerate(domains)]
     parts = [f'<h2 id="domain-{i}">{escape(d)}</h2>' + "".join(article(n) for n in news if n.domain == d)
              for i, d in enumerate(domains)]
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"{MARK}"
-            f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-            f"<body><header><h1>{escape(title)}</h1>"
-            f"<p>{len(news)} hypothetical news, {count} questions. Invented: none of it is true.</p></header>"
-            f"<nav>{''.join(links)}</nav>{''.join(parts)}</body></html>\n")
+    return shell(MAKER, title, f"<header><h1>{escape(title)}</h1><p>{len(news)} hypothetical news, {count} "
+                 f"questions. Invented: none of it is true.</p></header><nav>{''.join(links)}</nav>"
+                 f"{''.join(parts)}")
 
 
 def browse(path, out):
     """Write the page of a file or folder of news to the file `out`, whole or not at all. Returns the number
     of news. A file that is there is replaced only if it is such a page."""
-    out, news = check_out(out, "file"), read_news(path)
-    if out.exists() and MARK not in out.read_text(encoding="utf-8", errors="replace"):
-        raise ValueError(f"{out}: is there already and no page of news; remove it, or write elsewhere")
-    aside = Path(f"{out}.part")
-    with disk(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(page(news, f"News of {Path(path).name}"), encoding="utf-8")
-        os.replace(aside, out)
+    out, news = check_page(out, MAKER, WHAT), read_news(path)
+    write_page(out, MAKER, WHAT, page(news, f"News of {Path(path).name}"))
     return len(news)

@@ -1,0 +1,173 @@
+"""Figures as HTML and SVG that we draw ourselves: crisp at any size, light or dark by CSS.
+
+A chart is a grid of lines: a label, a strip, a value. Positions in a strip are percent of its width, so it
+stretches with the page while its letters keep their size. A tooltip says each line's numbers.
+"""
+
+import math
+from html import escape
+from typing import NamedTuple
+
+
+class Scale(NamedTuple):
+    """From numbers to places across a strip."""
+    low: float
+    high: float
+    ticks: tuple
+
+    def percent(self, x):
+        return 100 * (min(max(x, self.low), self.high) - self.low) / (self.high - self.low)
+
+    def at(self, x):
+        return f"{self.percent(x):.2f}%"
+
+
+SHARES = Scale(0, 1, (0, 0.25, 0.5, 0.75, 1))
+
+
+def scale_over(numbers, least=0.1, most=2.0):
+    """A scale that holds 0, `least` and the numbers, as far as they lie within +-most; few ticks, for narrow
+    screens."""
+    numbers = [0.0, least, *(min(max(x, -most), most) for x in numbers if x is not None)]
+    low, high = min(numbers), max(numbers)
+    step = next((s for s in (0.05, 0.1, 0.2, 0.25, 0.5) if (high - low) / s <= 4.5), 1.0)
+    edge = 0.03 * (high - low)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return Scale(low - edge, high + edge, tuple(round(i * step, 2) for i in range(first, last + 1)))
+
+
+def colour(i):
+    """Of protocol number i; 0 is the base."""
+    return f"var(--c{i if i == 0 else 1 + (i - 1) % 8})"
+
+
+# ---- marks in a strip ----
+
+def line(kind, x1, x2, y1, y2):
+    return f'<line class="{kind}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>'
+
+
+def rule(scale, x, kind):
+    """From top to bottom: "grid", "zero", "dashed", "dotted"."""
+    return "" if x is None else line(kind, scale.at(x), scale.at(x), 0, "100%")
+
+
+def band(scale, low, high):
+    left, right = scale.percent(low), scale.percent(high)
+    return f'<rect class="band" x="{left:.2f}%" width="{right - left:.2f}%" height="100%"/>'
+
+
+def bar(x, fill):
+    """Of a share."""
+    return f'<rect class="bar" y="20%" width="{SHARES.at(x)}" height="60%" fill="{fill}"/>'
+
+
+def dot(scale, x, fill):
+    return f'<circle cx="{scale.at(x)}" cy="50%" r="5" fill="{fill}"/>'
+
+
+def ring(scale, x):
+    return "" if x is None else f'<circle class="ring" cx="{scale.at(x)}" cy="50%" r="4.5"/>'
+
+
+def whisker(scale, low, high):
+    """The interval. A limit that is None or beyond the scale has no end stroke: it goes on."""
+    ends = [x for x in (low, high) if x is not None and scale.low <= x <= scale.high]
+    left, right = scale.low if low is None else low, scale.high if high is None else high
+    return (line("whisker", scale.at(left), scale.at(right), "50%", "50%")
+            + "".join(line("whisker", scale.at(x), scale.at(x), "38%", "62%") for x in ends))
+
+
+def strip(scale, marks, title):
+    grid = "".join(rule(scale, x, "grid") for x in scale.ticks)
+    return f'<svg class="strip" role="img"><title>{escape(title)}</title>{grid}{marks}</svg>'
+
+
+def axis(scale):
+    ticks = "".join(f'<text x="{scale.at(x)}" y="1em" text-anchor="middle">{x:g}</text>' for x in scale.ticks)
+    return f'<svg class="axis" aria-hidden="true">{ticks}</svg>'
+
+
+# ---- figures ----
+
+def chart(scale, lines):
+    """lines: [(label, marks, value, title)]"""
+    made = "".join(f'<span class="label" title="{escape(label)}">{escape(label)}</span>'
+                   f'{strip(scale, marks, title)}<span class="value">{escape(value)}</span>'
+                   for label, marks, value, title in lines)
+    return f'<div class="chart">{made}<span></span>{axis(scale)}<span></span></div>'
+
+
+def legend(*entries):
+    """entries: (marks in a place 28 wide and 14 high, words)"""
+    made = "".join(f'<span><svg aria-hidden="true">{marks}</svg>{escape(words)}</span>'
+                   for marks, words in entries)
+    return f'<div class="legend">{made}</div>'
+
+
+def spot(fill):
+    return f'<circle cx="14" cy="7" r="5" fill="{fill}"/>'
+
+
+BAR = (f'<rect class="bar" y="2" width="22" height="10" fill="{colour(1)}"/>' + line("whisker", 14, 28, 7, 7),
+       "closed book, 95% interval")
+RING = '<circle class="ring" cx="14" cy="7" r="4.5"/>', "same model, news in context"
+DASHED = line("dashed", 14, 14, -2, 16), "base, news in context"
+DOTTED = line("dotted", 14, 14, -2, 16), "chance"
+INTERVAL = line("whisker", 2, 26, 7, 7) + spot(colour(1)), "difference, 95% interval"
+BAND = '<rect class="band" width="28" height="14"/>', "smaller than so many news can show"
+
+HIGH = 300                  # pixels of a scatter
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power(x):
+    """2e14 as 2·10¹⁴, for an axis."""
+    exponent = math.floor(math.log10(x) + 1e-9)
+    first = round(x / 10 ** exponent)
+    return ("" if first == 1 else f"{first}·") + "10" + str(exponent).translate(SUPERSCRIPT)
+
+
+def log_scale(numbers):
+    """Of logarithms, base 10. Ticks are 1, 2 and 5 times powers of ten, or powers only."""
+    low, high = math.log10(min(numbers)) - 0.15, math.log10(max(numbers)) + 0.15
+    steps = (1, 2, 5) if high - low < 2 else (1,)
+    ticks = [math.log10(s) + e for e in range(math.floor(low), math.ceil(high) + 1) for s in steps]
+    return Scale(low, high, tuple(x for x in ticks if low <= x <= high))
+
+
+def scatter(points, lines, key, across, up):
+    """Shares over costs. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share, kind)]; key:
+    {colour: words}.
+
+    A label stands above its interval, higher where another stands there; a legend of the colours takes the
+    labels' place beyond 12 points and on narrow screens.
+    """
+    scale, y_of = log_scale([x for _, x, _, _ in points]), lambda share: round(HIGH * (1 - share), 1)
+    made = []
+    for y in SHARES.ticks:
+        made.append(line("grid", 0, "100%", y_of(y), y_of(y)) + f'<text y="{y_of(y)}" dx="-8" dy=".35em" '
+                    f'text-anchor="end">{y:g}</text>')
+    for x in scale.ticks:
+        made.append(f'<text x="{scale.at(x)}" y="{HIGH + 16}" text-anchor="middle">{power(10 ** x)}</text>')
+    for label, y, kind in lines:
+        if y is not None:
+            made.append(line(kind, 0, "100%", y_of(y), y_of(y))
+                        + f'<text x="4" y="{y_of(y) - 4}">{escape(label)}</text>')
+    names, taken = [], []                                   # taken: (percent, y) of the labels so far
+    for label, x, (mean, low, top), fill in sorted(points, key=lambda p: p[2][2]):
+        percent, at = scale.percent(math.log10(x)), y_of(top) - 7
+        place = f"{percent:.2f}%"
+        made.append(f'<g stroke="{fill}" stroke-width="2"><title>{escape(label)}: {mean:.2f} '
+                    f'[{low:.2f}, {top:.2f}], {x:.3g}</title>{line("", place, place, y_of(low), y_of(top))}'
+                    f'<circle cx="{place}" cy="{y_of(mean)}" r="5" fill="{fill}"/></g>')
+        while any(abs(percent - p) < 11 and abs(at - t) < 15 for p, t in taken):
+            at -= 1
+        taken.append((percent, at))
+        anchor = "start" if percent < 8 else "end" if percent > 92 else "middle"
+        names.append(f'<text class="name" x="{place}" y="{at}" text-anchor="{anchor}">{escape(label)}</text>')
+    named = len(points) <= 12
+    made += names * named
+    made.append(f'<text x="100%" y="{HIGH + 32}" text-anchor="end">{escape(across)}</text>')
+    return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'
+            f'{"".join(made)}</svg></div>' + legend(*((spot(fill), words) for fill, words in key.items())))

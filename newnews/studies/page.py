@@ -1,0 +1,215 @@
+"""The page of a study: the claims, the figures, every number in a table that sorts, and a walk through single
+news items. One file that fetches nothing; no torch, no model.
+
+    OUT/report.html             replaced only if it is such a page
+    OUT/figures/NAME.csv        the numbers of each figure; made.json there says which files are ours
+"""
+
+from html import escape
+from pathlib import Path
+
+import yaml
+
+from model.files import read_json
+from newnews.html import check_page, shell, write_page
+from newnews.outputs import check_out, read_manifest, write_json
+from newnews.probing.output import write_csv
+from newnews.studies import figures as fig
+from newnews.studies import sections
+from newnews.studies.report import ORDER, TITLES
+from newnews.studies.stats import paired
+from newnews.studies.summary import Finished, rehearsed
+from newnews.studies.walk import embedded, walk_data
+from newnews.tasks.news import WAYS
+
+MAKER, WHAT = "report", "report of a study"
+TABLES = ("accuracy", "claims", "costs", "kept", "recovered")
+CLOSED, CONTEXT = WAYS
+LIMITS = ("mean", "low", "high")
+HERE = Path(__file__).parent
+
+
+def check_report(out):
+    """Before hours of work: may the page and its tables be written there?"""
+    check_page(Path(out) / "report.html", MAKER, WHAT)
+    check_tables(Path(out) / "figures")
+
+
+def write_report(out, summary):
+    """Write the page of the study in the folder OUT, and its tables. summary: what summarise(OUT) says."""
+    done = Finished(out)
+    judged = {(cell, way): done.judged(cell, way) for cell in done.answers for way in WAYS}
+    files = dict.fromkeys(done.out / file for cell in done.index["cells"] for file in cell["replay"])
+    seen = rehearsed(files, done.items, done.source.keys)
+    # cells that differ in their seed alone are shown as one group
+    groups = summary.get("groups") or {name: {**cell, "cells": [name]}
+                                       for name, cell in summary["cells"].items()}
+    bases = list(done.base_of.values())
+    tuned = {name: group["cells"] for name, group in groups.items() if name not in bases}
+    tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}),
+              "recovered": recovered_rows({name: groups[name] for name in tuned}),
+              "kept": kept_rows(done, judged, seen, tuned), "costs": cost_rows(done, groups, tuned)}
+    if summary.get("contrasts"):
+        tables["claims"] = summary["contrasts"]
+    shown = [*bases, *(cells[0] for cells in tuned.values())]
+    data, luck = walk_data(done, shown, judged, seen), chance(done, seen)
+    text = page(done, summary, groups, tuned, tables, data, luck)
+    write_tables(done.out / "figures", tables)
+    write_page(done.out / "report.html", MAKER, WHAT, text)
+
+
+def check_tables(folder):
+    """The names of the tables in the folder that are ours; somebody else's file under a name that we need is
+    an error."""
+    folder, made = check_out(folder, "folder"), folder / "made.json"
+    note = read_json(made) if made.is_file() else {"made by": MAKER}
+    ours, names = note.get("tables", []), [f"{name}.csv" for name in TABLES]
+    foreign = [name for name in names if name not in ours] if note.get("made by") == MAKER else ["made.json"]
+    for name in foreign:
+        if (folder / name).exists():
+            raise ValueError(f"{folder / name}: is there already and not ours; move it away")
+    return ours
+
+
+def write_tables(folder, tables):
+    """{name: rows} as FOLDER/NAME.csv. What is ours is noted first, so that a kill leaves it replaceable."""
+    names = sorted(f"{name}.csv" for name in tables)
+    ours = check_tables(folder)
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "made.json", {"made by": MAKER, "tables": sorted({*ours, *names})})
+    for name, rows in tables.items():
+        write_csv(folder / f"{name}.csv", rows)
+    if set(ours) - set(names):                              # of an earlier report
+        for name in set(ours) - set(names):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / "made.json", {"made by": MAKER, "tables": names})
+
+
+# ---- the numbers ----
+
+def accuracy_rows(cells):
+    """{name: cell or group} of a summary as flat rows."""
+    return [{"cell": name, "format": format, "way": way, "domain": domain,
+             **{key: part[key] for key in (*LIMITS, "n")}}
+            for name, cell in cells.items() for format in ORDER if format in cell[CLOSED] for way in WAYS
+            for domain, part in {"all": cell[way][format], **cell[way][format]["by_domain"]}.items()]
+
+
+def recovered_rows(groups):
+    return [{"cell": name, "format": format, **{key: group["recovered"][format][key] for key in LIMITS}}
+            for format in ORDER for name, group in groups.items() if format in group["recovered"]]
+
+
+def kept_rows(done, judged, seen, tuned):
+    """In-context answers after minus before, paired by question, on the questions that count and were asked
+    under every seed."""
+    news = {q.id: item.id for item in done.items for q in item.questions if q.id not in seen}
+    rows = []
+    for format in [f for f in ORDER if f in done.study["ask"]]:
+        def right(cell):
+            return {v["question"]: v["right"] for _, v in judged[cell, CONTEXT] if v["format"] == format}
+
+        for name, cells in tuned.items():
+            before, after = right(done.base_of[done.model_of[cells[0]]]), [right(cell) for cell in cells]
+            shared = [q for q in news if all(q in answers for answers in (before, *after))]
+            a, b = [[answers[q] for q in shared] for answers in after], [before[q] for q in shared]
+            found = paired(*((a, [b] * len(a)) if len(a) > 1 else (a[0], b)), [news[q] for q in shared])
+            rows.append({"cell": name, "format": format, "difference": found["mean"],
+                         **{key: found[key] for key in ("low", "high", "p", "n")}})
+    return rows
+
+
+def cost_rows(done, groups, tuned):
+    """What each group cost, the mean of its cells: writing (its own replay; shared files count in each) and
+    training."""
+    format = next(f for f in ORDER if f in done.study["ask"])
+    about, rows = {cell["name"]: cell for cell in done.index["cells"]}, []
+    for name, cells in tuned.items():
+        costs = [about[cell] for cell in cells]
+        written = [read_manifest(done.out / file)["totals"] for cost in costs for file in cost["replay"]]
+
+        def mean(dicts, key):
+            return round(sum(d.get(key, 0) for d in dicts) / len(costs), 1)
+
+        rows.append({"cell": name, "protocol": costs[0]["protocol"], "format": format,
+                     **{key: groups[name][CLOSED][format][key] for key in LIMITS},
+                     "written_tokens": mean(written, "new_tokens"), "trained_tokens": mean(costs, "tokens"),
+                     "writing_flops": mean(written, "flops"), "flops": mean(costs, "flops"),
+                     "seconds": mean(costs, "seconds")})
+    return rows
+
+
+def chance(done, seen):
+    """The mean of 1 / options over the questions that count; None without any."""
+    shares = [1 / len(q.options) for item in done.items for q in item.questions if q.id not in seen]
+    return sum(shares) / len(shares) if shares else None
+
+
+# ---- the page ----
+
+def page(done, summary, groups, tuned, tables, data, luck):
+    contrasts, bases = summary.get("contrasts"), list(done.base_of.values())
+    formats, seeds = [f for f in ORDER if f in done.study["ask"]], max(map(len, tuned.values()))
+    known = list(dict.fromkeys(r["protocol"] for r in tables["costs"]))
+    colours = dict.fromkeys(bases, fig.colour(0)) | {r["cell"]: fig.colour(1 + known.index(r["protocol"]))
+                                                     for r in tables["costs"]}
+    base_of = {name: done.base_of[done.model_of[group["cells"][0]]] for name, group in groups.items()}
+    best = max(tables["costs"], key=lambda r: r["mean"] or 0)["cell"]
+    pooled = f" Means over {seeds} seeds; intervals are for other news and other seeds." * (seeds > 1)
+    bars = [sections.accuracy([r for r in tables["accuracy"] if r["cell"] in groups and r["format"] == f],
+                              base_of, luck if f in ("text", "letter") else None, colours, pooled)
+            for f in formats]
+    gap = sections.forest("recovered", tables["recovered"], "mean", [(0, "zero"), (1, "dashed")],
+                          "(tuned - base) / (base in context - base): 0 is the base, 1 (dashed) is as good "
+                          f"as reading. Fieller's 95% intervals, clustered by news.{pooled}", colours)
+    kept = sections.forest("kept", tables["kept"], "difference", [(0, "zero")],
+                           "Does the tuned model still read? Accuracy with the news in context, after minus "
+                           f"before, paired by question; 95% intervals clustered by news.{pooled}", colours)
+    cost = sections.costs(tables["costs"], groups[bases[0]], colours, " Means over seeds." * (seeds > 1))
+    made = [sections.section("claims", "Claims" if contrasts else "At a glance",
+                             sections.claims(contrasts) if contrasts else sections.headline(groups, formats)),
+            sections.section("accuracy", "Closed book", *bars),
+            sections.section("recovered", "Gap recovered", gap, notes(summary)),
+            sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
+            sections.section("costs", "What it cost", cost),
+            sections.section("kept", "What was kept", kept),
+            sections.walk(data, len(done.items), tuned[best][0], seeds), sections.probes(done.out / "probes"),
+            sections.section("made", "How this was made", how(done, summary))]
+    made = [part for part in made if part]
+    links = "".join(f'<a href="#{id}">{escape(title)}</a>' for id, title, _ in made)
+    title = f"{done.out.resolve().name}: from news to weights"
+    about = " · ".join((", ".join(done.base_of), f"{len(tuned)} ways to train", f"{summary['news']} news, "
+                        f"{summary['overlap']['questions']} questions", ", ".join(TITLES[f] for f in formats),
+                        "closed book and in context"))
+    body = (f"<header><div><h1>{escape(title)}</h1><p>{escape(about)}</p></div>"
+            f'<button type="button" id="theme">◐ Light / dark</button></header><nav>{links}</nav>'
+            f"<main>{''.join(html for *_, html in made)}</main>"
+            f'<script type="application/json" id="walk-data">{embedded(data)}</script>')
+    return shell(MAKER, title, body, *((HERE / f"page.{kind}").read_text("utf-8") for kind in ("css", "js")))
+
+
+def notes(summary):
+    """What was left out, and of whom."""
+    overlap = summary["overlap"]
+    lines = [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
+             f"self-play too; they are left out of every figure and table here."]
+    for name, about in summary["about"].items():
+        for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
+            if left:
+                lines.append(f"{name}: {len(left)} of {summary['news']} news {words} and are left out: "
+                             f"{', '.join(left)}.")
+    return "".join(f'<p class="small">{escape(line)}</p>' for line in lines)
+
+
+def how(done, summary):
+    made = {key: done.index.get(key) for key in ("machine", "threads", "torch", "python")}
+    said = ", ".join(f"{key} {value}" for key, value in made.items() if value is not None)
+    settings = yaml.safe_dump(done.study, sort_keys=False, default_flow_style=None, width=100,
+                              allow_unicode=True)
+    run = f"runs/{escape(done.out.resolve().name)}"
+    picture = '<p>The main figure as a picture: <a href="accuracy.png">accuracy.png</a>.</p>'
+    return (f"<p>Commit {escape(str(done.index.get('git')))}; {escape(said)}; "
+            f'<span class="seconds">{summary["seconds"]:,.0f} s</span> in all. These settings as study.yaml, '
+            f"then</p><pre>python -m newnews run study.yaml --out {run}</pre><pre>{escape(settings)}</pre>"
+            f"<p>The same page again, from the raw answers:</p><pre>python -m newnews report {run}</pre>"
+            + picture * (done.out / "accuracy.png").is_file())

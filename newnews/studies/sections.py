@@ -1,0 +1,214 @@
+"""The sections of a study's page: rows of numbers (page.py) in, HTML out, every text escaped."""
+
+import base64
+import re
+from html import escape
+from urllib.parse import quote
+
+from newnews.probing import KINDS
+from newnews.studies import figures as fig
+from newnews.studies.report import TITLES, interval, number
+from newnews.tasks.news import WAYS
+
+CLOSED, CONTEXT = WAYS
+VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
+
+
+# ---- parts ----
+
+def table(columns, rows):
+    """A table that sorts. columns: [(title, is it a number)]; a number may be (number, text)."""
+    def cell(value, numeric):
+        if not numeric:
+            return f"<td>{escape(str(value))}</td>"
+        value, text = value if isinstance(value, tuple) else (value, number(value))
+        return f'<td class="number" data-value="{"" if value is None else value}">{escape(text)}</td>'
+
+    kinds = [' class="number"' * numeric for _, numeric in columns]
+    head = "".join(f'<th scope="col"{kind}><button type="button">{escape(title)}</button></th>'
+                   for (title, _), kind in zip(columns, kinds))
+    body = "".join(f"<tr>{''.join(cell(value, numeric) for value, (_, numeric) in zip(row, columns))}</tr>"
+                   for row in rows)
+    return (f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+            f"</div>")
+
+
+def figure(name, body, caption):
+    return (f"<figure>{body}<figcaption>{caption} Numbers: "
+            f'<a href="figures/{name}.csv">figures/{name}.csv</a>.</figcaption></figure>')
+
+
+def section(id, title, *parts):
+    return id, title, f'<section><h2 id="{id}">{escape(title)}</h2>{"".join(parts)}</section>'
+
+
+def readable(name):
+    """A cell's name as a label: "self qa rate=0.001"."""
+    return re.sub(r"\b(recipe|lora)\.", "", name).replace("_", " ")
+
+
+# ---- sections ----
+
+def claims(contrasts):
+    """The differences that were named before the run, each with its verdict. contrasts: of the summary."""
+    scale, parts = fig.scale_over([c[k] for c in contrasts for k in ("difference", "low", "high")]), []
+    for c in contrasts:
+        marks, said = fig.rule(scale, 0, "zero"), numbers_of(c)
+        if c["smallest"] is not None:
+            marks = fig.band(scale, -c["smallest"], c["smallest"]) + marks
+        if c["difference"] is not None:
+            marks += fig.whisker(scale, c["low"], c["high"])
+            marks += fig.dot(scale, c["difference"], fig.colour(1))
+        parts.append(f'<div class="claim"><span class="verdict {VERDICTS[c["verdict"]]}">{c["verdict"]}'
+                     f'</span><div><p>{escape(c["says"])}</p><p class="small">{escape(said)}</p></div>'
+                     f'<div class="chart">{fig.strip(scale, marks, said)}{fig.axis(scale)}</div></div>')
+    return figure("claims", fig.legend(fig.INTERVAL, fig.BAND) + "".join(parts),
+                  "Differences in accuracy, paired by question; 95% intervals clustered by news; p by sign "
+                  "flips; Holm's correction is over all claims. Too small to tell: it takes more news or "
+                  "seeds.")
+
+
+def numbers_of(contrast):
+    c = contrast
+    sides = [readable(c[side]).replace(".", ", ") for side in ("a", "b")]
+    way = "" if all("." in c[side] for side in ("a", "b")) else f", {TITLES[c['way']]}"
+    parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
+             + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
+    parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (
+        ("p", "p"), ("holm", "after Holm"), ("smallest", "smallest effect that it could see"))
+        if c[key] is not None]
+    return "; ".join([*parts, f"{c['n']} questions" + f" about {c['news']} news" * ("news" in c)])
+
+
+def headline(groups, formats):
+    columns = [("cell", False), ("closed book", True), ("in context", True), ("gap recovered", True)]
+    made = []
+    for f in formats:
+        rows = [[readable(name), *((part["mean"], interval(part)) for part in
+                                   (group[CLOSED][f], group[CONTEXT][f], group["recovered"][f]))]
+                for name, group in groups.items()]
+        made.append(f"<div><h3>{TITLES[f].capitalize()}</h3>{table(columns, rows)}</div>")
+    return ("<p>No claims were named before the run; these are the numbers.</p>"
+            f'<div class="pair">{"".join(made)}</div>')
+
+
+def accuracy(rows, base_of, luck, colours, more):
+    """Closed book by cell with the rings of the same model in context; all news, then each domain. rows: of
+    one format. luck: the share that guessing gets right, or None. more: the end of the caption."""
+    format, mine = rows[0]["format"], {(r["cell"], r["way"], r["domain"]): r for r in rows}
+    cells, domains = (list(dict.fromkeys(r[key] for r in rows)) for key in ("cell", "domain"))
+
+    def panel(domain, wide):
+        lines = []
+        for name in cells:
+            closed, read, base = (mine.get((cell, way, domain), {"mean": None}) for cell, way in (
+                (name, CLOSED), (name, CONTEXT), (base_of[name], CONTEXT)))
+            if closed["mean"] is None:
+                continue
+            marks = (fig.bar(closed["mean"], colours[name]) + fig.rule(fig.SHARES, base["mean"], "dashed")
+                     + fig.rule(fig.SHARES, luck, "dotted")
+                     + fig.whisker(fig.SHARES, closed["low"], closed["high"])
+                     + fig.ring(fig.SHARES, read["mean"]))
+            title = (f"{readable(name)}: closed book {interval(closed)}, n = {closed['n']}; "
+                     f"in context {interval(read)}")
+            value = interval(closed) if wide else number(closed["mean"])
+            lines.append((readable(name), marks, value, title))
+        return fig.chart(fig.SHARES, lines) if lines else '<p class="small">All questions were rehearsed.</p>'
+
+    count = {d: max(r["n"] for r in rows if (r["way"], r["domain"]) == (CLOSED, d)) for d in domains}
+    small = "".join(f"<div><h4>{escape(d)} (n = {count[d]})</h4>{panel(d, False)}</div>" for d in domains[1:])
+    entries = [fig.BAR, fig.RING, fig.DASHED] + [fig.DOTTED] * (luck is not None)
+    chance = "" if luck is None else f"; chance is {luck:.2f}"
+    return (f"<h3>{TITLES[format].capitalize()}</h3>"
+            + figure("accuracy", fig.legend(*entries) + panel("all", True)
+                     + f'<div class="panels">{small}</div>',
+                     f"Accuracy, {TITLES[format]}, on {count['all']} questions{chance}. Intervals: 95%, "
+                     f"clustered by news.{more}"))
+
+
+def forest(name, rows, value, references, caption, colours):
+    """A line for each row with its interval, by format. references: [(place, kind)]"""
+    scale, parts = fig.scale_over([*(r[k] for r in rows for k in (value, "low", "high")),
+                                   *(x for x, _ in references)]), []
+    for format in dict.fromkeys(r["format"] for r in rows):
+        lines = []
+        for r in [r for r in rows if r["format"] == format]:
+            marks, said = "".join(fig.rule(scale, x, kind) for x, kind in references), "-"
+            if r[value] is not None:
+                said = f"{number(r[value])}, open" if r["low"] is None else interval({**r, "mean": r[value]})
+                marks += (fig.whisker(scale, r["low"], r["high"])
+                          + fig.dot(scale, r[value], colours[r["cell"]]))
+            lines.append((readable(r["cell"]), marks, said, f"{readable(r['cell'])}: {said}"))
+        parts.append(f"<h4>{TITLES[format]}</h4>{fig.chart(scale, lines)}")
+    return figure(name, "".join(parts), caption)
+
+
+def every_number(rows):
+    domains = list(dict.fromkeys(r["domain"] for r in rows if r["domain"] != "all"))
+    by = {(r["cell"], r["format"], r["way"], r["domain"]): r for r in rows}
+    columns = [("cell", False), ("format", False), ("way", False), ("all, 95% interval", True), ("n", True),
+               *((d, True) for d in domains)]
+    lines = [[readable(c), TITLES[f], TITLES[w], (r["mean"], interval(r)), (r["n"], str(r["n"])),
+              *(by.get((c, f, w, d), {"mean": None})["mean"] for d in domains)]
+             for (c, f, w, domain), r in by.items() if domain == "all"]
+    return (f'{table(columns, lines)}<p class="small">Numbers: <a href="figures/accuracy.csv">'
+            f"figures/accuracy.csv</a>, with the interval of each domain.</p>")
+
+
+def costs(rows, base, colours, more):
+    """base: the base model's part of the summary. more: the end of the caption."""
+    format, points = rows[0]["format"], []
+    columns = [("cell", False), *((title, True) for title in (
+        "closed book", "tokens written", "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
+    lines = [[readable(r["cell"]), (r["mean"], interval(r)),
+              *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
+              *((r[key], f"{r[key]:.2e}".replace("e+", "e") if r[key] else "0")
+                for key in ("writing_flops", "flops")),
+              (r["seconds"], f"{r['seconds']:,.0f}")] for r in rows]
+    for r in rows:
+        if r["mean"] is not None and r["flops"] > 0:
+            points.append((readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]),
+                           colours[r["cell"]]))
+    drawn = fig.scatter(points, [("base, news in context", base[CONTEXT][format]["mean"], "dashed"),
+                                 ("base", base[CLOSED][format]["mean"], "dotted")],
+                        {colours[r["cell"]]: readable(r["protocol"]) for r in rows},
+                        "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
+    caption = ("Accuracy over what a cell cost, all its news together; asking is not counted. Replay that "
+               f"cells share counts in each.{more}")
+    return figure("costs", drawn, caption) + table(columns, lines)
+
+
+def walk(data, total, best, seeds):
+    """best: the cell to begin with. data: newnews/studies/walk.py."""
+    shown = len(data["news"])
+    news = "".join(f'<option value="{i}">{escape(n["headline"] or n["id"])} ({escape(n["domain"])})</option>'
+                   for i, n in enumerate(data["news"]))
+    cells = "".join(f'<option value="{i}"{" selected" * (c["name"] == best)}>{escape(readable(c["name"]))}'
+                    f"</option>" for i, c in enumerate(data["cells"]) if c["base"] != i)
+    words = f"All {total} news." if shown == total else (
+        f"{shown} of {total} news, the domains in turn, to keep this page small; "
+        f"<code>python -m newnews answers</code> shows every question.")
+    words += " Of several seeds the first." * (seeds > 1)
+    return section("walk", "Walk a news item",
+                   f"<p>{words} “+ news” means that it stands in the context. Bars go from "
+                   f"the question's lowest log-probability to 0, which is certainty; the model's pick "
+                   f"is bold.</p>"
+                   f'<div class="choose"><label>News <select id="walk-news">{news}</select></label>'
+                   f'<label>After <select id="walk-cell">{cells}</select></label></div><div id="walk-here">'
+                   f"<noscript>This part needs the page's own script.</noscript></div>")
+
+
+def probes(folder):
+    """A figure for each PNG that newnews/probing left in OUT/probes; None without any."""
+    parts = []
+    for path in sorted(folder.rglob("*.png")) if folder.is_dir() else ():
+        name = " / ".join(path.relative_to(folder).with_suffix("").parts)
+        csv, link = path.with_suffix(".csv"), ""
+        if csv.is_file():
+            place = csv.relative_to(folder.parent).as_posix()
+            link = f' Numbers: <a href="{quote(place)}">{escape(place)}</a>.'
+        image, said = base64.b64encode(path.read_bytes()).decode(), KINDS.get(path.stem, "")
+        parts.append(f'<h3>{escape(name)}</h3><figure class="probe"><img alt="{escape(name)}" '
+                     f'src="data:image/png;base64,{image}"><figcaption>{escape(said[:1].upper() + said[1:])}'
+                     f'{"." * bool(said)}{link}</figcaption></figure>')
+    return section("probes", "Where in the weights it lives", *parts) if parts else None

@@ -1,0 +1,347 @@
+"""The page of a study, from files made up here: no model runs, so every number is known.
+
+whole       well-formed, nothing fetched, only its own script may run, every text escaped, no torch or matplotlib
+numbers     the CSVs are the summary's; what is drawn stands where it should; kept and costs by hand
+walk        sums stand at their options, tokens at their weights; no tokenizer, no tokens; few and light
+claims      first on the page with their verdicts; groups over seeds
+files       only ours are replaced; refused before a run begins
+"""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from base64 import b64decode, b64encode
+
+import pytest
+from cli import refused
+from conftest import ROOT
+from test_browse import EVIL, Page
+
+from model.chat import Chat
+from newnews.news import News, Question, write_news
+from newnews.outputs import Rows
+from newnews.prompts import read_prompts
+from newnews.studies import figures, walk
+from newnews.studies.figures import SHARES
+from newnews.studies.page import write_report
+from newnews.studies.sections import readable
+from newnews.studies.summary import summarise
+from newnews.tasks.news import WAYS, NewsTask, shown_order
+from newnews.tasks.settings import requests_digest
+
+CLOSED, CONTEXT = WAYS
+POCKET = ROOT / "data" / "pocket"
+NEWS = [News(id, domain, f"The {id} is one. {EVIL}", headline=f"H {EVIL}", questions=[
+    Question(f"{id}-{i}", f"Is {id} {i} wet? {EVIL}", [f"yes{i}", f"no{i}", f"{EVIL} {i}"], i % 3, needs="recall")
+    for i in range(4)]) for id, domain in (("zog", "math"), ("zag", "math"), ("zug", f"events {EVIL}"))]
+RIGHT = {("base", CLOSED): "000000000001", ("base", CONTEXT): "111111111011",      # free form; 3 news, 4 questions
+         ("naive", CLOSED): "000100000001", ("naive", CONTEXT): "111101110011",
+         ("self_qa", CLOSED): "110111111111", ("self_qa", CONTEXT): "111111111111"}
+SECONDS = {"naive": 4321.0, "self_qa": 8765.0}
+
+
+def sums(cell, way, q):
+    """Planted log-probabilities of the options of question number q."""
+    return [-1.0 - (3 * q + 5 * k + len(cell) + len(way)) % 11 for k in range(3)]
+
+
+def responses(task, cell, way):
+    for n, item in enumerate(NEWS):
+        for request in task.requests(item):
+            name, _, format = request.id.rpartition("/")
+            i = int(name[-1])
+            row = {"item": item.id, "id": request.id}
+            if format == "free":
+                right = RIGHT[cell, way][4 * n + i] == "1"
+                text = f"yes{i}" if right == (i % 3 == 0) else f"no{i}"
+                text = f"{EVIL} {i}" if right and i % 3 == 2 else text
+                yield {**row, "text": text, "stopped": True, "tokens": 3}
+            else:
+                order = shown_order(item.questions[i], 0) if format == "letter" else range(3)
+                planted = sums(cell, way, i)
+                yield {**row, "logprobs": [planted[k] for k in order], "tokens": [1] * 3}
+
+
+def rows_file(path, run, rows, **totals):
+    file = Rows(path, run)
+    file.add(rows, **totals)
+    file.finish()
+    return f"{path.parent.name}/{path.name}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study's folder as run_study leaves it: base, naive and self_qa, asked free form, by text and letter."""
+    out = tmp_path_factory.mktemp("made") / "study"
+    out.mkdir()
+    shutil.copyfile(POCKET / "prompts.yaml", out / "prompts.yaml")
+    write_news(out / "news.yaml", NEWS)
+    settings = {"model": str(POCKET), "news": str(out / "news.yaml"), "ask": ["free", "text", "letter"],
+                "seed": 0}
+    prompts, answers = read_prompts(out / "prompts.yaml"), {}
+    for cell, way in RIGHT:
+        task = NewsTask(prompts, way == CONTEXT, 0, settings["ask"])
+        answers.setdefault(cell, {})[way] = rows_file(
+            out / "answers" / f"{cell}.{way}.jsonl", {"requests": requests_digest(task, NEWS)},
+            list(responses(task, cell, way)))
+    said = [{"news": item.id, "protocol": "self_qa", "row": i, "messages": [
+        {"role": "user", "content": f"What of {item.id} {i}? {EVIL}"}, {"role": "assistant", "content": "It rains."}]}
+        for item in NEWS for i in range(5)]
+    said[0]["messages"][0]["content"] = NEWS[0].questions[1].ask        # zog-1 was rehearsed
+    files = {"naive": [rows_file(out / "replay" / "n.jsonl", {}, [
+        {**said[0], "protocol": "naive", "messages": [{"role": "user", "content": "What is new?"},
+                                                      {"role": "assistant", "content": NEWS[0].statement}]}])],
+             "self_qa": [rows_file(out / "replay" / "q.jsonl", {}, said, new_tokens=77, flops=5000)]}
+    cells = [{"name": name, "protocol": name, "model": str(POCKET), "answers": answers[name], "replay": files[name],
+              "seconds": SECONDS[name], "flops": 10 ** (10 + k), "tokens": 1000 + k, "diverged": {}, "empty": []}
+             for k, name in enumerate(SECONDS)]
+    (out / "study.json").write_text(json.dumps({
+        "study": settings, "prompts": {str(POCKET): "prompts.yaml"}, "base": {str(POCKET): answers["base"]},
+        "cells": cells, "seconds": 9999.0, "git": f"abc {EVIL}"}))
+    return out
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "study")
+
+
+def written(out, **changes):
+    """(the page, parsed; the summary it is about)"""
+    summary = {**summarise(out), **changes}
+    write_report(out, summary)
+    return Page((out / "report.html").read_text()), summary
+
+
+def data_of(out):
+    return json.loads(re.search(r'id="walk-data">(.*?)</script>', (out / "report.html").read_text(), re.S)[1])
+
+
+def table(out, name):
+    with open(out / "figures" / f"{name}.csv", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+# ---- whole ----
+
+def test_well_formed_and_every_text_is_escaped(study):
+    page, _ = written(study)
+    assert page.open == [] and page.tags.count("script") == 2 and "h1" in page.tags
+    assert not any(name.startswith("on") or "alert" in (value or "") and name not in ("title", "aria-label")
+                   for name, value in page.attributes)
+    assert all(text in page.text for text in (f"abc {EVIL}", f"events {EVIL}", f"H {EVIL}"))
+    item = data_of(study)["news"][0]
+    assert item["statement"] == NEWS[0].statement and item["questions"][2]["options"][2] == f"{EVIL} 2"
+
+
+def test_nothing_is_fetched_and_only_its_own_script_may_run(study):
+    (study / "probes" / "one").mkdir(parents=True)
+    (study / "probes" / "one" / "lens.png").write_bytes(b"\x89PNG picture")
+    (study / "probes" / "one" / "lens.csv").write_text("a\n1\n")
+    page, _ = written(study)
+    text = (study / "report.html").read_text()
+    assert set(page.tags).isdisjoint({"link", "iframe", "object", "base", "form"})
+    assert not re.search(r"url\(|@import|https?:|fetch\(|XMLHttp", text)
+    links = [value for name, value in page.attributes if name == "href"]
+    assert all(link[0] == "#" and f'id="{link[1:]}"' in text or (study / link).is_file() for link in links)
+    assert "probes/one/lens.csv" in links and "Probability and rank of the right answer by layer" in page.text
+    source, = (value for name, value in page.attributes if name == "src")
+    assert b64decode(source.removeprefix("data:image/png;base64,")) == b"\x89PNG picture"
+    script_text = re.findall(r"<script>(.*?)</script>", text, re.S)
+    digest = b64encode(hashlib.sha256(script_text[0].encode()).digest()).decode()
+    policy, = (v for name, v in page.attributes if name == "content" and "default-src" in v)
+    assert "default-src 'none'" in policy and policy.endswith(f"script-src 'sha256-{digest}'")
+
+
+def test_the_command_works_without_torch_and_matplotlib_and_writes_the_same_again(study):
+    code = ("import sys, runpy; sys.modules.update(torch=None, matplotlib=None); "
+            f"sys.argv = ['newnews', 'report', {str(study)!r}]; runpy.run_module('newnews', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and f"{study}/report.html" in done.stdout, done.stderr
+    made = {path.name: path.read_bytes() for path in (study / "figures").iterdir()}
+    page = (study / "report.html").read_bytes()
+    written(study)
+    assert {path.name: path.read_bytes() for path in (study / "figures").iterdir()} == made
+    assert (study / "report.html").read_bytes() == page and not list(study.rglob("*.part"))
+
+
+# ---- numbers ----
+
+def test_the_tables_are_the_summary(study):
+    _, summary = written(study)
+    rows = table(study, "accuracy")
+    assert len(rows) == 3 * 2 * 3 * 3               # cells, ways, formats, all and two domains
+    for row in rows:
+        found = summary["cells"][row["cell"]][row["way"]][row["format"]]
+        found = found if row["domain"] == "all" else found["by_domain"][row["domain"]]
+        assert [float(row[key]) for key in ("mean", "low", "high", "n")] == [found[k] for k in
+                                                                           ("mean", "low", "high", "n")]
+    for row in table(study, "recovered"):
+        found = summary["cells"][row["cell"]]["recovered"][row["format"]]
+        assert [float(row[k]) if row[k] else None for k in found] == list(found.values())
+    assert {row["n"] for row in rows if row["domain"] == "all"} == {"11"}       # zog-1 does not count
+
+
+def test_kept_and_costs_by_hand(study):
+    written(study)
+    kept = {(row["cell"], row["format"]): row for row in table(study, "kept")}
+    # in context, of 11: base 10; naive loses zog-... and zag-...: 8; self_qa 11
+    assert float(kept["naive", "free"]["difference"]) == pytest.approx(-2 / 11)
+    assert float(kept["self_qa", "free"]["difference"]) == pytest.approx(1 / 11) and kept["naive", "free"]["n"] == "11"
+    naive, qa = table(study, "costs")
+    assert (naive["writing_flops"], qa["writing_flops"], qa["written_tokens"]) == ("0.0", "5000.0", "77.0")
+    assert [float(qa[key]) for key in ("flops", "trained_tokens", "seconds")] == [1e11, 1001, 8765]
+    assert float(qa["mean"]) == pytest.approx(10 / 11)
+
+
+def test_what_is_drawn_stands_where_it_should(study):
+    _, summary = written(study)
+    text = (study / "report.html").read_text().split('id="accuracy"')[1]
+    strips = {format: re.findall(r'<svg class="strip".*?</svg>', text.split(f"<h3>{title}</h3>")[1], re.S)[:3]
+              for format, title in (("free", "Free form"), ("text", "Multiple choice"))}
+    for format, drawn in strips.items():
+        for (name, cell), strip in zip(summary["cells"].items(), drawn, strict=True):
+            closed, read = cell[CLOSED][format], cell[CONTEXT][format]
+            at = {key: f"{100 * value:.2f}%" for key, value in closed.items() if key in ("mean", "low", "high")}
+            assert f"<title>{name.replace('_', ' ')}: closed book {closed['mean']:.2f} [" in strip
+            assert f'class="bar" y="20%" width="{at["mean"]}"' in strip
+            assert f'class="whisker" x1="{at["low"]}" x2="{at["high"]}"' in strip
+            assert f'class="ring" cx="{100 * read["mean"]:.2f}%"' in strip
+            base = summary["cells"]["base"][CONTEXT][format]["mean"]
+            assert f'class="dashed" x1="{100 * base:.2f}%"' in strip
+            assert ('class="dotted" x1="33.33%"' in strip) == (format == "text")        # three options
+
+
+def test_scales_and_marks():
+    assert [SHARES.at(x) for x in (-1, 0.25, 2)] == ["0.00%", "25.00%", "100.00%"]
+    scale = figures.scale_over([-0.3, None, 0.52, 40])
+    assert scale.low < -0.3 and scale.high > 2 and 0 in scale.ticks and len(scale.ticks) <= 6
+    assert figures.scale_over([None]).ticks == (0, 0.05, 0.1)
+    assert figures.whisker(SHARES, 0.2, 0.4).count("<line") == 3
+    for low, high in ((None, 0.4), (0.2, 1.5), (None, None)):           # open, or beyond the scale: no end stroke
+        assert figures.whisker(SHARES, low, high).count("<line") == 1 + (low == 0.2) + (high == 0.4)
+    assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10)] == ["10⁹", "2·10¹⁴", "5·10¹⁰"]
+    drawn = figures.scatter([("a", 1e10, (0.5, 0.4, 0.6), "red"), ("b", 1e12, (0.25, 0.1, 0.3), "blue")],
+                            [("top", 0.75, "dashed")], {"red": "a"}, "FLOPs", "accuracy")
+    (xa, ya), (xb, yb) = (map(float, re.search(f'<circle cx="([0-9.]+)%" cy="([0-9.]+)" r="5" fill="{c}"/></g>',
+                                               drawn).groups()) for c in ("red", "blue"))
+    assert (ya, yb) == (150, 225) and xa + xb == pytest.approx(100, abs=0.1) and xa < xb
+    assert 'class="dashed" x1="0" x2="100%" y1="75.0" y2="75.0"' in drawn
+    assert readable("self_qa recipe.rate=0.1 lora.rank=8") == "self qa rate=0.1 rank=8"
+
+
+# ---- walk ----
+
+def test_sums_stand_at_their_options_and_replies_at_their_cells(study):
+    written(study)
+    data = data_of(study)
+    assert [cell["name"] for cell in data["cells"]] == ["base", "naive", "self_qa"]
+    assert [item["id"] for item in data["news"]] == ["zog", "zug", "zag"]       # the domains in turn
+    for item, news in zip(data["news"], (NEWS[0], NEWS[2], NEWS[1])):
+        for i, q in enumerate(item["questions"]):
+            assert q["rehearsed"] == (item["id"] == "zog" and i == 1) and q["answer"] == i % 3
+            for cell, ways in zip(("base", "naive", "self_qa"), q["answers"]):
+                for way, found in zip(WAYS, ways):
+                    assert found["text"] == found["letter"] == sums(cell, way, i)
+                    assert found["free"][1] == int(RIGHT[cell, way][4 * NEWS.index(news) + i])
+
+
+def test_tokens_carry_the_weights_of_training(study):
+    written(study)
+    naive, qa = data_of(study)["news"][0]["written"]
+    assert (naive["cells"], naive["count"]) == (["naive"], 1)
+    assert (qa["cells"], qa["count"], len(qa["rows"])) == (["self_qa"], 5, 3)
+    chat, row = Chat(POCKET), qa["rows"][1]
+    assert "".join(token for token, paid in zip(row["tokens"], row["paid"]) if paid == "1") == "It rains.<|im_end|>"
+    ids, weights = chat.conversation([{"role": "user", "content": f"What of zog 1? {EVIL}"},
+                                      {"role": "assistant", "content": "It rains."}])
+    assert row["tokens"] == [chat.tokenizer.decode([i], skip_special_tokens=False) for i in ids]
+    assert [paid == "1" for paid in row["paid"]] == [w > 0 for w in weights]
+
+
+def test_without_the_tokenizer_words_are_shown(study, monkeypatch):
+    monkeypatch.setattr(walk, "Path", lambda model: study / "nowhere")
+    written(study)
+    row = data_of(study)["news"][0]["written"][1]["rows"][1]
+    assert row == {"messages": [["user", f"What of zog 1? {EVIL}"], ["assistant", "It rains."]]}
+
+
+@pytest.mark.parametrize("name, most, left", [("NEWS", 2, 2), ("LETTERS", 10, 1)])
+def test_a_page_stays_light_and_says_so(name, most, left, study, monkeypatch):
+    monkeypatch.setattr(walk, name, most)
+    page, _ = written(study)
+    assert len(data_of(study)["news"]) == left and f"{left} of 3 news" in page.text
+
+
+# ---- claims ----
+
+CLAIM = {"name": "c", "a": "self_qa", "b": "naive.in_context", "way": CLOSED, "format": "free", "direction": ">",
+         "says": f"It teaches. {EVIL}", "difference": 0.3, "low": 0.1, "high": 0.5, "p": 0.004, "holm": 0.012,
+         "smallest": 0.2, "n": 11, "news": 3, "verdict": "held"}
+NOTHING = {**CLAIM, "verdict": "too small to tell", **dict.fromkeys(
+    ("difference", "low", "high", "p", "holm", "smallest"))}
+
+
+def test_claims_open_the_page(study):
+    page, _ = written(study, contrasts=[CLAIM, {**CLAIM, "verdict": "not"}, NOTHING])
+    text = (study / "report.html").read_text()
+    first = text[text.index("<h2"):text.index("<h2", text.index("<h2") + 1)]
+    assert re.findall(r'class="verdict (\w+)">([\w ]+)<', first) == [("held", "held"), ("not", "not"),
+                                                                    ("unsure", "too small to tell")]
+    assert f"It teaches. {EVIL}" in page.text and "0.30 [0.10, 0.50]; p\u00a00.004; after Holm\u00a00.012" in first
+    scale = figures.scale_over([0.3, 0.1, 0.5])
+    assert f'class="whisker" x1="{scale.at(0.1)}" x2="{scale.at(0.5)}"' in first
+    rows = table(study, "claims")
+    assert [row["verdict"] for row in rows] == ["held", "not", "too small to tell"] and rows[0]["smallest"] == "0.2"
+    page, _ = written(study)                                    # without claims: numbers, and no table of claims
+    assert "No claims were named" in page.text and not (study / "figures" / "claims.csv").exists()
+
+
+def test_cells_of_several_seeds_are_one_line(study):
+    pytest.importorskip("newnews.studies.contrasts", reason="groups come with the claims")
+    index = json.loads((study / "study.json").read_text())
+    first, second = index["cells"]                  # as if they were two seeds of one protocol
+    second |= {"protocol": "naive", "replay": first["replay"]}
+    first["name"], second["name"] = "naive seed=0", "naive seed=1"
+    (study / "study.json").write_text(json.dumps(index))
+    page, summary = written(study)
+    assert list(summary["groups"]) == ["base", "naive"] and "Means over 2 seeds" in page.text
+    kept, costs = table(study, "kept")[0], table(study, "costs")
+    assert float(kept["difference"]) == pytest.approx(-1 / 24) and kept["cell"] == "naive"     # 12 count
+    assert [float(row["seconds"]) for row in costs] == [(4321 + 8765) / 2]
+    assert {row["cell"] for row in table(study, "accuracy")} == {"base", "naive", "naive seed=0", "naive seed=1"}
+    assert [cell["name"] for cell in data_of(study)["cells"]] == ["base", "naive seed=0"]
+
+
+def test_rows_of_other_news_are_shown_where_they_were_trained_on(study):
+    index = json.loads((study / "study.json").read_text())
+    index["cells"][1]["protocol"] = "self_qa_other"
+    (study / "study.json").write_text(json.dumps(index))
+    written(study)
+    zog, zug, zag = (item["written"][1]["rows"] for item in data_of(study)["news"])
+    assert "What of zag 0?" in "".join(zog[0]["tokens"]) and "What of zog 1?" in "".join(zag[1]["tokens"])
+    assert zug == []                                # alone in its domain
+
+
+# ---- files ----
+
+@pytest.mark.parametrize("name, text", [("report.html", "<p>mine</p>"), ("figures/accuracy.csv", "mine"),
+                                        ("figures/made.json", '{"mine": 1}'), ("figures", "mine")])
+def test_somebody_elses_file_is_kept_and_no_run_begins(name, text, study, tmp_path):
+    (study / name).parent.mkdir(exist_ok=True)
+    (study / name).write_text(text)
+    with pytest.raises(ValueError, match=name):
+        write_report(study, summarise(study))
+    assert (study / name).read_text() == text and not (study / "report.html").exists() or name == "report.html"
+    refused(tmp_path, ["newnews", "run", ROOT / "configs" / "demo.yaml", "--out", study], str(study / name))
+
+
+def test_another_file_in_the_folder_of_figures_stays(study):
+    written(study)
+    (study / "figures" / "mine.csv").write_text("mine")
+    written(study)
+    assert (study / "figures" / "mine.csv").read_text() == "mine"
