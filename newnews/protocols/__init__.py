@@ -5,12 +5,18 @@
     implication   user: the same request        assistant: a consequence that the writer drew
     self_qa       user: the writer's question   assistant: the writer's answer
                                                 (asked anew, with the news in sight)
+    masked        user: the news with holes     assistant: the whole news. Controls: _t0 without holes,
+                                                _half half of the tokens, _random other tokens for holes
+    distill       as self_qa; its target is what the model with the news in sight would say. _top20 of it only;
+                  _reverse the KL; _student at the student's own answers
     X_shadowed    as X, with the news put before the conversation
 
 A new protocol is a class in a file of this folder and a line in `protocols`.
 """
 
 from newnews.protocols.base import Protocol
+from newnews.protocols.distill import Distill
+from newnews.protocols.masked import Masked
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
 from newnews.protocols.shadow import Shadowed
 
@@ -20,7 +26,13 @@ __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 def protocols(prompts):
     """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
     written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
-    return {p.name: p for p in [*written, *map(Shadowed, written)]}
+    naive, *_, self_qa = written
+    masked = [Masked(naive, "masked"), Masked(naive, "masked_t0", 0), Masked(naive, "masked_half", 0.5),
+              Masked(naive, "masked_random", random_fill=True)]
+    distilled = [Distill(self_qa, "distill"), Distill(self_qa, "distill_reverse", reverse=True),
+                 Distill(self_qa, "distill_top20", top=20), Distill(self_qa, "distill_student", own=True),
+                 Distill(self_qa, "distill_student_reverse", reverse=True, own=True)]
+    return {p.name: p for p in [*written, *map(Shadowed, written), *masked, *distilled]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on
