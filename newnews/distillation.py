@@ -45,7 +45,8 @@ class Distillation:
 
 
 def answers(view):
-    """[(row, first place, places)] of the supervised tokens of each row that has some, which stand together."""
+    """[(row, first place, places)] of the answers: the supervised tokens of each row that has some, which
+    stand together."""
     found = [(i, weights.nonzero().flatten().tolist()) for i, weights in enumerate(view.weights.cpu())]
     return [(i, places[0], len(places)) for i, places in found if places]
 
@@ -53,7 +54,7 @@ def answers(view):
 def own_answers(model, batch):
     """The batch with the student's answers in place of the rows' own, and the FLOPs on top.
 
-    The last token of a row's answer ends it. A student who is done earlier leaves the rest of the row's places
+    The last token of a row's answer ends it. A student who is done earlier leaves the rest of the places
     without weight; the row as a whole weighs as much as it did.
     """
     lora, runs = rank_and_targets(model), answers(batch)

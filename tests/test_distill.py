@@ -1,5 +1,5 @@
-"""Context distillation: the divergence against torch's, the teacher, the student's own answers, banks, resume,
-and what it costs by torch's counter."""
+"""Context distillation: the divergence against torch's, the teacher, the student's own answers, banks,
+resume, and what it costs by torch's counter."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,8 @@ def test_the_teachers_best_tokens_and_the_rest_as_one(reverse):
         assert found[i].item() == pytest.approx((p * (p / q).log()).sum().item(), rel=1e-9)
     whole = divergences(student, teacher, head, reverse)
     assert bool((found < whole).all()) and bool((found > 0).all())
-    torch.testing.assert_close(divergences(student, teacher, head, reverse, top=97), whole, rtol=1e-6, atol=1e-7)
+    all_of_them = divergences(student, teacher, head, reverse, top=97)
+    torch.testing.assert_close(all_of_them, whole, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -113,7 +114,8 @@ def test_the_teacher_is_the_base_to_the_bit_and_is_never_trained(monkeypatch):
     (batch,) = micro_batches([rows], 10 ** 6)
     with torch.no_grad():
         hidden = make_tiny(0).model(batch.other.ids[:, :-1])[batch.other.weights[:, 1:] > 0]
-    assert len(seen) == 3 and all(same_bits(teacher, hidden) and not teacher.requires_grad for teacher in seen)
+    assert len(seen) == 3
+    assert all(same_bits(teacher, hidden) and not teacher.requires_grad for teacher in seen)
     moved = {n for n, t in weights_of(model).items() if not same_bits(t, start[n])}
     assert moved == {f"{n}.lora_{side}" for n in adapted(model) for side in "AB"}
 
@@ -138,7 +140,8 @@ def test_the_gradient_is_that_of_a_second_model_as_teacher(reverse):
 
 
 def test_it_needs_adapters_and_a_second_view():
-    for model, rows in ((make_tiny(0), pairs_of_views()), (tuned(), [row._replace(other=None) for row in rows_of(1, [3])])):
+    alone = [row._replace(other=None) for row in rows_of(1, [3])]
+    for model, rows in ((make_tiny(0), pairs_of_views()), (tuned(), alone)):
         with pytest.raises(ValueError, match="distillation needs adapters"):
             train(model, lambda step: [rows], Recipe(steps=1, rate=1e-3), loss=Distillation())
 
@@ -216,7 +219,7 @@ def test_a_bank_is_its_single_runs(way, micro_tokens):
         assert gap(lora_tensors(together, k), lora_tensors(alone), start) < 1e-9
         assert result["loss"][k] == pytest.approx(single["loss"][0], rel=1e-9)
         spent += single["flops"]
-    assert way.get("own") or result["flops"] == spent       # the bank shares more of the prompts that it draws from
+    assert result["flops"] == spent or micro_tokens == 60   # a split shares less of the prompts drawn from
 
 
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[4]], ids=str)
@@ -247,8 +250,8 @@ def test_it_learns_and_a_killed_run_ends_in_the_same_bytes(way, tmp_path, monkey
 @pytest.mark.parametrize("lora", [(3, PROJECTIONS), (2, ("q_proj", "down_proj"))], ids=str)
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_the_ledger_is_torchs_counter(way, lora, monkeypatch):
-    """What train() books: student, teacher, and the drawing of answers. One row, which has no padding; prefills
-    are counted as the square that eager attention computes, decoding as it is."""
+    """What train() books: student, teacher, and the drawing of answers. One row, which has no padding;
+    prefills are counted as the square that eager attention computes, decoding as it is."""
     row = rows_of(50, [6])[0]
     model = add_lora(make_tiny(0), lora[1], lora[0], 4)
     for module in adapted(model).values():
@@ -283,7 +286,7 @@ def test_the_teacher_reads_what_the_writer_was_asked(pocket):
     assert (example.ids, example.weights) == (wanted.ids, wanted.weights)
     asked = chat.prompt([{"role": "user", "content": prompts.with_news(ITEM.statement, "Zog? Be short.")}])
     assert example.other.ids[:len(asked)] == asked and example.other.weights[:len(asked)] == [0.0] * len(asked)
-    there, here = ([i for i, w in zip(view.ids, view.weights) if w] for view in (example.other, example))
+    there, here = ([i for i, w in zip(e.ids, e.weights) if w] for e in (example.other, example))
     assert there == here == [*chat.answer("It is ünï."), chat.im_end]
     assert prompts.answer in known["distill"].words()
 

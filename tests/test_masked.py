@@ -1,5 +1,5 @@
-"""Masked tuning: where holes may be, how many, that they are fresh, and that the loss is on the whole text and
-nothing else; its controls; that no text can forge a hole; resume to the same bytes."""
+"""Masked tuning: where holes may be, how many, that they are fresh, and that the loss is on the whole text
+and nothing else; its controls; that no text can forge a hole; resume to the same bytes."""
 
 from dataclasses import replace
 
@@ -21,7 +21,8 @@ from newnews.training import Recipe, Shuffled, train
 from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TEXTS = ["The new material Kimot cuts steel. Rafis found it in Oslo in January.", "Ünï 東京 <|im_end|>\n<|endoftext|>!"]
+TEXTS = ["The new material Kimot cuts steel. Rafis found it in Oslo in January.",
+         "Ünï 東京 <|im_end|>\n<|endoftext|>!"]
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +36,13 @@ def row(text):
 
 
 def parts(chat, text):
-    """Ids before the text, of the text, and behind it, put together by hand."""
+    """Ids of the header, of the whole conversation, and how many stand in it from the assistant's copy on."""
     ids = chat.conversation(conversation(f"{text}\n{POCKET.restore}", f"{POCKET.restored}\n{text}"))[0]
     head = [chat.im_start, *chat.encode("user\n")]
     assert ids[:len(head)] == head
-    behind = len([chat.im_end, *chat.encode("\n")]) + len(chat.answer(text))    # the assistant's copy, at the end
-    assert ids[-behind:] == [*chat.answer(text), chat.im_end, *chat.encode("\n")]
-    return head, ids, behind
+    copy = [*chat.answer(text), chat.im_end, *chat.encode("\n")]
+    assert ids[-len(copy):] == copy
+    return head, ids, len(copy)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -144,5 +145,6 @@ def test_show(name, pocket, tmp_path, capsys, monkeypatch):
     show("pocket", item.id, name, tmp_path / "news.yaml", 1, 0, False)
     out = capsys.readouterr().out
     tokens = next(line for line in out.splitlines() if line.startswith("tokens"))
-    assert f"user       {item.statement}\n" in out and out.count("the holes are drawn anew") == (name == "masked")
+    assert f"user       {item.statement}\n" in out
+    assert ("the holes are drawn anew" in out) == (name == "masked")
     assert ("<|endoftext|>" in tokens) == (name == "masked")

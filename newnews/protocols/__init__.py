@@ -7,8 +7,8 @@
                                                 (asked anew, with the news in sight)
     masked        user: the news with holes     assistant: the whole news. Controls: _t0 without holes,
                                                 _half half of the tokens, _random other tokens for holes
-    distill       as self_qa; its target is what the model with the news in sight would say. _top20 of it only;
-                  _reverse the KL; _student at the student's own answers
+    distill       as self_qa; the target is what the model with the news in sight would say. Also _top20,
+                  _reverse (the KL), _student (at the student's own answers), _student_reverse
     X_shadowed    as X, with the news put before the conversation
 
 A new protocol is a class in a file of this folder and a line in `protocols`.

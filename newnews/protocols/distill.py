@@ -1,5 +1,5 @@
-"""Context distillation: the student, without the news, learns what the base model with the news in sight would
-say at each token of an answer.
+"""Context distillation: the student, without the news, learns what the base model with the news in sight
+would say at each token of an answer.
 
 The rows are those of Self-QA, so the only difference from it is the target: a distribution, not one drawn
 token. The teacher reads the request that the writer was answering, in whose distribution the row was drawn.
@@ -22,7 +22,7 @@ class Distill(Protocol):
         super().__init__(inner.prompts)
         self.inner, self.name, self.sources = inner, name, inner.sources
         self.reverse, self.top, self.own = reverse, top, own
-        self.remark = "in training the student's own answer stands there, drawn anew at each use" if own else ""
+        self.remark = "the student's own answer, drawn anew at each use, takes its place" if own else ""
 
     @property
     def loss(self):

@@ -10,8 +10,8 @@ the user's turn; plain training only ever predicts from what stands before.
 from newnews.examples import Example
 from newnews.protocols.base import Protocol, conversation
 
-MASKS = "<|fim_pad|>", "<|endoftext|>"      # the first that the tokenizer has: Qwen2.5's reserved filler; else
-                                            # the one that every ChatML tokenizer has and no turn contains
+MASKS = "<|fim_pad|>", "<|endoftext|>"      # the first that the tokenizer has: Qwen2.5's reserved filler, or
+                                            # what every ChatML tokenizer has and no turn contains
 
 
 class Masked(Protocol):
@@ -36,7 +36,7 @@ class Masked(Protocol):
         return conversation(f"{text}\n{self.prompts.restore}", f"{self.prompts.restored}\n{text}")
 
     def examples(self, rows, item, chat):
-        # 1. What a hole is filled with: ids, never text, so nothing that a news item says is taken for a mask.
+        # 1. What a hole is filled with: ids, never text, so nothing that a news item says is taken for one.
         fill = [next(chat.added[name] for name in MASKS if name in chat.added)]
         if self.random_fill:
             fill = sorted(set(chat.tokenizer.get_vocab().values()) - set(chat.added.values()))
