@@ -65,7 +65,7 @@ def own_answers(model, batch):
     (end,) = {int(batch.ids[i, first + n - 1]) for i, first, n in runs}
     sampling = Sampling(max_new_tokens=max(n for *_, n in runs))
     done = generate(model, prompts, {end}, sampling, [batch.noise[i] for i, *_ in runs], used)
-    said = [[*answer.ids, end] if answer.stopped else answer.ids for answer in done]
+    said = [[*answer.ids, *[end] * answer.stopped][:n] for answer, (*_, n) in zip(done, runs)]
     # 2. Write them into both views.
     own = replaced(batch, said)._replace(other=replaced(batch.other, said))
     # 3. Book the drawing, and that rows have become shorter.
@@ -77,10 +77,9 @@ def own_answers(model, batch):
 
 
 def replaced(view, said):
-    """The view with other answers, cut to the places that there are."""
+    """The view with other answers, as long as its own or shorter."""
     ids, weights, lengths = view.ids.clone(), view.weights.clone(), list(view.lengths)
     for (i, first, n), tokens in zip(answers(view), said, strict=True):
-        tokens = tokens[:n]
         total, last = weights[i, first:first + n].sum(), first + len(tokens)
         ids[i, first:last] = torch.tensor(tokens, device=ids.device)
         weights[i, first:last] = total / len(tokens)
