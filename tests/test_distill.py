@@ -288,7 +288,7 @@ def test_the_teacher_reads_what_the_writer_was_asked(pocket):
     assert example.other.ids[:len(asked)] == asked and example.other.weights[:len(asked)] == [0.0] * len(asked)
     there, here = ([i for i, w in zip(e.ids, e.weights) if w] for e in (example.other, example))
     assert there == here == [*chat.answer("It is ünï."), chat.im_end]
-    assert prompts.answer in known["distill"].words()
+    assert prompts.answer in known["distill"].wording()
 
 
 def test_each_name_has_its_loss_and_fresh_noise(pocket):

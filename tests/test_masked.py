@@ -95,7 +95,7 @@ def test_any_written_text_can_be_masked_and_the_words_are_part_of_an_updates_ide
     assert wrapped.sources == (known["paraphrase"],)
     assert wrapped.messages(row("other"), ITEM)[1]["content"] == f"{POCKET.restored}\nother"
     changed = protocols(replace(POCKET, restore="Again."))["masked"]
-    assert changed.words() != known["masked"].words() and known["naive"].words() == [POCKET.in_context]
+    assert changed.wording() != known["masked"].wording() and known["naive"].wording() == [POCKET.in_context]
 
 
 def lists(chat):

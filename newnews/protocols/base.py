@@ -42,9 +42,14 @@ class Protocol:
         (rows, {"drawn", "kept", ...} counts)."""
         raise NotImplementedError
 
-    def words(self):
+    def wording(self):
         """The prompts on which examples depend: part of the identity of an update."""
         return [self.prompts.in_context]
+
+    def choose(self, rows_of, items):
+        """Which rows each news item's update is trained on: {news id: rows}, out of `rows_of`, those written
+        about each of `items` by all sources."""
+        return rows_of
 
     def messages(self, row, item):
         """The conversation that is trained on; weights, masks or contexts of another kind: `examples`."""

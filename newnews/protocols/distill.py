@@ -29,7 +29,7 @@ class Distill(Protocol):
         from newnews.distillation import Distillation       # torch, which a list of names does without
         return Distillation(self.reverse, self.top, self.own)
 
-    def words(self):
+    def wording(self):
         return [self.prompts.in_context, self.prompts.answer]
 
     def examples(self, rows, item, chat):

@@ -27,7 +27,7 @@ class Masked(Protocol):
         self.fraction, self.random_fill = fraction, random_fill
         self.remark = "the holes are drawn anew at each use" if fraction else ""
 
-    def words(self):
+    def wording(self):
         return [self.prompts.restore, self.prompts.restored]
 
     def messages(self, row, item):

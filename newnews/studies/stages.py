@@ -85,6 +85,7 @@ class Stages:
         by_news = {item.id: [] for item in news}
         for row in rows:
             by_news[row["news"]].append(row)
+        by_news = protocol.choose(by_news, news)
         written = [item for item in news if by_news[item.id]]
         manifests = [self.bank(cell, learner, protocol, written[i:i + cell.bank], by_news)
                      for i in range(0, len(written), cell.bank)]
@@ -111,7 +112,7 @@ class Stages:
                 "lora": dict(zip(("rank", "alpha", "targets"), cell.lora)), "recipe": asdict(cell.recipe),
                 "names": [item.id for item in items],
                 "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
-                               [item.statement for item in items], *protocol.words())}
+                               [item.statement for item in items], *protocol.wording())}
         folder = self.store / "updates" / f"{cell.protocol}-{digest(spec)}"
         manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
                               cell.model, f"{self.place}train {cell.name}", protocol.loss)
