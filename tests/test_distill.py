@@ -285,7 +285,7 @@ def test_the_teacher_reads_what_the_writer_was_asked(pocket):
     (wanted,) = known["self_qa"].examples([row], ITEM, chat)
     assert (example.ids, example.weights) == (wanted.ids, wanted.weights)
     asked = chat.prompt([{"role": "user", "content": prompts.with_news(ITEM.statement, "Zog? Be short.")}])
-    assert example.other.ids[:len(asked)] == asked and example.other.weights[:len(asked)] == [0.0] * len(asked)
+    assert example.other.ids[:len(asked)] == asked and not any(example.other.weights[:len(asked)])
     there, here = ([i for i, w in zip(e.ids, e.weights) if w] for e in (example.other, example))
     assert there == here == [*chat.answer("It is ünï."), chat.im_end]
     assert prompts.answer in known["distill"].wording()

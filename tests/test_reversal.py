@@ -1,5 +1,5 @@
-"""Forward and backward questions: the metric against one written otherwise, the file's facts and directions, and
-what is wrong with a file."""
+"""Forward and backward questions: the metric against one written otherwise, the file's facts and directions,
+and what is wrong with a file."""
 
 import json
 import random
@@ -18,9 +18,10 @@ stored = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs ../shared/benchma
 
 
 @pytest.mark.parametrize("answer, reply, share", [
-    ("the record-breaking free-diver", "A RECORD-breaking freediver", 0.5), ("May 28, 1952", "On 28 May 1952.", 1),
-    ("Elk Grove, CA", "Elk Grove", 2 / 3), ("HP", "hp", 0), ("HP", "", 0), ("HP", "The.", 0), ("New York", "York", 1),
-    ("a day and a day", "Day by day", 1), ("a day and a day", "night", 0), ("Ann's dog", "anns Anns dogs", 0.5)])
+    ("the record-breaking free-diver", "A RECORD-breaking freediver", 0.5),
+    ("May 28, 1952", "On 28 May 1952.", 1), ("Elk Grove, CA", "Elk Grove", 2 / 3), ("HP", "hp", 0),
+    ("HP", "", 0), ("HP", "The.", 0), ("New York", "York", 1), ("a day and a day", "Day by day", 1),
+    ("a day and a day", "night", 0), ("Ann's dog", "anns Anns dogs", 0.5)])
 def test_recall(answer, reply, share):
     assert recall(answer, reply) == pytest.approx(share)
 
@@ -62,11 +63,12 @@ def test_facts_and_directions_of_the_real_files():
         fact, way = item.id.split()
         text = names[int(fact)]
         to_name = (way == "forward") == ("DescriptionIsName" in item.group)
-        assert all((recall(answer, text) == 1) and (answer in text) for _, answer in item.pairs[:1] if to_name)
+        assert all(recall(answer, text) == 1 for _, answer in item.pairs if to_name)
         assert text.startswith("Known") == ("DescriptionIsName" in item.group)
     people = [json.loads(line)["name"] for line in open(FOLDER / "biography_people.jsonl")]
     found = read_items(FOLDER / "biography_test.jsonl")
-    assert Counter((item.group, len(item.pairs)) for item in found) == {("forward", 6): 50, ("backward", 3): 50}
+    counts = Counter((item.group, len(item.pairs)) for item in found)
+    assert counts == {("forward", 6): 50, ("backward", 3): 50}
     for item in found:
         fact, way = item.id.split()
         assert all((answer if way == "backward" else question).find(people[int(fact)]) >= 0
@@ -83,7 +85,7 @@ def row(**changes):
 
 
 def test_from_a_file_to_a_table(tmp_path):
-    rows = [row(), row(question="Which firm?", answer="HP"), row(task="D2N", question="Who?", answer="Curtis Emley"),
+    rows = [row(), row(question="Which firm?", answer="HP"), row(task="D2N", answer="Curtis Emley"),
             row(answer="Orlando, FL"), row(task="D2N", answer="Annie Lochen")]
     how = {"task": "reversal", "limit": None, "plain": False, "max_new_tokens": None}
     path = write(tmp_path / "q.jsonl", rows)
@@ -107,7 +109,8 @@ def test_from_a_file_to_a_table(tmp_path):
 
 @pytest.mark.parametrize("bad, said", [
     (row(answer=3), "all texts"), (row(task="N2X"), "group and task: expected one of"),
-    (row(group="NameIsDescription", task="forward"), "found"), (row(answer="of the"), "other than stop words")])
+    (row(group="NameIsDescription", task="forward"), "found"),
+    (row(answer="of the"), "other than stop words")])
 def test_a_broken_line_is_named(bad, said, tmp_path):
     with pytest.raises(ValueError, match=f"line 2: .*{said}"):
         read_items(write(tmp_path / "q.jsonl", [row(), bad]))

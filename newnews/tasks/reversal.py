@@ -42,8 +42,8 @@ def read_items(path):
             raise ValueError("expected group, task, question and answer, all texts")
         kind = row["group"], row["task"]
         if kind not in FORWARD | BACKWARD:
-            raise ValueError(f"group and task: expected one of {', '.join(map(str, sorted(FORWARD | BACKWARD)))}; "
-                             f"found {kind}")
+            raise ValueError(f"group and task: expected one of "
+                             f"{', '.join(map(str, sorted(FORWARD | BACKWARD)))}; found {kind}")
         if not words(row["answer"]):
             raise ValueError(f"answer: expected words other than stop words, found {row['answer']!r}")
         facts += row["task"] in FIRST and row["task"] != last
