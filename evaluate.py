@@ -25,7 +25,7 @@ def arguments():
     parser.add_argument("--news", metavar="PATH",
                         help="YAML file or folder of news with questions (default: --data)")
     parser.add_argument("--task", default="news", metavar="NAME",
-                        help="news, mmlu_pro, gsm8k, ifeval or choice (default: %(default)s)")
+                        help="news, mmlu_pro, gsm8k, ifeval, choice or reversal (default: %(default)s)")
     parser.add_argument("--data", metavar="PATH",
                         help="the benchmark's questions, JSONL, in its own format (default: --news)")
     parser.add_argument("--out", required=True, metavar="FILE", help="answers to write, JSONL")
@@ -52,7 +52,7 @@ def arguments():
                         help="benchmarks: without the chat template, for base models (default: with it)")
     parser.add_argument("--max-new-tokens", type=int, metavar="N",
                         help="benchmarks: where a reply is cut (default: 2048 for mmlu_pro, 512 for gsm8k, "
-                             "1280 for ifeval)")
+                             "1280 for ifeval, 128 for reversal)")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",

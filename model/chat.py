@@ -65,9 +65,10 @@ class Chat:
     def conversation(self, messages, weights=None, generation_prompt=False):
         """messages [{"role", "content"}] -> (ids, loss weights), two lists of the same length.
 
-        weights maps a role to the weight of its content and of the <|im_end|> that closes it
-        (default: assistant 1). The weight at position t is that of predicting token t; headers and
-        the newline after a turn weigh 0.
+        weights maps a role to the weight of its content and of the <|im_end|> that closes it (default:
+        assistant 1), or to a function that gives the weight of a token of the content from the character at
+        which it begins (the <|im_end|>: the content's length). The weight at position t is that of predicting
+        token t; headers and the newline after a turn weigh 0.
         """
         weights = {"assistant": 1.0} if weights is None else weights
         check_messages(messages)
@@ -79,9 +80,11 @@ class Chat:
             header = message["role"] + "\n"
             piece = self.plain.encode(header + message["content"], add_special_tokens=False)
             w = weights.get(message["role"], 0.0)
+            at = w if callable(w) else lambda start: w
             ids += [self.im_start, *piece.ids, self.im_end, *newline]
-            loss += [0.0, *(w if start >= len(header) else 0.0 for start, _ in piece.offsets),
-                     w, *(0.0 for _ in newline)]
+            loss += [0.0, *(at(start - len(header)) if start >= len(header) else 0.0
+                            for start, _ in piece.offsets),
+                     at(len(message["content"])), *(0.0 for _ in newline)]
         if generation_prompt:
             ids += [self.im_start, *self.encode("assistant\n")]
             loss += [0.0] * (len(ids) - len(loss))

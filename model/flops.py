@@ -6,11 +6,14 @@ lies before it. Kernels that compute the whole square and mask half of it do mor
 does a loss that computes its logits again in backward. The head is counted on the positions that reach it.
 """
 
+from model.sampling import common_prefix
 
-def forward_flops(config, new, past=0, heads=1):
+
+def forward_flops(config, new, past=0, heads=1, lora=None):
     """One row's forward pass over `new` tokens behind `past` cached ones; `heads` of them get logits (a
-    prefill needs 1, plain training all that carry loss, reading a shared prefix 0)."""
-    weights = sum(i * o for i, o in projections(config).values())
+    prefill needs 1, plain training all that carry loss, reading a shared prefix 0). lora: as in
+    training_flops, of the adapter that the row uses."""
+    weights = sum(i * o for i, o in projections(config).values()) + factors(config, lora)
     layer = 2 * new * weights + 2 * product(config, pairs(new, past))
     return config.num_hidden_layers * layer + 2 * heads * config.hidden_size * config.vocab_size
 
@@ -33,10 +36,28 @@ def training_flops(config, lengths, supervised, lora=None):
     if lora is None:
         return 3 * L * linear + 3 * L * attention + 3 * head
     rank, targets = lora
-    factors = 2 * new * rank * sum(sum(shapes[t]) for t in targets)
     # forward, gradients of the activations, and for the factors theirs too
-    whole = 2 * linear + 3 * attention + 3 * factors
+    whole = 2 * linear + 3 * attention + 3 * 2 * new * factors(config, lora)
     return L * whole - below_the_first_adapter(config, new, seen, rank, targets) + 2 * head
+
+
+def sampling_flops(config, rows, lora=None):
+    """Drawing a token at a time: rows [(prompt, tokens drawn)] of one adapter or of the base. Equal prompts
+    and the prefix that all share are read once; the last token that a row draws is read by nobody."""
+    unique = set(tuple(prompt) for prompt, _ in rows)
+    shared = common_prefix(list(unique))
+    flops = forward_flops(config, shared, heads=0, lora=lora)
+    for prompt in unique:
+        flops += forward_flops(config, len(prompt) - shared, shared, lora=lora)
+    for prompt, drawn in rows:
+        flops += forward_flops(config, drawn - 1, len(prompt), heads=drawn - 1, lora=lora)
+    return flops
+
+
+def factors(config, lora):
+    """Numbers in the adapters of one layer; lora: None, or (rank, the adapted projections)."""
+    rank, targets = lora or (0, ())
+    return rank * sum(sum(projections(config)[t]) for t in targets)
 
 
 def projections(config):

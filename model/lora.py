@@ -108,6 +108,15 @@ def adapted(model):
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
 
 
+def rank_and_targets(model):
+    """What the adapters on the model cost: (rank, the projections that carry them); None without adapters."""
+    modules = adapted(model)
+    if not modules:
+        return None
+    return (next(iter(modules.values())).lora_A.shape[1],
+            sorted({name.rpartition(".")[2] for name in modules}))
+
+
 def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,)):
     """Freeze `model` and put a bank of len(seeds) adapters on every Linear whose last name is in `targets`.
 

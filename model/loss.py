@@ -1,4 +1,4 @@
-"""Next-token loss on chosen positions, in chunks: the logits of a whole batch never exist."""
+"""Losses on chosen positions, in chunks: the logits of a whole batch never exist."""
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,47 @@ def token_losses(hidden, targets, head, chunk=None):
     chunk = chunk or max(1, 2 ** 26 // head.weight.shape[0])
 
     def one(h, t):
-        logits = head(h)                                                                 # (chunk, V)
-        return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), t,
-                               reduction="none")
+        return F.cross_entropy(wide(head(h)), t, reduction="none")                       # of (chunk, V)
 
+    return in_chunks(one, hidden, targets, chunk)
+
+
+def in_chunks(one, hidden, targets, chunk):
     if hidden.shape[0] <= chunk:
         return one(hidden, targets)
     return torch.cat([checkpoint(one, h, t, use_reentrant=False)
                       for h, t in zip(hidden.split(chunk), targets.split(chunk))])
+
+
+def divergences(hidden, teacher, head, reverse=False, top=None, chunk=None):
+    """KL divergence in nats between the next-token distributions of a teacher and a student at each position:
+    their last hidden states (N, D) each, behind one head -> (N,), at least fp32. No gradient to the teacher.
+
+    reverse  False: KL(teacher || student), which wants the student to cover all that the teacher might say;
+             True: KL(student || teacher), which wants it to say nothing that the teacher would not
+    top      compare only the teacher's `top` most likely tokens, and what is left as one outcome more
+    chunk    as in token_losses; here two such sets of logits are alive at once
+    """
+    chunk = chunk or max(1, 2 ** 25 // head.weight.shape[0])
+
+    def one(h, t):
+        q, p = (wide(head(x)).log_softmax(-1) for x in (h, t))                           # (chunk, V)
+        p = p.detach()
+        if top:
+            best = p.topk(min(top, p.shape[-1])).indices
+            q, p = (with_rest(x.gather(-1, best)) for x in (q, p))                       # (chunk, top + 1)
+        if reverse:
+            p, q = q, p
+        return (p.exp() * (p - q)).sum(-1)
+
+    return in_chunks(one, hidden, teacher, chunk)
+
+
+def with_rest(logprobs):
+    """Log-probabilities of some outcomes, and of all others together: (N, n) -> (N, n + 1)."""
+    rest = (1 - logprobs.exp().sum(-1, keepdim=True)).clamp(min=1e-9)       # of fp32's rounding, 1e-7
+    return torch.cat((logprobs, rest.log()), -1)
+
+
+def wide(logits):
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

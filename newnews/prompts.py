@@ -41,6 +41,8 @@ class Prompts:
     max_new_tokens: int
     deduplicate: bool
     answer: str = "{question}"      # how the writer is asked its own question
+    restore: str = "Restore the hidden parts of the text above."    # masked tuning: the request, and
+    restored: str = "The whole text:"                               # the line before the assistant's text
     reason: str = ""                # free form after thought; "": this model is not asked so
     top_p: float = 1.0              # of what is written
     on_topic: bool = False          # drop questions that share no content word with the news

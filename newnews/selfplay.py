@@ -9,7 +9,7 @@ from collections import defaultdict
 
 from tqdm import tqdm
 
-from model.flops import forward_flops
+from model.flops import sampling_flops
 from model.sampling import Sampling, common_prefix, generate
 from newnews.randomness import stream
 
@@ -69,17 +69,12 @@ class Writer:
     def book(self, pairs, cost):
         """Count the tokens and FLOPs of one job's rows: equal prompts and the prefix that all share are read
         once."""
-        config = self.model.config
-        for prompt, done in pairs:
-            cost["new_tokens"] += len(done.ids) + done.stopped
-            read = len(done.ids) + done.stopped - 1         # the last token drawn is read by nobody
-            cost["flops"] += forward_flops(config, read, len(prompt), heads=read)
-        unique = set(tuple(prompt) for prompt, _ in pairs)
+        rows = [(prompt, len(done.ids) + done.stopped) for prompt, done in pairs]
+        unique = set(tuple(prompt) for prompt, _ in rows)
         shared = common_prefix(list(unique))
+        cost["new_tokens"] += sum(drawn for _, drawn in rows)
         cost["prompt_tokens"] += shared + sum(len(prompt) - shared for prompt in unique)
-        cost["flops"] += forward_flops(config, shared, heads=0)
-        for prompt in unique:
-            cost["flops"] += forward_flops(config, len(prompt) - shared, shared)
+        cost["flops"] += sampling_flops(self.model.config, rows)
 
 
 def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=None):

@@ -3,13 +3,12 @@
 
 from collections import defaultdict
 
-import numpy as np
-
 from newnews.loading import load
 from newnews.news import read_news
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import Writer
+from newnews.training import once
 
 
 class Recorder(Writer):
@@ -57,20 +56,23 @@ def show(name, news, protocol, source, n, seed, colour):
             block("wrote", text)
         for message in trained.messages(row, item):
             block(message["role"], message["content"])
-        show_tokens(trained.examples([row], item, chat)[0], chat, colour)
+        show_tokens(once(trained.examples([row], item, chat)[0]), chat, colour)
         print()
+    if trained.remark:
+        block("but", trained.remark)
     print("\n".join(counted))
 
 
-def show_tokens(example, chat, colour):
-    """The tokens of a training example; one that is drawn anew each time (fresh masks) is drawn once."""
-    example = example(np.random.default_rng(0)) if callable(example) else example
+def show_tokens(example, chat, colour, name="tokens"):
+    """The tokens of a training example, and how a teacher sees them."""
     shown = ""
     for i, weight in zip(example.ids, example.weights):
         token = chat.tokenizer.decode([i], skip_special_tokens=False).replace("\n", "\\n")
         shown += mark(token, weight > 0, colour)
     supervised = sum(weight > 0 for weight in example.weights)
-    block("tokens", f"{shown}\n{len(example.ids)} tokens, {supervised} of them supervised (marked)")
+    block(name, f"{shown}\n{len(example.ids)} tokens, {supervised} of them supervised (marked)")
+    if example.other:
+        show_tokens(example.other, chat, colour, "teacher")
 
 
 def block(name, text):

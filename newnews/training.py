@@ -3,7 +3,8 @@
 A step is K lists of newnews.examples.Example, one list an adapter (K = 1 unless the model carries a bank).
 Every adapter has its own data, normaliser, clipping, schedule and stop, so K adapters side by side are the K
 single runs up to float noise. What is learnt is the loss's business: loss(model, batch) -> (K,), the weighted
-sum of losses of each adapter's rows, with its graph; `next_token` is the usual one.
+sum of losses of each adapter's rows, with its graph; `next_token` is the usual one. A loss that computes more
+than next_token on the same rows returns ((K,), FLOPs on top).
 """
 
 import json
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from model.checkpoint import open_tensors
 from model.flops import training_flops
-from model.lora import adapted
+from model.lora import adapted, rank_and_targets
 from model.loss import token_losses
 from newnews.examples import Example
 from newnews.muon import Muon
@@ -80,7 +81,8 @@ class Shuffled:
 
     A list may hold functions rng -> Example, drawn anew at each use (fresh masks, say) by a numpy generator
     from (seed, epoch, place in the list), so a resumed run draws the same. A list shorter than the batch
-    gives itself whole: copies of one conversation would change nothing but the cost.
+    gives itself whole: copies of one conversation would change nothing but the cost. With functions it fills
+    the batch, since no two uses are the same.
     """
 
     def __init__(self, lists, batch, seeds):
@@ -101,7 +103,7 @@ class Shuffled:
     def pick(self, k, step):
         """(epoch, place in the list) of each example of adapter k in this step."""
         n = len(self.lists[k])
-        b = min(self.batch, n)
+        b = self.batch if any(map(callable, self.lists[k])) else min(self.batch, n)
         for position in range(step * b, step * b + b):
             epoch, place = divmod(position, n)
             if self.orders.get(k, (None,))[0] != epoch:
@@ -116,6 +118,8 @@ class Batch(NamedTuple):
     K: int                          # learners side by side; rows k B/K to (k+1) B/K - 1 are learner k's
     adapters: torch.Tensor | None   # (B,) int64 on the CPU, for the model's call; None: all weights learn
     other: "Batch | None" = None    # the same rows as Example.other shows them
+    lengths: tuple = ()             # tokens of each row, without padding
+    noise: tuple = ()               # Example.noise of each row
 
     def to(self, device):
         other = self.other and self.other.to(device)
@@ -162,13 +166,19 @@ def width(example):
     return max(len(example.ids), len(example.other.ids) if example.other else 0)
 
 
+def once(example):
+    """The example; one that is drawn anew at each use is drawn once, to look at."""
+    return example(np.random.default_rng(0)) if callable(example) else example
+
+
 def pad(rows, K, adapters):
     """Examples as a Batch. If one has a second view, all must have it, with as many supervised tokens."""
     T = max(2, max(len(row.ids) for row in rows))
     ids, weights = np.zeros((len(rows), T), np.int64), np.zeros((len(rows), T), np.float32)
     for i, row in enumerate(rows):
         ids[i, :len(row.ids)], weights[i, :len(row.weights)] = row.ids, row.weights
-    batch = Batch(torch.from_numpy(ids), torch.from_numpy(weights), K, adapters)
+    batch = Batch(torch.from_numpy(ids), torch.from_numpy(weights), K, adapters,
+                  lengths=tuple(len(row.ids) for row in rows), noise=tuple(row.noise for row in rows))
     if any(row.other for row in rows):
         if not all(row.other for row in rows):
             raise ValueError("some examples of a step have a second view (other) and some have none")
@@ -192,10 +202,7 @@ def trained(model):
     for p in params.values():
         p.requires_grad_(True)
         p.grad = None
-    if not modules:
-        return params, 1, None
-    K, rank, _ = next(iter(modules.values())).lora_A.shape
-    return params, K, (rank, sorted({name.rpartition(".")[2] for name in modules}))
+    return params, model.model.bank or 1, rank_and_targets(model)
 
 
 def draw(batches, step, alive):
@@ -218,8 +225,8 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     The gradient is that of  loss(model, batch) / total weight  over the whole step, however it is split. An
     adapter whose loss or gradient is not finite stops there, frozen with its last good values. With a folder,
     metrics.jsonl grows there and the state is kept: the same call after a kill goes on and ends in the same
-    bytes (`run` names the run: a state of another is refused). Returns {"steps", "tokens" (trained), "flops"
-    (of next_token on them; a teacher's come on top), "seconds", "loss" (K,), "stopped": {adapter: step}}.
+    bytes (`run` names the run: a state of another is refused). Returns {"steps", "tokens" (of the examples as
+    given), "flops" (all that the loss computed), "seconds", "loss" (K,), "stopped": {adapter: step}}.
     """
     # [what is trained, and where an earlier call stopped]
     params, K, lora = trained(model)
@@ -239,8 +246,11 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         lists, totals = draw(batches, step, alive)
         # [forward and backward, one micro-batch at a time]
         scale, losses = totals.clamp(min=1e-9).to(device), torch.zeros(K, dtype=torch.float64)
+        extra = 0
         for batch in micro_batches(lists, recipe.micro_tokens, lora is not None):
-            part = loss(model, batch.to(device)) / scale
+            found = loss(model, batch.to(device))
+            sums, more = found if isinstance(found, tuple) else (found, 0)
+            part, extra = sums / scale, extra + more
             part.sum().backward()
             losses += part.detach().cpu()
             optimizer.collect()
@@ -255,7 +265,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         fresh += sum(lengths)
         last = [now if g else old for now, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]
         state = {"step": step + 1, "tokens": state["tokens"] + sum(lengths), "loss": last,
-                 "flops": state["flops"] + training_flops(model.config, lengths, supervised, lora),
+                 "flops": state["flops"] + extra + training_flops(model.config, lengths, supervised, lora),
                  "seconds": round(before + time.time() - start, 3),
                  "stopped": {**state["stopped"], **stopped}}
         show(bar, state["loss"], fresh / (time.time() - start))

@@ -184,7 +184,7 @@ def test_micro_batches_keep_the_budget_and_every_example(sizes, budget):
     K, rng, left = len(sizes), np.random.default_rng(budget), max(sizes)
     lists = [examples(k, rng.integers(1, 15, n)) for k, n in enumerate(sizes)]
     found = [Counter() for _ in lists]
-    for ids, weights, groups, adapters, other in micro_batches(whole(lists), budget):
+    for ids, weights, groups, adapters, other, *_ in micro_batches(whole(lists), budget):
         rows, T = ids.shape
         assert groups == K and adapters.tolist() == [k for k in range(K) for _ in range(rows // K)]
         assert other is None

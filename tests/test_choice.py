@@ -243,7 +243,8 @@ def test_evaluate(shared, data, tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    ("--task riddles --data DATA", "--task riddles: expected news, mmlu_pro, gsm8k, ifeval, choice"),
+    ("--task riddles --data DATA", "--task riddles: expected news, mmlu_pro, gsm8k, ifeval, choice, "
+     "reversal"),
     ("--task choice", "--task choice needs --data"), ("--task choice --data DATA --in-context",
                                                       "--in-context is not"),
     ("--news DATA --shots 1", "--shots is not for --task news"), ("", "one of --news and --data"),

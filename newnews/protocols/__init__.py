@@ -5,7 +5,11 @@
     implication   user: the same request        assistant: a consequence that the writer drew
     self_qa       user: the writer's question   assistant: the writer's answer
                                                 (asked anew, with the news in sight)
-    mixed         all of these
+    mixed         naive, paraphrase, implication and self_qa together
+    masked        user: the news with holes     assistant: the whole news. Controls: _t0 without holes,
+                                                _half half of the tokens, _random other tokens for holes
+    distill       as self_qa; the target is what the model with the news in sight would say. Also _top20,
+                  _reverse (the KL), _student (at the student's own answers), _student_reverse
     X_shadowed    as X, with the news put before the conversation
     self_qa_shadowed_other, _shuffled, _unrelated, _after       its controls (newnews/protocols/shadow.py)
     self_qa_other, self_qa_wrong    negative controls: about another news item; wrong answers
@@ -14,6 +18,8 @@ A new protocol is a class in a file of this folder and a line in `protocols`.
 """
 
 from newnews.protocols.base import Protocol
+from newnews.protocols.distill import Distill
+from newnews.protocols.masked import Masked
 from newnews.protocols.mixed import Mixed, OtherNews, WrongAnswers
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
 from newnews.protocols.shadow import Control, Shadowed
@@ -24,10 +30,15 @@ __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 def protocols(prompts):
     """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
     written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
-    plain, self_qa = [*written, Mixed(written)], written[-1]
+    plain, naive, self_qa = [*written, Mixed(written)], written[0], written[-1]
     controls = [Control(self_qa, kind) for kind in ("other", "shuffled", "unrelated", "after")]
+    masked = [Masked(naive, "masked"), Masked(naive, "masked_t0", 0), Masked(naive, "masked_half", 0.5),
+              Masked(naive, "masked_random", random_fill=True)]
+    distilled = [Distill(self_qa, "distill"), Distill(self_qa, "distill_reverse", reverse=True),
+                 Distill(self_qa, "distill_top20", top=20), Distill(self_qa, "distill_student", own=True),
+                 Distill(self_qa, "distill_student_reverse", reverse=True, own=True)]
     return {p.name: p for p in [*plain, *map(Shadowed, plain), *controls, OtherNews(self_qa),
-                                WrongAnswers(self_qa)]}
+                                WrongAnswers(self_qa), *masked, *distilled]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on

@@ -25,10 +25,12 @@ class Protocol:
     """name      as it stands in studies and replay files
     sources   the protocols that write the rows this one is trained on: itself, or those that it wraps
     loss      what training minimises, as newnews.training.train takes it; None: next-token loss
+    remark    what a worked example cannot show of it
     """
 
     name = ""
     loss = None
+    remark = ""
 
     def __init__(self, prompts):
         self.prompts = prompts
@@ -39,6 +41,10 @@ class Protocol:
         the texts that the writer wrote; so the requests of many news items are answered in one batch. Returns
         (rows, {"drawn", "kept", ...} counts)."""
         raise NotImplementedError
+
+    def wording(self):
+        """The prompts on which examples depend: part of the identity of an update."""
+        return [self.prompts.in_context]
 
     def choose(self, rows_of, items):
         """Which rows each news item's update is trained on: {news id: rows}, out of `rows_of`, those written

@@ -23,6 +23,7 @@ from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import write_replay
 from newnews.tasks.settings import requests_digest
+from newnews.training import once, width
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Stages:
         for item in items:
             try:
                 lists.append(protocol.examples(by_news[item.id], item, learner.chat))
-                longest = max((len(e.ids) for e in lists[-1] if not callable(e)), default=0)
+                longest = max(width(once(e)) for e in lists[-1])
                 if longest > most:
                     raise ValueError(f"a conversation of {cell.protocol} has {longest} tokens; the model's "
                                      f"context is {most}")
@@ -129,7 +130,7 @@ class Stages:
                 "lora": dict(zip(("rank", "alpha", "targets"), cell.lora)), "recipe": asdict(cell.recipe),
                 "names": [item.id for item in items],
                 "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
-                               [item.statement for item in items], learner.prompts.in_context)}
+                               [item.statement for item in items], *protocol.wording())}
         return self.store / "updates" / f"{cell.protocol}-{digest(spec)}", spec, lists
 
     def answers(self, model, task, items, way, who, label, update=None):

@@ -13,8 +13,9 @@ from newnews.tasks.gsm8k import GSM8K
 from newnews.tasks.ifeval import IFEval
 from newnews.tasks.mmlu_pro import MMLUPro
 from newnews.tasks.news import NewsTask
+from newnews.tasks.reversal import Reversal
 
-BENCHMARKS = {task.name: task for task in (MMLUPro, GSM8K, IFEval, Choice)}
+BENCHMARKS = {task.name: task for task in (MMLUPro, GSM8K, IFEval, Choice, Reversal)}
 NAMES = ("news", *BENCHMARKS)
 
 
