@@ -8,6 +8,8 @@
     lens        probability and rank of the answer by layer and position
     patch       activations of one run put into another
     context     the weight patch that the news in context is worth, against the update
+    heads       induction and retrieval scores of every head, before and after
+    knockout    attention from the question to the news cut
     shadow      what each training token teaches, with the news before it and without
     chat        one prompt answered by base, tuned and amplified
 
@@ -22,6 +24,8 @@ KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
          "lens": "probability and rank of the right answer by layer, for reading and for having learnt",
          "patch": "which activations carry the answer from one run to another",
          "context": "the weight patch that the news in context is worth, against the update",
+         "heads": "induction, retrieval and reading scores of every head, before and after",
+         "knockout": "log-odds with the news in context when attention to it is cut",
          "shadow": "loss and gradient of replay tokens, with the news before them and without"}
 
 

@@ -8,6 +8,7 @@ from newnews.console import say
 from newnews.loading import load
 from newnews.news import read_news
 from newnews.probing import output
+from newnews.probing.report_attention import run_heads, run_knockout
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
 from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
 from newnews.probing.report_weights import run_compare, run_spectrum
@@ -136,9 +137,9 @@ def probe(args):
         print(f"{path} (no picture: matplotlib is missing, pip install -e '.[plots]')")
 
 
-OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context"), "in_context": ("gate", "transplant"),
-           "replay": ("shadow",)}
+OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context", "knockout"),
+           "in_context": ("gate", "transplant"), "replay": ("shadow",)}
 WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
 RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
        "transplant": run_transplant, "lens": run_lens, "patch": run_patch, "context": run_context,
-       "shadow": run_shadow}
+       "heads": run_heads, "knockout": run_knockout, "shadow": run_shadow}

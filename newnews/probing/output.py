@@ -22,6 +22,24 @@ def write_csv(path, rows):
     os.replace(f"{path}.part", path)
 
 
+def means(rows, by, keys):
+    """A row for every combination of the columns `by`, in the order in which they first appear: those, and
+    the mean of each of `keys` over its rows; None counts for nothing, a key without a number is left out."""
+    out = []
+    for group in dict.fromkeys(tuple(row[key] for key in by) for row in rows):
+        some = [row for row in rows if tuple(row[key] for key in by) == group]
+        found = {key: [row[key] for row in some if row.get(key) is not None] for key in keys}
+        out.append({**dict(zip(by, group)), **{k: sum(found[k]) / len(found[k]) for k in keys if found[k]}})
+    return out
+
+
+def curves(rows, label, x, y):
+    """{row[label]: [(row[x], row[y]), ...]}, what a panel of draw_curves draws; rows without y are left
+    out."""
+    return {name: [(row[x], row[y]) for row in rows if row[label] == name and row.get(y) is not None]
+            for name in dict.fromkeys(row[label] for row in rows)}
+
+
 def cell(value):
     if value is None:
         return ""
@@ -39,12 +57,12 @@ def table(rows, columns=None, limit=40):
     return "\n".join(lines)
 
 
-def figure(panels, wide, high):
-    """(figure, axes): up to four panels a row. ImportError where matplotlib is missing."""
+def figure(panels, wide, high, across=4):
+    """(figure, axes): up to `across` panels a row. ImportError where matplotlib is missing."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    across = min(4, len(panels))
+    across = min(across, len(panels))
     down = -(-len(panels) // across)
     made, axes = plt.subplots(down, across, squeeze=False, layout="constrained",
                               figsize=(wide * across, high * down))
@@ -79,9 +97,9 @@ def draw_curves(path, panels, xlabel="layer"):
     made.savefig(path, dpi=130)
 
 
-def draw_maps(path, panels):
+def draw_maps(path, panels, across=4):
     """A panel for each (title, row labels, column labels, matrix), one colour scale around 0 for all."""
-    made, axes = figure(panels, 4.4, 1.2 + 0.3 * max(len(panel[1]) for panel in panels))
+    made, axes = figure(panels, 4.4, 1.2 + 0.3 * max(len(panel[1]) for panel in panels), across)
     numbers = [x for panel in panels for row in panel[3] for x in row if x is not None]
     top = max(map(abs, numbers), default=1) or 1
     for ax, (title, down, across, matrix) in zip(axes, panels):
