@@ -119,7 +119,7 @@ def test_knocked_out_everywhere_the_news_may_say_anything(model, read):
 
 
 def test_knocked_out_is_a_mask_of_minus_infinity(model, read):
-    """Against the network's own mask, which a cache would bring: layer 1, from where answers are predicted."""
+    """Against the network's own mask: layer 1, from where answers are predicted."""
     queries, news = knockout.queries_of(read)["last"], read.sites["news"]
     mask = torch.ones(read.ids.shape[1], read.ids.shape[1], dtype=torch.bool).tril()
     mask = mask & ~(queries[:, None, :, None] & news[:, None, None, :])

@@ -9,10 +9,11 @@ from newnews.loading import load
 from newnews.news import read_news
 from newnews.probing import output
 from newnews.probing.report_attention import run_heads, run_knockout
+from newnews.probing.report_geometry import run_geometry
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
 from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
 from newnews.probing.report_weights import run_compare, run_spectrum
-from newnews.probing.updates import choose, difference, mount, random_twin, read_updates
+from newnews.probing.updates import choose, difference, mean_of, mount, random_twin, read_updates
 from newnews.prompts import prompts_for
 
 NULL = "null: random twin"
@@ -33,6 +34,7 @@ class Probe:
     device: object
     kind: str
     replay: str | None
+    walks: dict             # of geometry: graphs, tokens, walks
 
     def need_item(self):
         if self.item is None:
@@ -43,10 +45,14 @@ class Probe:
         return next(iter(self.updates.values()))
 
     def mount(self):
-        """Put the updates and a random twin of the first on the model as a bank; their labels in its order.
-        Those that begin with "null" are nulls."""
-        mount(self.model, [*self.updates.values(), random_twin(self.first)])
-        return [*self.updates, NULL]
+        """Put the updates, a random twin of the first, and the mean of several unrelated ones on the model as
+        a bank; their labels in its order. Those that begin with "null" are nulls."""
+        nulls = {NULL: random_twin(self.first)}
+        unrelated = [update for label, update in self.updates.items() if label.startswith("null")]
+        if len(unrelated) > 1:      # what the protocol does whatever the news
+            nulls[f"null: mean of {len(unrelated)} unrelated"] = mean_of(unrelated)
+        mount(self.model, [*self.updates.values(), *nulls.values()])
+        return [*self.updates, *nulls]
 
 
 def label_of(folder, taken=(), prefix=""):
@@ -57,10 +63,13 @@ def label_of(folder, taken=(), prefix=""):
 
 def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
+    if not (args.adapter or args.tuned or args.kind == "geometry"):
+        raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER"
+                         + " or --tuned MODEL" * (args.kind in WEIGHTS))
     for option, kinds in OPTIONS.items():
         if getattr(args, option) and args.kind not in kinds:
             raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; "
-                             f"{', '.join(kinds)} do")
+                             f"{', '.join(kinds)} {'do' if len(kinds) > 1 else 'does'}")
 
 
 def read_probe(args):
@@ -85,7 +94,8 @@ def read_probe(args):
             raise ValueError(f"--layers {layer}: the model has layers 0 to "
                              f"{model.config.num_hidden_layers - 1}")
     return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
-                 args.in_context, about["device"], args.kind, args.replay)
+                 args.in_context, about["device"], args.kind, args.replay,
+                 {key: getattr(args, key) or default for key, default in WALKS.items()})
 
 
 def read_item(args):
@@ -137,9 +147,12 @@ def probe(args):
         print(f"{path} (no picture: matplotlib is missing, pip install -e '.[plots]')")
 
 
-OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context", "knockout"),
-           "in_context": ("gate", "transplant"), "replay": ("shadow",)}
+OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context", "knockout", "geometry"),
+           "in_context": ("gate", "transplant"), "replay": ("shadow",),
+           **dict.fromkeys(("graphs", "tokens", "walks"), ("geometry",))}
+WALKS = {"graphs": ["grid-3", "grid-4", "grid-5", "ring-10"], "tokens": 512, "walks": 4}
 WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
 RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
        "transplant": run_transplant, "lens": run_lens, "patch": run_patch, "context": run_context,
-       "heads": run_heads, "knockout": run_knockout, "shadow": run_shadow}
+       "heads": run_heads, "knockout": run_knockout, "shadow": run_shadow,
+       "geometry": run_geometry}

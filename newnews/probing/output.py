@@ -71,9 +71,10 @@ def figure(panels, wide, high, across=4):
     return made, list(axes.flat)
 
 
-def draw_curves(path, panels, xlabel="layer"):
+def draw_curves(path, panels, xlabel="layer", log=False):
     """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed.
-    Where all panels have the same labels they share one legend. An empty curve is a label without a line."""
+    log: x by octaves. Where all panels have the same labels they share one legend. An empty curve is a label
+    without a line."""
     panels = [panel for panel in panels if any(panel[1].values())]
     made, axes = figure(panels, 3.6, 2.8)
     shared = len({tuple(curves) for _, curves in panels}) == 1
@@ -87,7 +88,9 @@ def draw_curves(path, panels, xlabel="layer"):
         ax.set_title(title, fontsize=9)
         ax.set_xlabel(xlabel, fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-        if all(float(x).is_integer() for points in curves.values() for x, _ in points):
+        if log:
+            ax.set_xscale("log", base=2)
+        elif all(float(x).is_integer() for points in curves.values() for x, _ in points):
             ax.xaxis.get_major_locator().set_params(integer=True)
         if not shared:
             ax.legend(fontsize=7, frameon=False)
@@ -113,6 +116,24 @@ def draw_maps(path, panels, across=4):
                     ax.text(x, y, f"{number:.2g}", ha="center", va="center", fontsize=6)
         ax.set_title(title, fontsize=9)
     made.colorbar(image, ax=axes, shrink=0.8)
+    made.savefig(path, dpi=130)
+
+
+def draw_graphs(path, panels):
+    """A panel for each (title, coordinates (n, 2), edges, words): the words where they are, the edges drawn;
+    a node whose place is NaN is left out."""
+    made, axes = figure(panels, 3.6, 3.2)
+    for ax, (title, places, edges, words) in zip(axes, panels):
+        for i, j in edges:
+            ax.plot(*zip(places[i], places[j]), "-", color=GREY, linewidth=0.8, zorder=1)
+        for (x, y), word in zip(places, words):
+            if x == x:
+                ax.annotate(word, (x, y), ha="center", va="center", fontsize=7, zorder=2,
+                            bbox={"boxstyle": "round,pad=0.1", "color": "white", "alpha": 0.8})
+        ax.scatter(*zip(*places), s=0)
+        ax.set_title(title, fontsize=9)
+        ax.set_xticks([])
+        ax.set_yticks([])
     made.savefig(path, dpi=130)
 
 
