@@ -13,10 +13,8 @@ from newnews.probing.report_geometry import run_geometry
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
 from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
 from newnews.probing.report_weights import run_compare, run_spectrum
-from newnews.probing.updates import choose, difference, mean_of, mount, random_twin, read_updates
+from newnews.probing.updates import NULL, choose, difference, mean_of, mount, random_twin, read_updates
 from newnews.prompts import prompts_for
-
-NULL = "null: random twin"
 
 
 @dataclass
@@ -44,21 +42,25 @@ class Probe:
     def first(self):
         return next(iter(self.updates.values()))
 
-    def mount(self):
-        """Put the updates, a random twin of the first, and the mean of several unrelated ones on the model as
-        a bank; their labels in its order. Those that begin with "null" are nulls."""
-        nulls = {NULL: random_twin(self.first)}
+    def everything(self):
+        """The updates and their nulls: a random twin of the first, and of several unrelated ones the mean,
+        which is what the protocol does whatever the news. Labels of nulls begin with "null"."""
         unrelated = [update for label, update in self.updates.items() if label.startswith("null")]
-        if len(unrelated) > 1:      # what the protocol does whatever the news
-            nulls[f"null: mean of {len(unrelated)} unrelated"] = mean_of(unrelated)
-        mount(self.model, [*self.updates.values(), *nulls.values()])
-        return [*self.updates, *nulls]
+        mean = {f"null: mean of {len(unrelated)} unrelated": mean_of(unrelated)} if len(unrelated) > 1 else {}
+        return {**self.updates, NULL: random_twin(self.first), **mean}
+
+    def mount(self):
+        """Put all of them on the model as a bank; their labels in its order."""
+        found = self.everything()
+        mount(self.model, list(found.values()))
+        return list(found)
 
 
 def label_of(folder, taken=(), prefix=""):
-    """A short label: the folder's name, or its whole path where that is taken."""
-    label = prefix + Path(folder).resolve().name
-    return prefix + str(folder) if label in taken else label
+    """A short label: the folder's name, with as many folders before it as tell it from those taken."""
+    parts = Path(folder).resolve().parts
+    tails = [prefix + "/".join(parts[-k:]) for k in range(1, len(parts) + 1)]
+    return next((tail for tail in tails if tail not in taken), prefix + str(folder))
 
 
 def check_options(args):
@@ -67,7 +69,7 @@ def check_options(args):
         raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER"
                          + " or --tuned MODEL" * (args.kind in WEIGHTS))
     for option, kinds in OPTIONS.items():
-        if getattr(args, option) and args.kind not in kinds:
+        if getattr(args, option) not in (None, False) and args.kind not in kinds:
             raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; "
                              f"{', '.join(kinds)} {'do' if len(kinds) > 1 else 'does'}")
 
@@ -95,7 +97,8 @@ def read_probe(args):
                              f"{model.config.num_hidden_layers - 1}")
     return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
                  args.in_context, about["device"], args.kind, args.replay,
-                 {key: getattr(args, key) or default for key, default in WALKS.items()})
+                 {key: value if getattr(args, key) is None else getattr(args, key)
+                  for key, value in WALKS.items()})
 
 
 def read_item(args):

@@ -6,7 +6,6 @@ from newnews.examples import Example
 from newnews.finetune import read_conversations
 from newnews.probing import context, lens, output, patch, shadow
 from newnews.probing.asked import SITES, another, asked
-from newnews.probing.updates import random_twin
 from newnews.protocols.base import Protocol, conversation
 from newnews.protocols.shadow import Shadowed
 
@@ -59,25 +58,26 @@ def run_context(here):
         raise ValueError(f"context compares with {', '.join(context.MODULES)}, "
                          f"and this update changes none of them")
     closed, read = both(here)
-    contexts = {"news": context.context_patches(here.model, closed, read, here.layers)}
-    if here.others:
-        # the null of reading: another news item before the same questions
-        before = asked(here.chat, here.prompts, another(here.item, here.others[0]), True, here.device)
-        contexts["null: another news"] = context.context_patches(here.model, closed, before, here.layers)
-    updates = {**here.updates, "null: random twin": random_twin(here.first)}
-    rows, panels = context.rows(contexts, updates), []
-    measures = ("cosine", "columns", "rows", "effect")
-    summary = output.means(rows, ["context", "update", "module"], measures)
-    for key in ("cosine", "effect"):
-        for module in context.MODULES:
-            curves = {}
-            for r in rows:
-                if r["module"] == module and (r["context"] == "news" or not r["update"].startswith("null")):
-                    label = r["update"] if r["context"] == "news" else f"{r['context']}, {r['update']}"
-                    curves.setdefault(label, []).append((r["layer"], r[key]))
-            panels.append((f"{key}, {module}", curves))
-    text = "means over layers\n" + output.table(summary, limit=60)
-    return rows, text, lambda path: output.draw_curves(path, panels)
+    before = {"news": read}
+    if here.others:     # the null of reading: another news item before the same questions
+        other = another(here.item, here.others[0])
+        before["null: another news"] = asked(here.chat, here.prompts, other, True, here.device)
+    contexts = {name: context.context_patches(here.model, closed, batch, here.layers)
+                for name, batch in before.items()}
+    rows = context.rows(contexts, here.everything())
+    frozen, panels = context.frozen(here.model, closed, before, here.mount(), here.layers), []
+    measures = [("asim", ""), ("moved", ""), ("mean_share", ""),
+                *((key, module) for key in ("cosine", "effect") for module in context.MODULES)]
+    for key, module in measures:
+        some = [{**r, "label": r["update"] if r["context"] == "news" else f"{r['context']}, {r['update']}"}
+                for r in rows + frozen if r.get("module", "") == module
+                and (r["context"] == "news" or key != "mean_share" and not r["update"].startswith("null"))]
+        panels.append((f"{key} {module}", output.curves(some, "label", "layer", key)))
+    by = ["context", "update"]
+    outputs = output.means(frozen, by, ["asim", "moved", "mean_share"])
+    patches = output.means(rows, [*by, "module"], ["cosine", "columns", "rows", "effect"])
+    text = f"means over layers\n{output.table(outputs)}\n\n{output.table(patches, limit=60)}"
+    return rows + frozen, text, lambda path: output.draw_curves(path, panels)
 
 
 def run_shadow(here):
@@ -93,7 +93,7 @@ def run_shadow(here):
     for alone in messages[:ELEMENTS]:
         shadowed = front.messages({"messages": alone}, here.item)
         elements.append([Example(*here.chat.conversation(form)) for form in (alone, shadowed)])
-    updates = {**here.updates, "null: random twin": random_twin(here.first)}
+    updates = here.everything()
     here.mount()
     rows = shadow.rows(here.model, here.chat, elements, updates)
     keys = ["loss", "norm", *(f"cosine {label}" for label in updates)]
