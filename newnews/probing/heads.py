@@ -19,6 +19,7 @@ import torch
 from model.capture import capture, eager_attention
 
 SCORES = ("induction", "retrieval", "reading")
+MARGIN = 0.1        # above its null, or a head is not said to do it
 
 
 @torch.inference_mode()
@@ -105,7 +106,7 @@ def rows(model, chat, batch, runs, n=40, copies=4):
 
 
 def readers(rows, key, most=5):
-    """The (layer, head) of the base's best heads by a score, those above twice their null, best first."""
+    """The (layer, head) of the base's best heads by a score, those MARGIN above their null, best first."""
     base = [row for row in rows if row["run"] == rows[0]["run"] and row[key] is not None]
-    good = [row for row in base if row[key] > 2 * row[f"null_{key}"]]
+    good = [row for row in base if row[key] > row[f"null_{key}"] + MARGIN]
     return [(row["layer"], row["head"]) for row in sorted(good, key=lambda row: -row[key])[:most]]

@@ -59,13 +59,11 @@ def table(rows, columns=None, limit=40):
 
 def figure(panels, wide, high, across=4):
     """(figure, axes): up to `across` panels a row. ImportError where matplotlib is missing."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure      # not pyplot, which keeps every figure
     across = min(across, len(panels))
     down = -(-len(panels) // across)
-    made, axes = plt.subplots(down, across, squeeze=False, layout="constrained",
-                              figsize=(wide * across, high * down))
+    made = Figure(figsize=(wide * across, high * down), layout="constrained")
+    axes = made.subplots(down, across, squeeze=False)
     for ax in axes.flat[len(panels):]:
         ax.set_axis_off()
     return made, list(axes.flat)

@@ -20,7 +20,7 @@ def run_heads(here):
         best = heads.readers(rows, key)
         found = output.means([r for r in rows if (r["layer"], r["head"]) in best], ["run"],
                              [key, f"null_{key}", f"change_{key}"])
-        text += f"{key}: the base's best heads above twice their null, {best or 'none'}\n"
+        text += f"{key}: the base's best heads, {best or f'none is {heads.MARGIN} above its null'}\n"
         text += f"{output.table(found)}\n\n" if best else ""
     return rows, text.rstrip(), lambda path: output.draw_maps(path, panels, len(runs))
 

@@ -1,6 +1,8 @@
 """The kind geometry: rows, table and pictures. It takes command.Probe, with an update or without, and returns
 (rows, text, function(path) that draws)."""
 
+from tqdm import tqdm
+
 from newnews.probing import geometry, output
 
 
@@ -14,7 +16,7 @@ def run_geometry(here):
     layers = here.layers or sorted({L * k // 4 - 1 for k in (1, 2, 3, 4)} - {-1})
     runs = {"base": -1} | ({label: k for k, label in enumerate(here.mount())} if here.updates else {})
     rows, places, summary = [], [], []
-    for shape in shapes:
+    for shape in tqdm(shapes, unit="graph", disable=None):
         for run, adapter in runs.items():
             found, maps = geometry.rows(here.model, here.chat, shape.name, layers, adapter, tokens, count)
             rows += [{"run": run, **row} for row in found]
