@@ -176,7 +176,8 @@ PANELS = {
 made, axes = output.figure(PANELS, 4.2, 3, 3)
 for ax, (title, whats) in zip(axes, PANELS.items()):
     for k, (who, label) in enumerate(WHO.items()):
-        points = [(x + 0.1 * (k - 3), table[what][who]) for x, what in enumerate(whats) if who in table.get(what, ())]
+        points = [(x + 0.1 * (k - 3), table[what][who]) for x, what in enumerate(whats)
+                  if who in table.get(what, ())]
         colour = output.COLOURS[k] if who not in NULLS else (output.GREY, "#c8c8c8")[who == "twin"]
         means = [sum(values) / len(values) for _, values in points]
         ax.plot([x for x, _ in points], means, "o", color=colour, markersize=3.5, label=label)

@@ -32,14 +32,14 @@ def test_walks_step_on_edges_and_reach_every_node():
 
 
 def test_the_energy_is_the_one_by_hand():
-    """A square of side 1 and its ring: 4 edges of 1; over all 6 pairs the mean is (4 * 1 + 2 * 2) / 6."""
-    X = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]]).double()
+    """A square of side 2 and its ring: 4 edges of 4; over all 6 pairs the mean is (4 * 4 + 2 * 8) / 6."""
+    X = torch.tensor([[0.0, 0], [2, 0], [2, 2], [0, 2]]).double()
     shape = geometry.graph("ring-4")
-    assert geometry.energy(X, shape.edges) == 4
+    assert geometry.energy(X, shape.edges) == 16
     relative, null, low = geometry.relative_energy(X, shape.adjacency())
     assert relative == pytest.approx(0.75) and null == pytest.approx(1, abs=0.05) and low >= 0.75 - 1e-12
     X[3] = float("nan")         # a word that no walk has met: two edges and three pairs are left
-    assert geometry.energy(X, shape.edges) == 2
+    assert geometry.energy(X, shape.edges) == 8
     assert geometry.relative_energy(X, shape.adjacency())[0] == pytest.approx(1 / (4 / 3))
 
 

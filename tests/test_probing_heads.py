@@ -65,9 +65,10 @@ def test_the_needle_is_the_answers_words_in_the_news(read):
     for row, said in ((1, "Luxor"), (0, ""), (4, "")):
         assert CHAT.decode(read.ids[row][found[row]].tolist()).strip() == said
     # a number inside another one is not that number
-    item = replace(ITEM, statement="Rudim scored 188 points.", questions=[
-        replace(ITEM.questions[0], options=["18", "188"], answer=0, forms=[])])
-    assert not heads.needles(CHAT, asked(CHAT, PROMPTS, item, True)).any(1)[0]
+    q = replace(ITEM.questions[0], options=["18", "7"], answer=0, forms=[])
+    for points, there in (("188", False), ("818", False), ("18", True)):
+        item = replace(ITEM, statement=f"Rudim scored {points} points.", questions=[q])
+        assert bool(heads.needles(CHAT, asked(CHAT, PROMPTS, item, True)).any(1)[0]) == there
 
 
 def test_a_planted_head_retrieves_and_others_do_not(read):
@@ -77,6 +78,8 @@ def test_a_planted_head_retrieves_and_others_do_not(read):
     R, T = right.ids.shape
     pattern = torch.zeros(R, 3, T, T)
     pattern[:, 0] = (needle / needle.sum(1, keepdim=True).clamp_min(1))[:, None]
+    closing = right.answer & ~right.answer.roll(-1, 1)      # where <|im_end|> is predicted: not counted
+    pattern[:, 0][closing] = torch.eye(T)[0]
     pattern[range(R), 1, :, news.int().argmax(1)] = 1
     flat = torch.ones(T, T).tril()
     pattern[:, 2] = flat / flat.sum(-1, keepdim=True)
