@@ -32,7 +32,7 @@ spec = read_json(STUDY / "study.json")["study"]
 news = source(spec["news"], "study").load()
 model, chat, about = load(spec["model"], None, "cpu", "fp32")
 prompts, L = prompts_for(about["folder"]), model.config.num_hidden_layers
-rows = []
+names, rows = ("naive", "self_qa", "self_qa_shadowed"), []
 if OUT.exists():
     with open(OUT, encoding="utf-8", newline="") as f:
         rows = [{**row, "seed": int(row["seed"]), "value": float(row["value"])} for row in csv.DictReader(f)]
@@ -69,7 +69,7 @@ def activations(item, seed, labels, closed, read):
             with knockout.knocked(model, knockout.queries_of(read)[site], read.sites["news"], range(L)):
                 odds = measure(model, read, k)["log_odds"]
             add(item, seed, label, f"in context, {site} cut off the news", odds)
-        if label not in ("naive", "self_qa", "self_qa_shadowed"):
+        if label not in names:
             continue
         sets = {f"only {site}": (mask, range(L), "all") for site, mask in closed.sites.items()}
         sets |= {"all but last": (~closed.sites["last"], range(L), "all")}
@@ -125,30 +125,29 @@ for folder in (STUDY / "updates").iterdir():
     run = read_json(folder / "manifest.json")["run"]
     folders[run["protocol"], run["recipe"]["seed"]] = folder
 seeds = sorted({seed for _, seed in folders})
-names = {"naive": 0, "self_qa": 1, "self_qa_shadowed": 2}
 read = {(p, s, item.id): next(iter(updates.read_updates(model, [folder / item.id]).values()))
         for (p, s), folder in folders.items() for item in news}
-for number, item in enumerate(news):
+for seed, (number, item) in [(seed, pair) for seed in seeds for pair in enumerate(news)]:
+    if any((row["news"], row["seed"]) == (item.id, seed) for row in rows):
+        continue                                                        # read from the CSV
     other = news[(number + 1) % len(news)]
     closed, context_ = (asked(chat, prompts, item, way) for way in (False, True))
-    for seed in [seed for seed in seeds if not any((r["news"], r["seed"]) == (item.id, seed) for r in rows)]:
-        mine = {p: read[p, seed, item.id] for p in names}
-        unrelated = {f"{p}, other news": read[p, seed, other.id] for p in names}
-        again = read["self_qa", seeds[seeds.index(seed) - 1], item.id]
-        weights(item, seed, mine, (again, unrelated["self_qa, other news"]))
-        group = {**mine, **unrelated, "twin": updates.random_twin(mine["self_qa"])}
-        rest = [read["self_qa", seed, i.id] for i in news if i is not item]
-        group["mean of other news"] = updates.mean_of(rest)
-        updates.mount(model, list(group.values()))
-        activations(item, seed, list(group), closed, context_)
-        if seed == seeds[0]:
-            readings(item, seed, list(group)[:6])
-            replay = next(p for p in (STUDY / "replay").glob("self_qa-*.jsonl")
-                          if read_json(f"{p}.manifest.json")["run"]["seed"] == seed)
-            training(item, seed, mine, read_conversations(replay))
-        remove_lora(model)
-        output.write_csv(OUT, rows)
-        print(item.id, seed, file=sys.stderr, flush=True)
+    mine = {p: read[p, seed, item.id] for p in names}
+    unrelated = {f"{p}, other news": read[p, seed, other.id] for p in names}
+    again = read["self_qa", seeds[seeds.index(seed) - 1], item.id]
+    weights(item, seed, mine, (again, unrelated["self_qa, other news"]))
+    group = {**mine, **unrelated, "twin": updates.random_twin(mine["self_qa"])}
+    group["mean of other news"] = updates.mean_of([read["self_qa", seed, i.id] for i in news if i is not item])
+    updates.mount(model, list(group.values()))
+    activations(item, seed, list(group), closed, context_)
+    if seed == seeds[0]:
+        readings(item, seed, list(group)[:6])
+        replay = next(p for p in (STUDY / "replay").glob("self_qa-*.jsonl")
+                      if read_json(f"{p}.manifest.json")["run"]["seed"] == seed)
+        training(item, seed, mine, read_conversations(replay))
+    remove_lora(model)
+    output.write_csv(OUT, rows)
+    print(item.id, seed, file=sys.stderr, flush=True)
 
 table = {}          # {what: {protocol: means over seeds, one a news item}}
 for row in output.means(rows, ["what", "protocol", "news"], ["value"]):

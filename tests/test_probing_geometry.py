@@ -7,6 +7,7 @@ import torch
 from conftest import make_tiny
 from probing import CHAT
 
+from model.capture import capture
 from newnews.probing import geometry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,6 +80,10 @@ def test_following_is_the_neighbours_probability():
             assert float(following[b, t]) == pytest.approx(float(right), rel=1e-4)
             assert float(null[b, t]) == pytest.approx(float(p[b, t, ids].sum()) / 3, rel=1e-4)
     assert states[1].shape == (2, 20, 24)
+    with torch.no_grad(), capture(model, ["layers.1.resid_post"]) as seen:
+        model(ids[nodes])
+    x = seen["layers.1.resid_post"]
+    assert torch.allclose(states[1].double(), x / x.square().mean(-1, keepdim=True).sqrt(), atol=1e-5)
 
 
 def test_rows_transition_and_exponent():
@@ -87,7 +92,8 @@ def test_rows_transition_and_exponent():
     assert len(rows) == 2 * len(geometry.contexts(40)) and geometry.contexts(40) == [8, 11, 16, 23, 32, 40]
     assert maps[1][0].shape == (9, 2) and len(maps[1][2]) == 9
     assert geometry.transition(rows) is None
-    assert geometry.transition([{"context": c, "following": c / 64} for c in (64, 16, 32)]) == 32
+    follows = [{"context": c, "following": x} for c, x in ((64, 0.9), (8, 0.6), (16, 0.4), (32, 0.5))]
+    assert geometry.transition(follows) == 32 and geometry.transition(follows[2:3]) is None
     sizes = [9, 16, 25]
     assert geometry.exponent(sizes, [5 * n ** 1.7 for n in sizes]) == pytest.approx(1.7)
     assert geometry.exponent([9, 9, 16], [1, 2, 3]) is None and math.isfinite(rows[0]["energy"])

@@ -2,14 +2,16 @@
 
 Words that have nothing to do with each other sit on the nodes of a graph, and the prompt is a random walk
 over it: plain words, no template. x_i is the mean representation (resid_post) of node i's word over the last
-WINDOW tokens of all walks.
+WINDOW tokens of all walks. Unlike the paper's, each token's is first divided by its root mean square, as the
+next block's norm does, and a walk's first token is left out: a few tokens, the first always, have a hundred
+times the others' norm in Qwen2.5, and raw energies are theirs alone.
 
     energy      the Dirichlet energy, sum over edges (i, j) of |x_i - x_j|^2, per edge, relative to the mean
                 of |x_i - x_j|^2 over all pairs: 1 where the graph leaves no trace. Null: its nodes permuted.
     following   rule-following accuracy: the probability that the next token is a neighbour's word. Null: a
                 model that knows the words and not the edges, neighbours / nodes of what all words get.
-    transition  the shortest context at which following reaches 1/2; its slope over the number of nodes, log
-                against log, is the exponent of the power law.
+    transition  the shortest context from which on following stays above 1/2; its slope over the number of
+                nodes, log against log, is the exponent of the power law.
 
 Graphs: grid-K (K x K), ring-N, hex-K (K x K bricks of a honeycomb, dead ends cut off).
 Letters: B walks, T tokens, n nodes, D width, V vocabulary.
@@ -93,8 +95,8 @@ def words(chat, n, seed=0):
 
 @torch.inference_mode()
 def read_walks(model, nodes, ids, near, layers, adapter=-1):
-    """({layer: (B, T, D) fp32}, following (B, T), null (B, T)) of walks nodes (B, T) over words ids (n,);
-    near (n, n) bool. One walk at a time: the logits are (T, V)."""
+    """({layer: (B, T, D) fp32 of root mean square 1}, following (B, T), null (B, T)) of walks nodes (B, T)
+    over words ids (n,); near (n, n) bool. One walk at a time: the logits are (T, V)."""
     device = model.lm_head.weight.device
     names = {layer: f"model.layers.{layer}.resid_post" for layer in layers}
     states, following, null = {layer: [] for layer in layers}, [], []
@@ -106,7 +108,8 @@ def read_walks(model, nodes, ids, near, layers, adapter=-1):
         following.append((p * near[walk]).sum(-1))
         null.append(p.sum(-1) * near[walk].float().mean(-1))
         for layer, name in names.items():
-            states[layer].append(seen[name][0].float().cpu())
+            x = seen[name][0].float().cpu()                                                 # (T, D)
+            states[layer].append(x * x.square().mean(-1, keepdim=True).rsqrt())
     states = {layer: torch.stack(some) for layer, some in states.items()}
     return states, torch.stack(following), torch.stack(null)
 
@@ -163,7 +166,7 @@ def rows(model, chat, name, layers, adapter=-1, tokens=512, count=4, seed=0):
     out, maps = [], {}
     for layer in layers:
         for end in contexts(tokens):
-            part = slice(max(0, end - WINDOW), end)
+            part = slice(max(1, end - WINDOW), end)
             X, half = node_means(states[layer][:, part], nodes[:, part], shape.n), slice(end // 2, end)
             relative, mean, low = relative_energy(X, near)
             out.append({"graph": name, "nodes": shape.n, "layer": layer, "context": end,
@@ -176,8 +179,9 @@ def rows(model, chat, name, layers, adapter=-1, tokens=512, count=4, seed=0):
 
 
 def transition(rows):
-    """The shortest context of one graph's rows at which following reaches FOLLOWS, or None."""
-    return min((row["context"] for row in rows if row["following"] >= FOLLOWS), default=None)
+    """The shortest context of one graph's rows from which on following stays at FOLLOWS or more, or None."""
+    lost = max((row["context"] for row in rows if row["following"] < FOLLOWS), default=0)
+    return min((row["context"] for row in rows if row["context"] > lost), default=None)
 
 
 def exponent(sizes, lengths):

@@ -71,18 +71,21 @@ def figure(panels, wide, high, across=4):
 
 def draw_curves(path, panels, xlabel="layer", log=False):
     """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed.
-    log: x by octaves. Where all panels have the same labels they share one legend. An empty curve is a label
-    without a line."""
+    log: x by octaves. While there are colours enough for the labels of all panels they share one legend. An
+    empty curve is a label without a line."""
     panels = [panel for panel in panels if any(panel[1].values())]
     made, axes = figure(panels, 3.6, 2.8)
-    shared = len({tuple(curves) for _, curves in panels}) == 1
+    every = [label for _, curves in panels for label in curves]
+    real = [label for label in dict.fromkeys(every) if not label.startswith("null")]
+    shared, known = len(real) <= len(COLOURS), {}
     for ax, (title, curves) in zip(axes, panels):
-        real = [label for label in curves if not label.startswith("null")]
+        names = real if shared else [label for label in curves if label in real]
         for label, points in curves.items():
-            null = label not in real
-            colour = GREY if null else COLOURS[real.index(label) % len(COLOURS)]
+            null = label not in names
+            colour = GREY if null else COLOURS[names.index(label) % len(COLOURS)]
             xs, ys = zip(*sorted(points)) if points else ((), ())
-            ax.plot(xs, ys, "o--" if null else "o-", color=colour, label=label, markersize=3, linewidth=1.2)
+            known[label], = ax.plot(xs, ys, "o--" if null else "o-", color=colour, label=label, markersize=3,
+                                    linewidth=1.2)
         ax.set_title(title, fontsize=9)
         ax.set_xlabel(xlabel, fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)
@@ -92,9 +95,8 @@ def draw_curves(path, panels, xlabel="layer", log=False):
             ax.xaxis.get_major_locator().set_params(integer=True)
         if not shared:
             ax.legend(fontsize=7, frameon=False)
-    if shared:      # one legend for all panels
-        made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8,
-                    frameon=False)
+    if shared:
+        made.legend(known.values(), known, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     made.savefig(path, dpi=130)
 
 

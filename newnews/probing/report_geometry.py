@@ -21,7 +21,7 @@ def run_geometry(here):
             found, maps = geometry.rows(here.model, here.chat, shape.name, layers, adapter, tokens, count)
             rows += [{"run": run, **row} for row in found]
             last = [row for row in found if row["context"] == tokens]
-            best = min(last, key=lambda row: row["energy"])
+            best = min(last, key=lambda row: row["energy"] / row["null_low"])
             summary.append({"run": run, "graph": shape.name, "nodes": shape.n,
                             **{key: best[key] for key in ("layer", "energy", "null_energy", "null_low",
                                                           "following", "null_following")},
@@ -32,8 +32,8 @@ def run_geometry(here):
                                f"{best['energy']:.2f}, null {best['null_low']:.2f}\n"
                                f"components with {shares[0]:.0%} and {shares[1]:.0%} of the variance",
                                where.tolist(), shape.edges, words))
-    text = (f"after {tokens} tokens, {count} walks, the layer of least energy\n{output.table(summary)}\n"
-            + powers(summary))
+    text = (f"after {tokens} tokens, {count} walks, the layer with least energy for its null\n"
+            f"{output.table(summary)}\n{powers(summary)}")
     return rows, text, lambda path: draw(path, rows, places, list(runs), layers)
 
 
