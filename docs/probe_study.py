@@ -137,7 +137,8 @@ for seed, (number, item) in [(seed, pair) for seed in seeds for pair in enumerat
     again = read["self_qa", seeds[seeds.index(seed) - 1], item.id]
     weights(item, seed, mine, (again, unrelated["self_qa, other news"]))
     group = {**mine, **unrelated, "twin": updates.random_twin(mine["self_qa"])}
-    group["mean of other news"] = updates.mean_of([read["self_qa", seed, i.id] for i in news if i is not item])
+    rest = [read["self_qa", seed, i.id] for i in news if i is not item]
+    group["mean of other news"] = updates.mean_of(rest)
     updates.mount(model, list(group.values()))
     activations(item, seed, list(group), closed, context_)
     if seed == seeds[0]:
@@ -149,16 +150,23 @@ for seed, (number, item) in [(seed, pair) for seed in seeds for pair in enumerat
     output.write_csv(OUT, rows)
     print(item.id, seed, file=sys.stderr, flush=True)
 
-table = {}          # {what: {protocol: means over seeds, one a news item}}
+def over(values):
+    """Mean and range over news."""
+    return f"{sum(values) / len(values):8.3f} [{min(values):.3f}, {max(values):.3f}]"
+
+
+table = {}          # {what: {protocol: {news: mean over seeds}}}
 for row in output.means(rows, ["what", "protocol", "news"], ["value"]):
-    table.setdefault(row["what"], {}).setdefault(row["protocol"], []).append(row["value"])
+    table.setdefault(row["what"], {}).setdefault(row["protocol"], {})[row["news"]] = row["value"]
 for what, by in table.items():
     print(what)
-    for protocol, values in by.items():
-        print(f"    {protocol:28} {sum(values) / len(values):8.3f} [{min(values):.3f}, {max(values):.3f}]")
+    for protocol, found in by.items():
+        minus = [x - by["base"][item] for item, x in found.items()] if "base" in by else []
+        print(f"    {protocol:28} {over(found.values())}", "  minus base " + over(minus) if minus else "")
 
 # A panel for each family of numbers; a bar from the lowest to the highest news item, a dot at the mean.
-NULLS = {"self_qa, other news": "null: Self-QA, other news", "twin": "null: random twin of Self-QA"}
+NULLS = {"naive, other news": "null: naive, other news", "self_qa, other news": "null: Self-QA, other news",
+         "twin": "null: random twin of Self-QA"}
 WHO = {"base": "base", "base, in context": "base, in context", "naive": "naive", "self_qa": "Self-QA",
        "self_qa_shadowed": "Self-QA, shadowed", **NULLS}
 PANELS = {
@@ -175,9 +183,9 @@ PANELS = {
 made, axes = output.figure(PANELS, 4.2, 3, 3)
 for ax, (title, whats) in zip(axes, PANELS.items()):
     for k, (who, label) in enumerate(WHO.items()):
-        points = [(x + 0.1 * (k - 3), table[what][who]) for x, what in enumerate(whats)
+        points = [(x + 0.1 * (k - 3.5), table[what][who].values()) for x, what in enumerate(whats)
                   if who in table.get(what, ())]
-        colour = output.COLOURS[k] if who not in NULLS else (output.GREY, "#c8c8c8")[who == "twin"]
+        colour = dict(zip(NULLS, ("#5a5a5a", output.GREY, "#c8c8c8"))).get(who, output.COLOURS[k])
         means = [sum(values) / len(values) for _, values in points]
         ax.plot([x for x, _ in points], means, "o", color=colour, markersize=3.5, label=label)
         for x, values in points:
@@ -186,6 +194,6 @@ for ax, (title, whats) in zip(axes, PANELS.items()):
     ax.tick_params(axis="y", labelsize=7)
     ax.set_title(title, fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
-made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8,
+made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, fontsize=8,
             frameon=False)
 made.savefig(OUT.with_suffix(".png"), dpi=100)
