@@ -2,9 +2,7 @@
 
 Each function takes command.Probe and returns (rows, text, function(path) that draws)."""
 
-import torch
-
-from model.lora import adapted, gated, remove_lora
+from model.lora import remove_lora
 from newnews.probing import gate, output, readout, transplant
 from newnews.probing.asked import asked, measure
 from newnews.probing.updates import NULL, mount, random_twin
