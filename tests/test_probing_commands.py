@@ -49,7 +49,8 @@ def read(path):
 
 @pytest.mark.parametrize("kind", probing.KINDS)
 def test_every_kind_writes_rows_and_a_picture_and_says_its_nulls(here, kind):
-    done = script(*words(here, kind, "--against", here / "b", "--null", here / "b"))
+    short = ["--graphs", "grid-2", "--tokens", "20", "--walks", "2"] if kind == "geometry" else []
+    done = script(*words(here, kind, "--against", here / "b", "--null", here / "b", *short))
     assert done.code == 0, done.err
     rows = read(here / "out" / f"{kind}.csv")
     assert rows and (here / "out" / f"{kind}.png").stat().st_size > 5000
@@ -85,6 +86,17 @@ def test_some_modules_only(here):
     assert {r["layer"] for r in read(here / "only" / "lens.csv")} == {"1"} and done.code == 0
 
 
+def test_geometry_needs_no_update(here):
+    start = ["newnews", "probe", "geometry", "--model", here / "model", "--out", here / "walks"]
+    done = script(*start, "--graphs", "ring-3", "ring-4", "--tokens", "20", "--layers", "1")
+    assert done.code == 0, done.err
+    rows = read(here / "walks" / "geometry.csv")
+    assert {(r["run"], r["layer"], r["nodes"]) for r in rows} == {("base", "1", "3"), ("base", "1", "4")}
+    assert (here / "walks" / "geometry_maps.png").stat().st_size > 5000
+    refused(here, [*start, "--graphs", "cube-3"], "graph 'cube-3': expected grid-K")
+    refused(here, [*start, "--tokens", "9999"], "--tokens 9999 --walks 4: expected walks of 16 to")
+
+
 def test_shadow_reads_a_replay_file(here):
     done = script(*words(here, "shadow", "--replay", here / "replay.jsonl", "--out", here / "out"))
     assert done.code == 0, done.err
@@ -106,6 +118,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     refused(tmp_path, [*start, "--adapter", here / "a", "--news", here / "news.yaml"], "holds 2 news", "--id")
     refused(tmp_path, [*start, "--adapter", here / "a", "--id", "x"], "--news names no file")
     refused(tmp_path, [*start, "--tuned", here / "tuned"], "needs --adapter; spectrum and compare")
+    refused(tmp_path, start, "lens opens up an update: --adapter ADAPTER")
+    refused(tmp_path, words(here, "lens", "--tokens", "20"), "--tokens: lens does not use it; geometry does")
     same = ["newnews", "probe", "spectrum", "--model", model, "--tuned", model, "--out", tmp_path]
     refused(tmp_path, same, "there is no update to open up")
     make_model(tmp_path / "other", hidden_size=48)

@@ -75,6 +75,29 @@ def test_agreement_is_that_of_the_dense_matrices():
     assert found["effect"] == pytest.approx(float(sum(effects) / 3))
 
 
+def test_attention_outputs_are_compared_token_by_token(tuned):
+    """Against plain hooks row by row; the base against itself has 1, and has not moved."""
+    closed, read = asked(CHAT, PROMPTS, ITEM), asked(CHAT, PROMPTS, ITEM, in_context=True)
+    rows = context.frozen(tuned, closed, {"news": read, "itself": closed}, ["tuned"])
+    found = {(r["context"], r["update"], r["layer"]): r for r in rows}
+    assert len(found) == 8 and found["itself", "base", 1]["asim"] == pytest.approx(1)
+    assert found["itself", "tuned", 1]["asim"] < 0.999
+    states = {}
+    for name, batch, k in (("h_b", closed, -1), ("h_r", read, -1), ("h_t", closed, 0)):
+        batch, kept = batch.only_right(), []
+        for row, where in zip(batch.ids, batch.answer):
+            with torch.no_grad(), capture(tuned, ["layers.1.self_attn"]) as seen:
+                tuned(row[None], adapters=[k])
+            kept.append(seen["layers.1.self_attn"][0, where])
+        states[name] = torch.cat(kept)
+    h_b, h_r, h_t = states.values()
+    row = found["news", "tuned", 1]
+    assert row["asim"] == pytest.approx(float(F.cosine_similarity(h_t, h_r, dim=1).mean()), abs=1e-9)
+    moved = F.cosine_similarity(h_t - h_b, h_r - h_b, dim=1).mean()
+    assert row["moved"] == pytest.approx(float(moved), abs=1e-9)
+    assert 0 < row["mean_share"] < 1 and row["mean_share"] == found["itself", "tuned", 1]["mean_share"]
+
+
 @pytest.fixture(scope="module")
 def tuned():
     return add_random(make_tiny(seed=8, dtype=torch.float64, vocab_size=1024))

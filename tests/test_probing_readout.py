@@ -4,11 +4,14 @@ ones."""
 import pytest
 import torch
 from conftest import make_ids
+from probing import CHAT, ITEM, PROMPTS, add_random
 
 from model.capture import capture
 from model.lora import adapted, add_lora
 from model.sampling import Sampling, generate
+from newnews.news import News
 from newnews.probing import readout
+from newnews.probing.asked import asked, logprobs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,3 +83,38 @@ def test_recall_counts_content_words():
     assert readout.recall("in luxor, a festival", news) == pytest.approx(2 / 5)
     assert readout.recall("the to in", news) == 0 and readout.recall(news, news) == 1
     assert readout.lens_recall([" Lux", "fes", "Au", "the"], news) == pytest.approx(2 / 5)
+
+
+def test_the_oracle_reads_truths_out_of_a_text():
+    item = News("n", "discoveries", "The new material Kimot cuts steel. Rafis found it in Oslo in January.")
+    thing = readout.world_of(item)
+    for text, expected in ((item.statement + " And so on", "true"), ("Hm! " + item.statement, "true"),
+                           (item.statement.replace("Oslo", "Rome"), "false"), ("Oslo, Kimot, January", "off"),
+                           ("The new material", "off")):
+        assert readout.verdict(thing, text) == expected
+    # the opening is part of what is judged
+    assert readout.judged(item, "The", item.statement[3:])["oracle"] == "true"
+    other = News("n", "math", "Mathematicians like pie.")
+    assert readout.world_of(other) is None and "oracle" not in readout.judged(other, "The", " pie.")
+
+
+def test_a_planted_vector_is_the_cause(tiny, monkeypatch):
+    """A tuned model that is the base plus one vector: taking the vector out gives the base back, a random one
+    does not."""
+    model = add_random(tiny(seed=5, dtype=torch.float64, vocab_size=1024))
+    planted = torch.randn(24, generator=torch.Generator().manual_seed(1)).double()
+    batch, texts = asked(CHAT, PROMPTS, ITEM), [ITEM.statement, "The Rudim robot won in Luxor last May."]
+    plain = readout.cause_rows(model, CHAT, ITEM, batch, ["tuned"], texts, [1], (1.0,), 4, 4)
+    assert [row["update"] for row in plain] == ["tuned"] * 6 + ["null: random vector"] * 6 + ["tuned"]
+    last = plain[-1]
+    right = batch.only_right()
+    assert last["loss"] == pytest.approx(-float(logprobs(model, right, 0).mean()))
+    assert last["loss_base"] == pytest.approx(-float(logprobs(model, right, -1).mean()))
+    for module in adapted(model).values():
+        module.lora_B.data.zero_()
+    monkeypatch.setattr(readout, "mean_difference", lambda *args: planted.expand(5, -1))
+    with readout.added(model, 1, planted):
+        tuned = -float(logprobs(model, right, -1).mean())
+        found = readout.cause_rows(model, CHAT, ITEM, batch, ["tuned"], texts, [1], (1.0,), 4, 4)[-1]
+    assert found["loss"] == pytest.approx(tuned) and found["loss_removed"] == pytest.approx(last["loss_base"])
+    assert abs(found["loss_random"] - last["loss_base"]) > 1e-3

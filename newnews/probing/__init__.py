@@ -8,7 +8,10 @@
     lens        probability and rank of the answer by layer and position
     patch       activations of one run put into another
     context     the weight patch that the news in context is worth, against the update
+    heads       induction and retrieval scores of every head, before and after
+    knockout    attention from the question to the news cut
     shadow      what each training token teaches, with the news before it and without
+    geometry    in-context representations: words take the shape of the graph that a walk goes over
     chat        one prompt answered by base, tuned and amplified
 
 This file holds what the command line needs, and imports no torch until a probe runs.
@@ -22,7 +25,10 @@ KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
          "lens": "probability and rank of the right answer by layer, for reading and for having learnt",
          "patch": "which activations carry the answer from one run to another",
          "context": "the weight patch that the news in context is worth, against the update",
-         "shadow": "loss and gradient of replay tokens, with the news before them and without"}
+         "heads": "induction, retrieval and reading scores of every head, before and after",
+         "knockout": "log-odds with the news in context when attention to it is cut",
+         "shadow": "loss and gradient of replay tokens, with the news before them and without",
+         "geometry": "do words take the shape of the graph that a walk goes over (needs no update)"}
 
 
 def add_parsers(tools):
@@ -32,7 +38,7 @@ def add_parsers(tools):
                              epilog=f"KIND: {what}")
     probe.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     probe.add_argument("--model", required=True, help="the base: model folder or hub id")
-    what = probe.add_mutually_exclusive_group(required=True)
+    what = probe.add_mutually_exclusive_group()
     what.add_argument("--adapter", help="PEFT folder of the LoRA adapter to open up")
     what.add_argument("--tuned", metavar="MODEL",
                       help="or a fully tuned model (spectrum and compare only)")
@@ -51,6 +57,10 @@ def add_parsers(tools):
                        help="ask with the news before the question (gate, transplant; default: closed book)")
     probe.add_argument("--replay", metavar="FILE",
                        help="replay file whose first elements shadow reads (default: the item's questions)")
+    probe.add_argument("--graphs", nargs="+", metavar="NAME",
+                       help="geometry: grid-K, ring-N, hex-K (default: grid-3 grid-4 grid-5 ring-10)")
+    probe.add_argument("--tokens", type=int, help="geometry: length of a walk (default: 512)")
+    probe.add_argument("--walks", type=int, help="geometry: walks a graph (default: 4)")
     chat = tools.add_parser("chat", help="one prompt answered side by side by base, tuned and amplified")
     chat.add_argument("--model", required=True, help="the base: model folder or hub id")
     chat.add_argument("--adapter", required=True, help="PEFT folder of a LoRA adapter for it")

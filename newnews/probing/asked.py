@@ -9,6 +9,7 @@ A row is a prompt and one option behind it, closed by <|im_end|> as ask scores i
     last       the prompt's last token and the answer's: where the next token of the answer is predicted
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -64,6 +65,11 @@ def asked(chat, prompts, item, in_context=False, device=None):
     sites["frame"] = (place < end) & ~taken
     return Asked(ids, answer, ids[:, 1:][answer[:, :-1]], question, right,
                  {name: mask for name, mask in sites.items() if mask.any()})
+
+
+def another(item, other):
+    """The item's questions behind the statement of another news item: the null of reading."""
+    return replace(item, statement=other.statement, subject="", worlds=[], world=0)
 
 
 def spans_of(chat, prompt, text, item, ask, in_context):

@@ -8,13 +8,13 @@ from newnews.console import say
 from newnews.loading import load
 from newnews.news import read_news
 from newnews.probing import output
+from newnews.probing.report_attention import run_heads, run_knockout
+from newnews.probing.report_geometry import run_geometry
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
 from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
 from newnews.probing.report_weights import run_compare, run_spectrum
-from newnews.probing.updates import choose, difference, mount, random_twin, read_updates
+from newnews.probing.updates import NULL, choose, difference, mean_of, mount, random_twin, read_updates
 from newnews.prompts import prompts_for
-
-NULL = "null: random twin"
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Probe:
     device: object
     kind: str
     replay: str | None
+    walks: dict             # of geometry: graphs, tokens, walks
 
     def need_item(self):
         if self.item is None:
@@ -41,25 +42,36 @@ class Probe:
     def first(self):
         return next(iter(self.updates.values()))
 
+    def everything(self):
+        """The updates and their nulls: a random twin of the first, and of several unrelated ones the mean,
+        which is what the protocol does whatever the news. Labels of nulls begin with "null"."""
+        unrelated = [update for label, update in self.updates.items() if label.startswith("null")]
+        mean = {f"null: mean of {len(unrelated)} unrelated": mean_of(unrelated)} if len(unrelated) > 1 else {}
+        return {**self.updates, NULL: random_twin(self.first), **mean}
+
     def mount(self):
-        """Put the updates and a random twin of the first on the model as a bank; their labels in its order.
-        Those that begin with "null" are nulls."""
-        mount(self.model, [*self.updates.values(), random_twin(self.first)])
-        return [*self.updates, NULL]
+        """Put all of them on the model as a bank; their labels in its order."""
+        found = self.everything()
+        mount(self.model, list(found.values()))
+        return list(found)
 
 
 def label_of(folder, taken=(), prefix=""):
-    """A short label: the folder's name, or its whole path where that is taken."""
-    label = prefix + Path(folder).resolve().name
-    return prefix + str(folder) if label in taken else label
+    """A short label: the folder's name, with as many folders before it as tell it from those taken."""
+    parts = Path(folder).resolve().parts
+    tails = [prefix + "/".join(parts[-k:]) for k in range(1, len(parts) + 1)]
+    return next((tail for tail in tails if tail not in taken), prefix + str(folder))
 
 
 def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
+    if not (args.adapter or args.tuned or args.kind == "geometry"):
+        raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER"
+                         + " or --tuned MODEL" * (args.kind in WEIGHTS))
     for option, kinds in OPTIONS.items():
-        if getattr(args, option) and args.kind not in kinds:
+        if getattr(args, option) not in (None, False) and args.kind not in kinds:
             raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; "
-                             f"{', '.join(kinds)} do")
+                             f"{', '.join(kinds)} {'do' if len(kinds) > 1 else 'does'}")
 
 
 def read_probe(args):
@@ -84,7 +96,9 @@ def read_probe(args):
             raise ValueError(f"--layers {layer}: the model has layers 0 to "
                              f"{model.config.num_hidden_layers - 1}")
     return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
-                 args.in_context, about["device"], args.kind, args.replay)
+                 args.in_context, about["device"], args.kind, args.replay,
+                 {key: value if getattr(args, key) is None else getattr(args, key)
+                  for key, value in WALKS.items()})
 
 
 def read_item(args):
@@ -136,9 +150,12 @@ def probe(args):
         print(f"{path} (no picture: matplotlib is missing, pip install -e '.[plots]')")
 
 
-OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context"), "in_context": ("gate", "transplant"),
-           "replay": ("shadow",)}
+OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context", "knockout", "geometry"),
+           "in_context": ("gate", "transplant"), "replay": ("shadow",),
+           **dict.fromkeys(("graphs", "tokens", "walks"), ("geometry",))}
+WALKS = {"graphs": ["grid-3", "grid-4", "grid-5", "ring-10"], "tokens": 512, "walks": 4}
 WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
 RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
        "transplant": run_transplant, "lens": run_lens, "patch": run_patch, "context": run_context,
-       "shadow": run_shadow}
+       "heads": run_heads, "knockout": run_knockout, "shadow": run_shadow,
+       "geometry": run_geometry}

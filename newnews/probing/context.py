@@ -10,6 +10,14 @@ Each has rank one; put into the block that has not read, they give that token th
 exactly. Only for that token, though: the equality says nothing about shared weights, and published tuning
 does not align with reading (2509.22621), so expect small numbers and look at the nulls: another news item in
 context, other adapters, a random twin.
+
+And functionally, at the same forced answer tokens (after IA2, 2509.22621): how much are attention outputs of
+the tuned model closed book (h_t) like those of the base that reads (h_r), beside the base closed book (h_b)?
+
+    asim        cos(h_t, h_r); of the base itself cos(h_b, h_r), the floor
+    moved       cos(h_t - h_b, h_r - h_b): what both have in common anyway is taken out; 0 for a random update
+    mean_share  of the adapter's effect, the share that is one vector, whatever the token
+                (transplant.mean_effects)
 """
 
 import torch
@@ -17,7 +25,8 @@ import torch
 from model.capture import capture
 from newnews.probing.compare import inner
 from newnews.probing.patch import aligned
-from newnews.probing.updates import Update, mean_of, svd
+from newnews.probing.transplant import mean_effects
+from newnews.probing.updates import Update, layer_of, mean_of, svd
 
 MODULES = ("gate_proj", "up_proj", "down_proj")
 
@@ -93,4 +102,38 @@ def rows(contexts, updates):
                     layer, module = name.split(".")[2], name.rpartition(".")[2]
                     out.append({"context": context, "update": label, "layer": int(layer), "module": module,
                                 **agreement([p[name] for p in patches], update[name])})
+    return out
+
+
+@torch.inference_mode()
+def attention_outputs(model, batch, adapter, layers):
+    """{layer: (N, D) fp64} at the positions that predict the right answers' tokens."""
+    names = {layer: f"model.layers.{layer}.self_attn" for layer in layers}
+    with capture(model, names.values()) as seen:
+        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
+    return {layer: seen[name][batch.answer].cpu().double() for layer, name in names.items()}
+
+
+def frozen(model, closed, contexts, labels, layers=None):
+    """Rows {"context", "update", "layer", "asim", "moved", "mean_share"} of the base and of adapter k =
+    labels[k], closed book, against the base behind contexts {label: Asked}; mean_share: mean over the layer's
+    modules, on the questions' own tokens."""
+    layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
+    closed, where = closed.only_right(), torch.stack(list(closed.only_right().sites.values())).any(0)
+    read = {name: attention_outputs(model, batch.only_right(), -1, layers)
+            for name, batch in contexts.items()}
+    base = attention_outputs(model, closed, -1, layers)
+    for k, label in ((-1, "base"), *enumerate(labels)):
+        mine = attention_outputs(model, closed, k, layers)
+        effects = {} if k < 0 else mean_effects(model, closed.ids, where, k)
+        for name, its in read.items():
+            for layer in layers:
+                cos = torch.nn.functional.cosine_similarity
+                row = {"context": name, "update": label, "layer": layer,
+                       "asim": float(cos(mine[layer], its[layer]).mean()), "moved": None, "mean_share": None}
+                if k >= 0:
+                    some = [share for module, (_, share) in effects.items() if layer_of(module) == layer]
+                    moved = cos(mine[layer] - base[layer], its[layer] - base[layer])
+                    row |= {"moved": float(moved.mean()), "mean_share": sum(some) / max(1, len(some))}
+                out.append(row)
     return out

@@ -22,6 +22,24 @@ def write_csv(path, rows):
     os.replace(f"{path}.part", path)
 
 
+def means(rows, by, keys):
+    """A row for every combination of the columns `by`, in the order in which they first appear: those, and
+    the mean of each of `keys` over its rows; None counts for nothing, a key without a number is left out."""
+    out = []
+    for group in dict.fromkeys(tuple(row[key] for key in by) for row in rows):
+        some = [row for row in rows if tuple(row[key] for key in by) == group]
+        found = {key: [row[key] for row in some if row.get(key) is not None] for key in keys}
+        out.append({**dict(zip(by, group)), **{k: sum(found[k]) / len(found[k]) for k in keys if found[k]}})
+    return out
+
+
+def curves(rows, label, x, y):
+    """{row[label]: [(row[x], row[y]), ...]}, what a panel of draw_curves draws; rows without y are left
+    out."""
+    return {name: [(row[x], row[y]) for row in rows if row[label] == name and row.get(y) is not None]
+            for name in dict.fromkeys(row[label] for row in rows)}
+
+
 def cell(value):
     if value is None:
         return ""
@@ -39,49 +57,52 @@ def table(rows, columns=None, limit=40):
     return "\n".join(lines)
 
 
-def figure(panels, wide, high):
-    """(figure, axes): up to four panels a row. ImportError where matplotlib is missing."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    across = min(4, len(panels))
+def figure(panels, wide, high, across=4):
+    """(figure, axes): up to `across` panels a row. ImportError where matplotlib is missing."""
+    from matplotlib.figure import Figure      # not pyplot, which keeps every figure
+    across = min(across, len(panels))
     down = -(-len(panels) // across)
-    made, axes = plt.subplots(down, across, squeeze=False, layout="constrained",
-                              figsize=(wide * across, high * down))
+    made = Figure(figsize=(wide * across, high * down), layout="constrained")
+    axes = made.subplots(down, across, squeeze=False)
     for ax in axes.flat[len(panels):]:
         ax.set_axis_off()
     return made, list(axes.flat)
 
 
-def draw_curves(path, panels, xlabel="layer"):
+def draw_curves(path, panels, xlabel="layer", log=False):
     """A panel for each (title, {label: [(x, y), ...]}); labels that begin with "null" are grey and dashed.
-    Where all panels have the same labels they share one legend. An empty curve is a label without a line."""
+    log: x by octaves. While there are colours enough for the labels of all panels they share one legend. An
+    empty curve is a label without a line."""
     panels = [panel for panel in panels if any(panel[1].values())]
     made, axes = figure(panels, 3.6, 2.8)
-    shared = len({tuple(curves) for _, curves in panels}) == 1
+    every = [label for _, curves in panels for label in curves]
+    real = [label for label in dict.fromkeys(every) if not label.startswith("null")]
+    shared, known = len(real) <= len(COLOURS), {}
     for ax, (title, curves) in zip(axes, panels):
-        real = [label for label in curves if not label.startswith("null")]
+        names = real if shared else [label for label in curves if label in real]
         for label, points in curves.items():
-            null = label not in real
-            colour = GREY if null else COLOURS[real.index(label) % len(COLOURS)]
+            null = label not in names
+            colour = GREY if null else COLOURS[names.index(label) % len(COLOURS)]
             xs, ys = zip(*sorted(points)) if points else ((), ())
-            ax.plot(xs, ys, "o--" if null else "o-", color=colour, label=label, markersize=3, linewidth=1.2)
+            known[label], = ax.plot(xs, ys, "o--" if null else "o-", color=colour, label=label, markersize=3,
+                                    linewidth=1.2)
         ax.set_title(title, fontsize=9)
         ax.set_xlabel(xlabel, fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-        if all(float(x).is_integer() for points in curves.values() for x, _ in points):
+        if log:
+            ax.set_xscale("log", base=2)
+        elif all(float(x).is_integer() for points in curves.values() for x, _ in points):
             ax.xaxis.get_major_locator().set_params(integer=True)
         if not shared:
             ax.legend(fontsize=7, frameon=False)
-    if shared:      # one legend for all panels
-        made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8,
-                    frameon=False)
+    if shared:
+        made.legend(known.values(), known, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     made.savefig(path, dpi=130)
 
 
-def draw_maps(path, panels):
+def draw_maps(path, panels, across=4):
     """A panel for each (title, row labels, column labels, matrix), one colour scale around 0 for all."""
-    made, axes = figure(panels, 4.4, 1.2 + 0.3 * max(len(panel[1]) for panel in panels))
+    made, axes = figure(panels, 4.4, 1.2 + 0.3 * max(len(panel[1]) for panel in panels), across)
     numbers = [x for panel in panels for row in panel[3] for x in row if x is not None]
     top = max(map(abs, numbers), default=1) or 1
     for ax, (title, down, across, matrix) in zip(axes, panels):
@@ -95,6 +116,24 @@ def draw_maps(path, panels):
                     ax.text(x, y, f"{number:.2g}", ha="center", va="center", fontsize=6)
         ax.set_title(title, fontsize=9)
     made.colorbar(image, ax=axes, shrink=0.8)
+    made.savefig(path, dpi=130)
+
+
+def draw_graphs(path, panels):
+    """A panel for each (title, coordinates (n, 2), edges, words): the words where they are, the edges drawn;
+    a node whose place is NaN is left out."""
+    made, axes = figure(panels, 3.6, 3.2)
+    for ax, (title, places, edges, words) in zip(axes, panels):
+        for i, j in edges:
+            ax.plot(*zip(places[i], places[j]), "-", color=GREY, linewidth=0.8, zorder=1)
+        for (x, y), word in zip(places, words):
+            if x == x:
+                ax.annotate(word, (x, y), ha="center", va="center", fontsize=7, zorder=2,
+                            bbox={"boxstyle": "round,pad=0.1", "color": "white", "alpha": 0.8})
+        ax.scatter(*zip(*places), s=0)
+        ax.set_title(title, fontsize=9)
+        ax.set_xticks([])
+        ax.set_yticks([])
     made.savefig(path, dpi=130)
 
 

@@ -2,35 +2,50 @@
 
 Each function takes command.Probe and returns (rows, text, function(path) that draws)."""
 
-import torch
-
-from model.lora import adapted, gated, remove_lora
+from model.lora import remove_lora
 from newnews.probing import gate, output, readout, transplant
 from newnews.probing.asked import asked, measure
-from newnews.probing.updates import mount, random_twin
+from newnews.probing.updates import NULL, mount, random_twin
 
 
 def run_readout(here):
     here.need_item()
     labels = here.mount()
     rows = readout.decode_rows(here.model, here.chat, here.item, labels)
-    texts, lens = [item.statement for item in here.others], []
+    panels = [("amplified: recall of content words", curves(rows, "a"))]
+    text = f"{here.item.statement}\n\n{output.table(best(rows, ['update', 'a']))}"
+    texts = [item.statement for item in here.others]
     if texts:
-        lens = readout.lens_rows(here.model, here.chat, here.item, labels, texts, here.layers)
-    summary, curves = [], {label: [] for label in labels}
-    for update, a in dict.fromkeys((row["update"], row["a"]) for row in rows):
-        some = [row for row in rows if (row["update"], row["a"]) == (update, a)]
-        mean, best = sum(r["recall"] for r in some) / len(some), max(some, key=lambda r: r["recall"])
-        summary.append({"update": update, "a": a, "recall": mean, "best": best["recall"],
-                        "text": best["text"]})
-        if update in curves:
-            curves[update].append((a, mean))
-    shown = [row for row in lens if row["position"] in (1, 4)]
-    text = (f"{here.item.statement}\n\n{output.table(summary)}\n\n"
-            f"difference lens: top tokens at two positions\n"
-            + output.table(shown, ["update", "layer", "position", "norm", "recall", "tokens"]))
-    return rows + lens, text, lambda path: output.draw_curves(
-        path, [("recall of the statement's content words", curves)], "amplification a")
+        here_too = here.model, here.chat, here.item
+        lens = readout.lens_rows(*here_too, labels, texts, here.layers)
+        batch = asked(here.chat, here.prompts, here.item, False, here.device)
+        cause = readout.cause_rows(*here_too, batch, labels, texts, here.layers)
+        steered = [row for row in cause if "steered" in row]
+        panels.append(("steered: recall of content words", curves(steered, "steered")))
+        shown = [row for row in lens if row["position"] in (1, 4)]
+        columns = ["update", "layer", "position", "norm", "recall", "tokens"]
+        text += (f"\n\ndifference lens: top tokens at two positions\n{output.table(shown, columns)}\n\n"
+                 f"the base steered by it\n{output.table(best(steered, ['update', 'layer', 'steered']))}\n\n"
+                 "loss of the right answers when it is taken out again\n"
+                 + output.table([row for row in cause if "loss" in row]))
+        rows += lens + cause
+    return rows, text, lambda path: output.draw_curves(path, panels, "strength a")
+
+
+def best(rows, by):
+    """Means over openings, the share that the oracle finds true, and the text with most recall."""
+    rows = [{**row, "true": float(row["oracle"] == "true")} if "oracle" in row else row for row in rows]
+    out = output.means(rows, by, ["recall", "true"])
+    for one in out:
+        some = [row for row in rows if all(row[key] == one[key] for key in by)]
+        top = max(some, key=lambda row: row["recall"])
+        one |= {"best": top["recall"], "text": top["text"]}
+    return out
+
+
+def curves(rows, x):
+    """Mean recall over openings against the strength, by update."""
+    return output.curves(output.means(rows, ["update", x], ["recall"]), "update", x, "recall")
 
 
 def run_gate(here):
@@ -65,17 +80,15 @@ def run_gate(here):
 def run_transplant(here):
     here.need_item()
     labels = here.mount()
-    model, twin, first = here.model, len(labels) - 1, labels[0]
+    model, first = here.model, labels[0]
     batch = asked(here.chat, here.prompts, here.item, here.in_context, here.device)
     rows = transplant.transplants(model, batch)
     base, tuned = rows[:2]
     for k, label in enumerate(labels[1:], 1):
         rows.append({"how": "other", "what": label, **measure(model, batch, k)})
-    # 1. The nulls of scaling and of the mean: the random twin.
-    for a in transplant.SCALES:
-        with gated(model, {name: torch.full((1, 1), a) for name in adapted(model)}):
-            rows.append({"how": "null scale", "what": a, **measure(model, batch, twin)})
-    rows.append({"how": "null mean", "what": "all modules", **transplant.averaged(model, batch, twin)})
+    # 1. The nulls of keeping, scaling and the mean: the same of the random twin.
+    twins = transplant.transplants(model, batch, labels.index(NULL))[2:]
+    rows += [{**row, "how": f"null {row['how']}"} for row in twins]
     # 2. Cuts and sums are other updates: they are mounted anew.
     remove_lora(model)
     highest = max(update.A.shape[0] for update in here.first.values())
@@ -91,10 +104,10 @@ def run_transplant(here):
     rows = gate.with_share([{"update": first, **row} for row in rows], base, tuned)
     panels = [(title, {"update": points(rows, how), "null: random twin": points(rows, f"null {how}")})
               for title, how in (("scaled by a", "scale"), ("cut to rank r", "rank"))]
-    layers = [{**row, "what": row["what"].removeprefix("layer ")} for row in rows
-              if row["how"] in ("keep", "remove") and row["what"].startswith("layer")]
-    panels.append(("one layer", {how: list(enumerate(y for _, y in points(layers, how)))
-                                 for how in ("keep", "remove")}))
+    layers = [row for row in rows if str(row["what"]).startswith("layer")]
+    names = {"keep": "keep", "remove": "remove", "null: twin's kept": "null keep"}
+    panels.append(("one layer", {name: list(enumerate(y for _, y in points(layers, how)))
+                                 for name, how in names.items()}))
     columns = ["how", "what", "log_odds", "share", "accuracy", "mean_share"]
     return rows, output.table(rows, columns, 60), lambda path: output.draw_curves(path, panels, "a; r; layer")
 

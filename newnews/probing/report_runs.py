@@ -2,21 +2,14 @@
 
 Each function takes command.Probe and returns (rows, text, function(path) that draws)."""
 
-from dataclasses import replace
-
 from newnews.examples import Example
 from newnews.finetune import read_conversations
 from newnews.probing import context, lens, output, patch, shadow
-from newnews.probing.asked import SITES, asked
-from newnews.probing.updates import random_twin
+from newnews.probing.asked import SITES, another, asked
 from newnews.protocols.base import Protocol, conversation
 from newnews.protocols.shadow import Shadowed
 
 ELEMENTS = 4        # replay elements that shadow reads; each token takes one backward pass
-
-
-def mean(rows, key):
-    return sum(row[key] for row in rows) / len(rows)
 
 
 def both(here):
@@ -33,8 +26,8 @@ def run_lens(here):
     for key in ("logprob", "rank"):
         for site in SITES:
             some = [row for row in rows if row["site"] == site]
-            panels.append((f"{key} at {site}", {run: [(r["layer"], r[key]) for r in some if r["run"] == run]
-                                                for run in runs}))
+            curves = dict.fromkeys(runs, ()) | output.curves(some, "run", "layer", key)
+            panels.append((f"{key} at {site}", curves))
     shown = [row for row in rows if row["site"] in ("last", "subject")]
     return rows, output.table(shown, limit=60), lambda path: output.draw_curves(path, panels)
 
@@ -65,28 +58,26 @@ def run_context(here):
         raise ValueError(f"context compares with {', '.join(context.MODULES)}, "
                          f"and this update changes none of them")
     closed, read = both(here)
-    contexts = {"news": context.context_patches(here.model, closed, read, here.layers)}
-    if here.others:
-        # the null of reading: another news item before the same questions
-        other = replace(here.item, statement=here.others[0].statement, subject="", worlds=[], world=0)
-        before = asked(here.chat, here.prompts, other, True, here.device)
-        contexts["null: another news"] = context.context_patches(here.model, closed, before, here.layers)
-    updates = {**here.updates, "null: random twin": random_twin(here.first)}
-    rows, summary, panels = context.rows(contexts, updates), [], []
-    for where, label, module in dict.fromkeys((r["context"], r["update"], r["module"]) for r in rows):
-        some = [r for r in rows if (r["context"], r["update"], r["module"]) == (where, label, module)]
-        summary.append({"context": where, "update": label, "module": module,
-                        **{key: mean(some, key) for key in ("cosine", "columns", "rows", "effect")}})
-    for key in ("cosine", "effect"):
-        for module in context.MODULES:
-            curves = {}
-            for r in rows:
-                if r["module"] == module and (r["context"] == "news" or not r["update"].startswith("null")):
-                    label = r["update"] if r["context"] == "news" else f"{r['context']}, {r['update']}"
-                    curves.setdefault(label, []).append((r["layer"], r[key]))
-            panels.append((f"{key}, {module}", curves))
-    text = "means over layers\n" + output.table(summary, limit=60)
-    return rows, text, lambda path: output.draw_curves(path, panels)
+    before = {"news": read}
+    if here.others:     # the null of reading: another news item before the same questions
+        other = another(here.item, here.others[0])
+        before["null: another news"] = asked(here.chat, here.prompts, other, True, here.device)
+    contexts = {name: context.context_patches(here.model, closed, batch, here.layers)
+                for name, batch in before.items()}
+    rows = context.rows(contexts, here.everything())
+    frozen, panels = context.frozen(here.model, closed, before, here.mount(), here.layers), []
+    measures = [("asim", ""), ("moved", ""), ("mean_share", ""),
+                *((key, module) for key in ("cosine", "effect") for module in context.MODULES)]
+    for key, module in measures:
+        some = [{**r, "label": r["update"] if r["context"] == "news" else f"{r['context']}, {r['update']}"}
+                for r in rows + frozen if r.get("module", "") == module
+                and (r["context"] == "news" or key != "mean_share" and not r["update"].startswith("null"))]
+        panels.append((f"{key} {module}", output.curves(some, "label", "layer", key)))
+    by = ["context", "update"]
+    outputs = output.means(frozen, by, ["asim", "moved", "mean_share"])
+    patches = output.means(rows, [*by, "module"], ["cosine", "columns", "rows", "effect"])
+    text = f"means over layers\n{output.table(outputs)}\n\n{output.table(patches, limit=60)}"
+    return rows + frozen, text, lambda path: output.draw_curves(path, panels)
 
 
 def run_shadow(here):
@@ -102,18 +93,15 @@ def run_shadow(here):
     for alone in messages[:ELEMENTS]:
         shadowed = front.messages({"messages": alone}, here.item)
         elements.append([Example(*here.chat.conversation(form)) for form in (alone, shadowed)])
-    updates = {**here.updates, "null: random twin": random_twin(here.first)}
+    updates = here.everything()
     here.mount()
     rows = shadow.rows(here.model, here.chat, elements, updates)
     keys = ["loss", "norm", *(f"cosine {label}" for label in updates)]
-    means, curves, tokens = [], {key: {} for key in keys}, []
-    for news in ("without", "with"):
-        whole = [row for row in rows if row["news"] == news and row["place"] == "all"]
-        means.append({"news": news, **{key: mean(whole, key) for key in keys}})
-        some = [row for row in rows if row["news"] == news and row["place"] != "all"]
-        tokens += [row for row in some if row["element"] == 0]
-        for key in keys:
-            curves[key][f"{news} the news"] = [(i, row[key]) for i, row in enumerate(some)]
+    whole, each = ([row for row in rows if (row["place"] == "all") == all_] for all_ in (True, False))
+    means = output.means(whole, ["news"], keys)
+    tokens = [row for row in each if row["element"] == 0]
+    curves = {key: {f"{news} the news": list(enumerate(row[key] for row in each if row["news"] == news))
+                    for news in ("without", "with")} for key in keys}
     text = (f"{len(elements)} replay elements, each whole, mean\n{output.table(means)}\n\n"
             f"the first by token\n"
             + output.table(tokens, ["news", "place", "token", *keys[:3]]))

@@ -7,10 +7,6 @@ from tqdm import tqdm
 from newnews.probing import compare, output, spectrum
 
 
-def mean(rows, key):
-    return sum(row[key] for row in rows) / len(rows)
-
-
 def run_spectrum(here):
     rows, summary, energy = [], [], {}
     for label, update in here.updates.items():
@@ -18,8 +14,8 @@ def run_spectrum(here):
         floors = here.floors if update is here.first else None
         with tqdm(total=len(update), desc=label, unit="matrix", disable=None) as bar:
             some = [{"update": label, **row} for row in spectrum.rows(update, weights, floors, bar.update)]
-        summary.append({"update": label, "norm": sum(row["norm"] ** 2 for row in some) ** 0.5,
-                        **{key: mean(some, key) for key in ("relative", "stable_rank", "effective_rank")},
+        average, = output.means(some, ["update"], ["relative", "stable_rank", "effective_rank"])
+        summary.append({"update": label, "norm": sum(row["norm"] ** 2 for row in some) ** 0.5, **average,
                         **{key: sum(row[key] for row in some) for key in ("intruders", "null_intruders")}})
         energy[label] = list(enumerate(row["intruder_energy"] for row in some))
         rows += some
@@ -48,20 +44,19 @@ def run_compare(here):
     if not others:
         raise ValueError("compare needs another adapter: --against ADAPTER [ADAPTER ...]")
     rows, group = compare.rows(here.first, others), compare.group_rows(here.updates)
-    keys, summary = [key for key in rows[0] if key not in ("with", "layer", "module")], []
-    for label, module in dict.fromkeys((row["with"], row["module"]) for row in rows):
-        some = [row for row in rows if (row["with"], row["module"]) == (label, module)]
-        summary.append({"with": label, "module": module,
-                        **{key: mean(some, key) for key in keys if key in some[0]}})
-    panels = []
+    keys = [key for key in rows[0] if key not in ("with", "layer", "module")]
+    summary, panels = output.means(rows, ["with", "module"], keys), []
+    layers = output.means([row for row in rows if row["module"] != "all"], ["with", "layer"], keys)
     for key in ("cosine", "columns", "rows"):
-        curves = {}
-        for label in others:
-            for name, column in ((label, key), (f"null: random twin of {label}", f"null_{key}")):
-                mine = [row for row in rows if row["with"] == label and row["module"] != "all"]
-                layers = dict.fromkeys(row["layer"] for row in mine)
-                curves[name] = [(n, mean([row for row in mine if row["layer"] == n], column)) for n in layers]
-        panels.append((key, curves))
+        twins = [{**row, "with": f"null: random twin of {row['with']}"} for row in layers]
+        panels.append((key, {**output.curves(layers, "with", "layer", key),
+                             **output.curves(twins, "with", "layer", f"null_{key}")}))
     text = (f"means over layers\n{output.table(summary)}\n\n"
             f"whole updates, with and without the group's mean\n{output.table(group)}")
-    return rows + group, text, lambda path: output.draw_curves(path, panels)
+    maps = [(key, *output.pivot(group, "one", "two", key)) for key in ("cosine", "centred", "with_mean")]
+
+    def draw(path):
+        output.draw_curves(path, panels)
+        output.draw_maps(path.with_name("compare_group.png"), maps)
+
+    return rows + group, text, draw

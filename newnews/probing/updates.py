@@ -16,6 +16,8 @@ import torch
 from model.checkpoint import load_adapter
 from model.lora import PROJECTIONS, adapted, add_lora, remove_lora
 
+NULL = "null: random twin"      # its label
+
 
 class Update(NamedTuple):
     """dW = B A of one weight, fp64 on the CPU; the adapter's scale is in B."""
