@@ -5,7 +5,8 @@ r"""Let a model write: answer one chat message, or rehearse news into a replay f
     --out replay.jsonl
 
 With --chat only the completion goes to stdout. With --news every line of OUT is one training conversation; a
-killed run goes on from its last whole news item, and OUT.manifest.json says how it came to be.
+killed run goes on from its last whole news item, and OUT.manifest.json says how it came to be. Under torchrun
+the processes share the news, and OUT has the same bytes: torchrun --nproc-per-node 8 generate.py --news ...
 """
 
 import argparse
@@ -82,11 +83,13 @@ def main(args):
         print(chat.decode(generate(model, [prompt], chat.stop_ids, sampling)[0].ids))
         return
 
+    from newnews.distributed import rank, world
     from newnews.news import read_news
-    from newnews.outputs import Rows, digest
+    from newnews.outputs import digest
     from newnews.prompts import prompts_for, read_prompts
     from newnews.protocols import protocols
-    from newnews.selfplay import write_replay
+    from newnews.selfplay import together, write_replay
+    from newnews.together import write_together
 
     news = read_news(args.news)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
@@ -95,19 +98,26 @@ def main(args):
            "writer_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
            "device": about["device"].partition(":")[0], "prompts": prompts.writing(),
            "news": digest([[item.id, item.statement] for item in news])}
-    output = Rows(args.out, run)
-    say(**about, news=f"{len(news)} from {args.news}", protocol=args.protocol, draws=args.n, seed=args.seed,
-        out=args.out)
     known = protocols(prompts)
-    write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
-                 known[f"{args.protocol}_shadowed"] if args.shadowed else None)
-    print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
-          f" ({output.totals.get('repeated', 0)} repeats and"
-          f" {output.totals.get('unusable', 0)} unusable draws dropped)")
+
+    def fill(output, share):
+        return write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
+                            known[f"{args.protocol}_shadowed"] if args.shadowed else None, share)
+
+    if rank() == 0:
+        say(**about, processes=world(), news=f"{len(news)} from {args.news}", protocol=args.protocol,
+            draws=args.n, seed=args.seed, out=args.out)
+    output = write_together(args.out, run, together(args.n), fill)
+    if output:
+        print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
+              f" ({output.totals.get('repeated', 0)} repeats and"
+              f" {output.totals.get('unusable', 0)} unusable draws dropped)")
 
 
 if __name__ == "__main__":
     arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        main(arguments)
+        from newnews.distributed import group
+        with group(arguments.device):
+            main(arguments)

@@ -9,9 +9,9 @@ from newnews.console import choose_device
 from newnews.identity import model_digest
 
 
-def load(name, adapter=None, device="auto", dtype="auto"):
+def load(name, adapter=None, device="auto", dtype="auto", place=None):
     """(model, chat, about): about = {"model", "folder", "parameters", "digest", "device",
-    "dtype" (fp32 or bf16), "dtype_reason", ["adapter"]}."""
+    "dtype" (fp32 or bf16), "dtype_reason", ["adapter"]}. place: where the weights lie, if not on device."""
     folder = find_model(name)
     chat, config = Chat(folder), load_config(folder)
     largest = max(chat.tokenizer.get_vocab().values())
@@ -21,7 +21,7 @@ def load(name, adapter=None, device="auto", dtype="auto"):
     with torch.device("meta"):
         count = sum(p.numel() for p in Qwen2(config).parameters())
     device, dtype, reason = choose_device(device, dtype, count)
-    model = load_model(folder, device, dtype)
+    model = load_model(folder, place or device, dtype)
     about = {"model": str(name), "folder": str(folder), "parameters": f"{count:,}",
              "digest": model_digest(folder), "device": device,
              "dtype": {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype], "dtype_reason": reason}
