@@ -104,7 +104,7 @@ def main(args):
 
     from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
     from newnews.console import say
-    from newnews.distributed import rank, world
+    from newnews.distributed import world
     from newnews.loading import load
     from newnews.prompts import prompts_for, read_prompts
     from newnews.studies.scores import score_table, scored
@@ -128,10 +128,9 @@ def main(args):
     def fill(output, share):
         return answer_all(output, model, chat, task, items, share=share)
 
-    if rank() == 0:
-        say(**about, processes=world(), data=f"{len(items)} from {where}", out=args.out,
-            **{name: value for name, value in how.items()
-               if name not in ("prompts", "limit") and value is not None})
+    say(**about, processes=world(), data=f"{len(items)} from {where}", out=args.out,
+        **{name: value for name, value in how.items()
+           if name not in ("prompts", "limit") and value is not None})
     output = write_together(args.out, run, 1, fill)
     if output and args.task == "news":
         print(accuracy_table(verdicts(output.path, task, items)))

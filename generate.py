@@ -83,7 +83,7 @@ def main(args):
         print(chat.decode(generate(model, [prompt], chat.stop_ids, sampling)[0].ids))
         return
 
-    from newnews.distributed import rank, world
+    from newnews.distributed import world
     from newnews.news import read_news
     from newnews.outputs import digest
     from newnews.prompts import prompts_for, read_prompts
@@ -104,9 +104,8 @@ def main(args):
         return write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
                             known[f"{args.protocol}_shadowed"] if args.shadowed else None, share)
 
-    if rank() == 0:
-        say(**about, processes=world(), news=f"{len(news)} from {args.news}", protocol=args.protocol,
-            draws=args.n, seed=args.seed, out=args.out)
+    say(**about, processes=world(), news=f"{len(news)} from {args.news}", protocol=args.protocol,
+        draws=args.n, seed=args.seed, out=args.out)
     output = write_together(args.out, run, together(args.n), fill)
     if output:
         print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"

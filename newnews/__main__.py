@@ -83,7 +83,9 @@ def main(args):
         study = read_study(args.config, args.set)
         say(study=args.config, model=study["model"], news=study["news"],
             cells=", ".join(cell.name for cell in cells(study)), out=args.out)
-        print_summary(run_study(study, args.out, args.store), args.out)
+        summary = run_study(study, args.out, args.store)
+        if summary is not None:
+            print_summary(summary, args.out)
     elif args.tool == "report":
         from newnews.outputs import provenance, write_json
         from newnews.studies.summary import summarise

@@ -109,13 +109,12 @@ def finetune(settings):
         run["lora"] = {"rank": settings.lora_rank, "alpha": alpha, "targets": list(settings.targets)}
     if world() > 1:                                                 # sums in another order: other bits
         run["processes"], run["sharded"] = world(), settings.shard
-    if rank() == 0:
-        trained = f"LoRA rank {settings.lora_rank}, alpha {alpha:g}, on {', '.join(settings.targets)}"
-        say(**about, processes=f"{world()}, {'sharded' if settings.shard else 'replicated'}",
-            data=f"{len(data)} conversations from {settings.data}, {sum(len(e.ids) for e in data):,} tokens",
-            trained="all weights" if settings.full else trained,
-            recipe=f"{recipe.steps} steps of {min(recipe.batch, len(data))}, rate {recipe.rate:g}, "
-                   f"{recipe.schedule}, {recipe.warmup} warm-up", seed=settings.seed, out=settings.out)
+    say(**about, processes=f"{world()}, {'sharded' if settings.shard else 'replicated'}",
+        data=f"{len(data)} conversations from {settings.data}, {sum(len(e.ids) for e in data):,} tokens",
+        trained="all weights" if settings.full else f"LoRA rank {settings.lora_rank}, alpha {alpha:g}, "
+                                                    f"on {', '.join(settings.targets)}",
+        recipe=f"{recipe.steps} steps of {min(recipe.batch, len(data))}, rate {recipe.rate:g}, "
+               f"{recipe.schedule}, {recipe.warmup} warm-up", seed=settings.seed, out=settings.out)
     if not settings.full:
         add_lora(model, settings.targets, settings.lora_rank, alpha, [settings.seed])
     if settings.shard:

@@ -65,15 +65,16 @@ class AdamW:
             value, g, m, v = (self.rows(x[name]) for x in (self.values, self.grads, self.m, self.v))
             shape = (-1,) + (1,) * (value.dim() - 1)                # (K, 1, ...), against (K, ...)
             live, rate = alive.view(shape), rates.to(value).view(shape)
-            g = torch.where(live, g * scale.view(shape), 0)         # where, not *: it may be NaN
+            g.mul_(scale.view(shape)).masked_fill_(~live, 0)        # not * 0: it may be NaN
             # first and second moment, each corrected for its start at zero
             m.lerp_(g, 1 - recipe.beta1)
             v.mul_(recipe.beta2).addcmul_(g, g, value=1 - recipe.beta2)
-            mean, square = m / (1 - recipe.beta1 ** t), v / (1 - recipe.beta2 ** t)
-            change = mean / (square.sqrt() + 1e-8)
+            # in place: of the embedding's size, each copy would be half a GB at 0.5B, 5 GB at 72B
+            root = (v / (1 - recipe.beta2 ** t)).sqrt_().add_(1e-8)
+            change = (m / (1 - recipe.beta1 ** t)).div_(root)
             if recipe.weight_decay and value.dim() > 2:             # matrices; not norms and biases
-                change += recipe.weight_decay * value
-            value -= torch.where(live, rate * change, 0)
+                change += torch.mul(value, recipe.weight_decay, out=root)
+            value -= change.mul_(rate).masked_fill_(~live, 0)
             if local(p.data).data_ptr() != self.values[name].data_ptr():    # the value is a master copy
                 local(p.data).copy_(self.values[name])
             self.grads[name].zero_()

@@ -97,10 +97,9 @@ def pretrain(path, out, device="auto"):
         model = Qwen2(shape)
         model.init_weights(config["seed"])
         model.to(device)
-        if rank() == 0:
-            say(config=path, out=out, parameters=f"{sum(p.numel() for p in model.parameters()):,}", device=device,
-                processes=world(), dtype="float32", steps=recipe.steps, rate=recipe.rate,
-                batch=f"{recipe.batch} conversations", prompts=config["prompts"])
+        say(config=path, out=out, parameters=f"{sum(p.numel() for p in model.parameters()):,}", device=device,
+            processes=world(), dtype="float32", steps=recipe.steps, rate=recipe.rate,
+            batch=f"{recipe.batch} conversations", prompts=config["prompts"])
         done = train(model, Lessons(Chat(words), prompts, recipe.batch, recipe.seed, recipe.steps), recipe,
                      work, run, label=Path(out).name)
         if rank() == 0:

@@ -1,8 +1,11 @@
 """Outputs that several processes make together: the files of newnews/outputs.py, to the byte."""
 
+import os
+import time
 from pathlib import Path
 
 from newnews.distributed import rank, told, world
+from newnews.locks import Taken
 from newnews.outputs import Rows, build_folder
 
 
@@ -66,3 +69,26 @@ def write_together(path, run, size, fill):
     part.path.unlink()
     part.manifest.unlink()
     return output
+
+
+def work_off(jobs):
+    """Do `jobs` that every process that torchrun started is given, so that each is done once: False if this is
+    such a process and not rank 0, which has to wait for nobody's summary.
+
+    A job makes whole outputs and finds at once what is there. One that meets an output that another process
+    is making (locks.Taken) is left for later. No group is needed, nor the same number of steps a process.
+    """
+    me, all_of_us = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    first = me * len(jobs) // all_of_us             # each begins elsewhere
+    jobs = jobs[first:] + jobs[:first]
+    while jobs and all_of_us > 1:
+        left = []
+        for job in jobs:
+            try:
+                job()
+            except Taken:
+                left.append(job)
+        if len(left) == len(jobs):
+            time.sleep(0.5)
+        jobs = left
+    return me == 0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from conftest import ROOT, make_tiny
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cli import PRETRAIN, content, files, make_shared, script  # noqa: E402
+from cli import PRETRAIN, STUDY, content, differences, files, make_shared, script  # noqa: E402
 
 from model.lora import add_lora  # noqa: E402
 from newnews import training  # noqa: E402
@@ -91,6 +92,21 @@ def run_scripts(shared, out):
         assert (rank() == 0) == bool(done.out) == bool(done.err), (done.out, done.err)
 
 
+def run_study(shared, out):
+    """Two processes that know nothing of each other but the locks. Notes each bank that it trains."""
+    from newnews import finetune
+    with pytest.MonkeyPatch.context() as patch:
+        def noted(model, batches, recipe, folder, *more):
+            with open(out / "trained.txt", "a") as f:
+                f.write(f"{Path(folder).name}\n")
+            return train(model, batches, recipe, folder, *more)
+
+        patch.setattr(finetune, "train", noted)
+        patch.setitem(sys.modules, "matplotlib", None)      # no picture: a second less
+        done = script("newnews", "run", shared.study, "--out", out / "study")
+    assert done.code == 0, done.err
+
+
 def small_chunks(patch):
     patch.setattr("newnews.ask.CHUNK_TOKENS", 400)          # more chunks than processes
 
@@ -103,6 +119,8 @@ def ran(tmp_path_factory):
     shared.config = top / "shared" / "pretrain.yaml"
     recipe = {"steps": 10, "rate": 0.01, "batch": 3, "optimizer": "muon", "micro_tokens": 400}
     shared.config.write_text(json.dumps({**PRETRAIN, "recipe": recipe}))
+    shared.study = top / "shared" / "study.yaml"
+    shared.study.write_text(json.dumps({**STUDY, "model": str(shared.model)}))
     (top / "two").mkdir()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
@@ -114,6 +132,7 @@ def ran(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         small_chunks(patch)
         run_scripts(shared, top / "one")
+        run_study(shared, top / "one")
     return top
 
 
@@ -194,6 +213,13 @@ def test_split_files_have_the_bytes_of_one_process(ran, name):
     assert not [f for f in files(ran / "two") if "of2" in f or ".lock" in f]
 
 
+def test_a_study_of_two_processes_is_that_of_one(ran):
+    """And every bank of adapters was trained once."""
+    assert differences(ran / "two" / "study", ran / "one" / "study") == []
+    trained = [sorted((ran / n / "trained.txt").read_text().split()) for n in ("two", "one")]
+    assert trained[0] == trained[1] and len(set(trained[0])) == len(trained[0]) > 3
+
+
 def test_every_process_gets_as_many_batches_of_as_many_rows():
     """And together they have every row once, whatever the number of processes."""
     lists = [[training.Example(*row) for row in examples(k, lengths)]
@@ -209,8 +235,6 @@ def test_every_process_gets_as_many_batches_of_as_many_rows():
 
 
 def test_muon_refuses_a_sharded_model():
-    from types import SimpleNamespace
-
     from newnews.muon import Muon
     with pytest.raises(ValueError, match="muon needs whole matrices"):
         Muon({"w": SimpleNamespace(placements=())}, RECIPE, False)
@@ -228,9 +252,12 @@ def main(top):
             run_case(name, top / "killed" / name, stop=4)
         run_case("full-tied-sharded", top / "checkpointed" / "full-tied-sharded", checkpoint=True)
         shared = top / "shared"
-        from types import SimpleNamespace
-        run_scripts(SimpleNamespace(model=shared / "pocket", news=shared / "news.yaml",
-                                    data=shared / "data.jsonl", config=shared / "pretrain.yaml"), top / "two")
+        shared = SimpleNamespace(model=shared / "pocket", news=shared / "news.yaml", data=shared / "data.jsonl",
+                                 config=shared / "pretrain.yaml", study=shared / "study.yaml")
+        run_scripts(shared, top / "two")
+    with pytest.MonkeyPatch.context() as patch:
+        small_chunks(patch)
+        run_study(shared, top / "two")
 
 
 if __name__ == "__main__":
