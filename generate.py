@@ -14,7 +14,8 @@ import argparse
 from newnews.protocols import WRITTEN
 
 
-NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False}
+NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False,
+             "dry_run": False}
 CHAT_ONLY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 64}
 
 
@@ -50,6 +51,9 @@ def arguments():
                                "the news's own names (default: %(default)s)")
     sampling.add_argument("--max-new-tokens", type=int, default=64, help="(default: %(default)s)")
     sampling.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="with --news: say what it would take in memory, tokens and FLOPs at most, and "
+                             "do nothing")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
@@ -92,6 +96,12 @@ def main(args):
     from newnews.together import write_together
 
     news = read_news(args.news)
+    if args.dry_run:
+        from newnews.dryrun import dry_generate, report
+        print(report(dry_generate(args.model, news, lambda p: protocols(p)[args.protocol], args.n,
+                                  lambda folder: read_prompts(args.prompts) if args.prompts
+                                  else prompts_for(folder), args.device, args.dtype), most="at most "))
+        return
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,

@@ -49,6 +49,8 @@ def arguments():
     how.add_argument("--shard", action="store_true",
                      help="under torchrun: split the weights over the processes, FSDP2 (default: each "
                           "process has all of them)")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="say what it would take in memory, tokens and FLOPs, and do nothing")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
@@ -66,10 +68,16 @@ def main(args):
         if getattr(args, name) != default:
             raise ValueError(f"--{name.replace('_', '-')} is about an adapter; with --full there is none")
 
-    from newnews.distributed import group
+    from newnews.distributed import group, rank, world
     from newnews.finetune import FineTune, finetune
+    given = {name: value for name, value in vars(args).items() if name != "dry_run"}
+    settings = FineTune(**{**given, "targets": tuple(t.strip() for t in args.targets.split(","))})
     with group(args.device):
-        finetune(FineTune(**{**vars(args), "targets": tuple(t.strip() for t in args.targets.split(","))}))
+        if not args.dry_run:
+            finetune(settings)
+        elif rank() == 0:
+            from newnews.dryrun import dry_train, report
+            print(report(dry_train(settings, world()), world()))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 Counted is what grows with the model and the batch: weights, gradients, the optimizer's moments, activations
 that backward needs, keys and values. Not counted: Python, torch and its kernels' work space (on a CPU some
-hundred MB), and what an allocator keeps back (on CUDA up to a tenth). tests/test_memory.py holds it against
-what processes take.
+hundred MB), and what an allocator keeps back: on CUDA up to a tenth; glibc keeps the pieces below 32 MB that
+were freed between others, up to as much again as the activations, unless MALLOC_MMAP_THRESHOLD_=65536.
+tests/test_memory.py holds it against what processes take.
 
     e   bytes of a number in the model's dtype (4: fp32, 2: bf16)       n   tokens of a micro-batch, padded
 """
@@ -75,6 +76,8 @@ def training_memory(config, e, n, supervised, lora=None, recompute=False, shards
     # gradients), or in the optimizer (two copies of the largest tensor)
     begins = kept + head_memory(config, e, supervised) + n * e * 3 * D
     ends = width * learns // parts + n * block
+    if lora is None and config.tie_word_embeddings:     # its two gradients wait for each other
+        ends += 2 * e * V * D // parts
     out["activations"] = max(begins, ends, 2 * largest // parts)
     out["total"] = sum(out.values())
     return out
