@@ -17,6 +17,16 @@ import torch.distributed as dist
 BUCKET = 2 ** 24        # numbers that are added up in one call: 64 MB of fp32 beside the gradients
 
 
+def own_gpu(device):
+    """Give each of torchrun's processes a GPU of its own, which "cuda" then means. False if they use none."""
+    if "LOCAL_RANK" in os.environ and ":" in device:
+        raise ValueError(f"--device {device}: under torchrun every process takes a GPU of its own; say cuda")
+    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    return cuda
+
+
 @contextmanager
 def group(device="auto"):
     """Within the block this process is one of those that torchrun started, if torchrun started it: over gloo
@@ -24,11 +34,7 @@ def group(device="auto"):
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield
         return
-    if ":" in device:
-        raise ValueError(f"--device {device}: under torchrun every process takes a GPU of its own; say cuda")
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    cuda = own_gpu(device)
     # one may wait long for the others' share of the work; torchrun ends all if one fails
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(days=7))
     try:

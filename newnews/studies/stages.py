@@ -11,6 +11,7 @@ recompute nothing, other questions no replay and no adapter.
 
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from model.checkpoint import load_bank
@@ -23,6 +24,7 @@ from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import write_replay
 from newnews.tasks.settings import requests_digest
+from newnews.together import work_off
 
 
 @dataclass
@@ -85,8 +87,10 @@ class Stages:
         for row in rows:
             by_news[row["news"]].append(row)
         written = [item for item in news if by_news[item.id]]
-        manifests = [self.bank(cell, learner, protocol, written[i:i + cell.bank], by_news)
-                     for i in range(0, len(written), cell.bank)]
+        banks = [partial(self.bank, cell, learner, protocol, written[i:i + cell.bank], by_news)
+                 for i in range(0, len(written), cell.bank)]
+        work_off(banks)
+        manifests = [bank() for bank in banks]
         folders = {name: folder / name for folder, manifest in manifests for name in manifest["names"]}
         diverged = {name: step for _, manifest in manifests for name, step in manifest["stopped"].items()}
         spent = {key: sum(manifest[key] for _, manifest in manifests)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from model.checkpoint import find_model, load_config
+from newnews.distributed import own_gpu
 from newnews.outputs import provenance, write_json
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
@@ -74,6 +75,7 @@ def run_study(study, out, store=None):
         files = trained, *mine["replay"], *mine["answers"].values()
         return {**mine, "seconds": round(sum(spent[file] for file in files), 1)}
 
+    own_gpu(study["device"])
     models = dict.fromkeys(cell.model for cell in every)
     if not work_off([partial(base, model) for model in models]
                     + [partial(tuned, i, cell) for i, cell in enumerate(every, 1)]):
