@@ -94,6 +94,6 @@ def sampling_memory(config, e, rows, tokens, prompt, lora=None):
            # rows that leave or join copy the cache: the old one stays until the new one is whole
            "their copy": cache}
     prefill = prompt * e * (2 * D + (2 * H + 2 * G) * Dh + 3 * F)
-    out["working"] = max(prefill, rows * V * (4 * 2 + 8 * 2))
+    out["working"] = max(prefill, rows * V * (12 if e == 4 else 14))       # logits, the next, probabilities
     out["total"] = sum(out.values())
     return out

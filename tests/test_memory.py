@@ -36,7 +36,8 @@ def status(key):
 def work(model, case):
     if case["what"] == "sample":
         prompts = [[7] * case["prompt"] + [i] for i in range(case["rows"])]
-        generate(model, prompts, set(), Sampling(case["tokens"] - case["prompt"] - 1))
+        ends = set(range(model.config.vocab_size // 4))     # a quarter of the rows leaves at each token
+        generate(model, prompts, ends, Sampling(case["tokens"] - case["prompt"] - 1))
         return
     if case["what"] == "lora":
         add_lora(model, PROJECTIONS, LORA[0], 2 * LORA[0])
