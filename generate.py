@@ -40,8 +40,8 @@ def arguments():
                              "else configs/prompts/qwen.yaml)")
     replay.add_argument("--shadowed", action="store_true",
                         help="put the news before every conversation (shadowing)")
-    sampling = parser.add_argument_group("sampling, with --chat (with --news: --seed alone, the rest stands in "
-                                         "the prompts file)")
+    sampling = parser.add_argument_group("sampling, with --chat (with --news: --seed alone, the rest stands "
+                                         "in the prompts file)")
     sampling.add_argument("--temperature", type=float, default=0.0,
                           help="0 takes the most likely token (default: %(default)s)")
     sampling.add_argument("--top-k", type=int, default=0, help="0 = off (default: %(default)s)")

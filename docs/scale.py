@@ -1,4 +1,4 @@
-"""Memory and time of the paper's grid for every Qwen2.5 size, by the ledgers: prints the tables of docs/scale.md.
+"""Memory and time of the paper's grid for every Qwen2.5 size, by the ledgers: the tables of docs/scale.md.
 
     PYTHONPATH=. python docs/scale.py
 
@@ -28,7 +28,7 @@ USED, STREAMED = 0.35, 0.5          # which shares are assumed: of PEAK, and of 
 FITS = 72 * GIB                     # of 80 GB; the rest for CUDA and what the allocator keeps back
 NEWS, DRAWS, EPOCHS, BATCH = 75, 1024, 4, 16     # BATCH: conversations a step, train.py's default
 REPLIES = 4                         # an element: a paraphrase, an implication, Self-QA's question and answer
-PROMPT, OWN, REPLY = 110, 50, 48    # tokens: of a prompt, of it behind the prefix that is read once, of a reply
+PROMPT, OWN, REPLY = 110, 50, 48    # tokens: of a prompt, of it behind the prefix read once, of a reply
 CONVERSATION = 80                   # tokens trained on, REPLY of them supervised
 LORA = (16, PROJECTIONS)
 
@@ -40,11 +40,12 @@ def config_of(size):
 
 def placement(config, lora):
     """(GPUs, --micro-tokens, --checkpoint, bytes a GPU): the fewest H100s that hold a step, on these the
-    largest micro-batch, without checkpointing where 2,048 tokens fit: a step of BATCH conversations at once."""
+    largest micro-batch, without checkpointing where 2,048 tokens fit, a whole step."""
     for gpus in (1, 2, 4, 8, 16, 32):
         for recompute in (False, True):
             for n in (8192, 4096, 2048):
-                need = training_memory(config, 2, n, n * REPLY // CONVERSATION, lora, recompute, gpus)["total"]
+                supervised = n * REPLY // CONVERSATION
+                need = training_memory(config, 2, n, supervised, lora, recompute, gpus)["total"]
                 if need <= FITS:
                     return gpus, n, recompute, need
 
@@ -53,7 +54,8 @@ def writing(config):
     """(FLOPs, seconds on one H100, bytes) of all replies: a step reads the weights and the rows' keys and
     values once, or computes, whichever takes longer."""
     replies, context = NEWS * DRAWS * REPLIES, PROMPT + REPLY // 2
-    flops = replies * (forward_flops(config, OWN, PROMPT - OWN) + forward_flops(config, REPLY, PROMPT, heads=REPLY))
+    flops = replies * (forward_flops(config, OWN, PROMPT - OWN)
+                       + forward_flops(config, REPLY, PROMPT, heads=REPLY))
     rows = min(256, rows_at_once(config, PROMPT + REPLY, 2))
     row = 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * context
     step = (2 * parameter_count(config) + rows * row) / (STREAMED * BANDWIDTH)
@@ -76,8 +78,8 @@ def training(config, lora, recompute, gpus):
 
 def tables():
     """Lines of Markdown."""
-    lines = ["| size | parameters | weights, bf16 | writing, GiB | LoRA: GPUs | tokens | checkpoint | GiB a GPU "
-             "| full: GPUs | tokens | checkpoint | GiB a GPU |", "|" + "---|" * 12]
+    lines = ["| size | parameters | weights, bf16 | writing, GiB | LoRA: GPUs | tokens | checkpoint "
+             "| GiB a GPU | full: GPUs | tokens | checkpoint | GiB a GPU |", "|" + "---|" * 12]
     hours = ["| size | writing, FLOPs | H100 hours | LoRA, FLOPs | H100 hours | full, FLOPs | H100 hours "
              "| LoRA grid | full grid |", "|" + "---|" * 9]
     for size in SHAPES:

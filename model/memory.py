@@ -36,7 +36,7 @@ def block_activations(config, e, lora=None):
     kept += e * (2 * H + 2 * G) * Dh + 4 * H    # attention: q, k, v, its output, the logarithms of its sums
     kept += e * 3 * F                           # silu's input and output, and up's output
     if lora is None:                            # the norms' products before their weights, and every input of
-        return kept + e * (2 * D) + e * (2 * D + F)         # a projection (attention's output is there already)
+        return kept + e * (2 * D) + e * (2 * D + F)         # a projection (attention's output is there)
     rank, targets = lora
     width = {"x": D, "z": H * Dh, "h": D, "p": F}
     # adapters read fp32: in an fp32 model the activation itself, once; in bf16 each has a copy of its own
@@ -55,7 +55,7 @@ def head_memory(config, e, supervised):
 def training_memory(config, e, n, supervised, lora=None, recompute=False, shards=1):
     """{part: bytes} of one process at the peak of a training step, "total" their sum where it is highest.
 
-    lora: None where all weights learn, else (rank, targets). recompute: blocks are computed again in backward.
+    lora: None where all weights learn, else (rank, targets). recompute: backward computes blocks again.
     shards: over how many processes the base model is split; the block at work is whole, and so is what lies
     outside of the blocks.
     """

@@ -114,7 +114,7 @@ def inverse_cdf(probabilities, u):
     share = (u - cdf.gather(1, which) + mass) / mass                        # of the block, (B, 1)
     inside = blocks[torch.arange(B, device=u.device), which[:, 0]].double().cumsum(-1)      # (B, BLOCK)
     last = inside[:, -1:]
-    at = (share * last).clamp(min=0).minimum(last * (1 - 2 ** -52))         # rounding must not leave the block
+    at = (share * last).clamp(min=0).minimum(last * (1 - 2 ** -52))     # rounding must not leave the block
     return which[:, 0] * BLOCK + torch.searchsorted(inside, at, right=True)[:, 0]
 
 

@@ -121,7 +121,8 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
         return output
     parts = chunks(chat, task, items)[share[0]::share[1]]
     done = sum(len(some) for some, _ in parts[:output.chunks])
-    bar = tqdm(total=sum(len(some) for some, _ in parts), initial=done, desc=label, unit="item", disable=None, dynamic_ncols=True)
+    bar = tqdm(total=sum(len(some) for some, _ in parts), initial=done, desc=label, unit="item", disable=None,
+               dynamic_ncols=True)
     for some, requests in parts[output.chunks:]:
         start = time.time()
         try:

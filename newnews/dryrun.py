@@ -1,7 +1,7 @@
 """--dry-run: what a run would take in memory, tokens and FLOPs, before a weight is read.
 
-Only config.json, the tokenizer and the data are needed. The ledgers are model/memory.py and model/flops.py: what
-they leave out (torch itself, what an allocator keeps back) comes on top.
+Only config.json, the tokenizer and the data are needed. The ledgers are model/memory.py and model/flops.py:
+what they leave out (torch itself, what an allocator keeps back) comes on top.
 """
 
 from model.cache import rows_at_once
@@ -33,18 +33,20 @@ def dry_train(settings, processes=1):
     for step in range(steps):
         lists = batches(step)
         lengths = [len(row.ids) for row in lists[0]]
-        flops += training_flops(config, lengths, sum(w > 0 for row in lists[0] for w in row.weights[1:]), lora)
+        loss_on = sum(w > 0 for row in lists[0] for w in row.weights[1:])
+        flops += training_flops(config, lengths, loss_on, lora)
         tokens += sum(lengths)
         for batch in micro_batches(lists, recipe.micro_tokens, False, 0, processes):
             padded = max(padded, batch.ids.numel())
             supervised = max(supervised, int((batch.weights[:, 1:] > 0).sum()))
     memory = training_memory(config, e, padded, supervised, lora, settings.checkpoint,
                              processes if settings.shard else 1)
-    return {"memory": memory, "tokens": tokens * recipe.steps // steps, "flops": flops * recipe.steps // steps}
+    tokens, flops = (n * recipe.steps // steps for n in (tokens, flops))
+    return {"memory": memory, "tokens": tokens, "flops": flops}
 
 
 class Longest(Writer):
-    """A writer without a model: every reply is a text of its own, as long as may be. Notes the largest batch."""
+    """A writer without a model: replies are as long as may be, no two alike. Notes the largest batch."""
 
     def __init__(self, config, chat, prompts, e):
         self.model = self                           # `book` wants its config only
@@ -69,7 +71,7 @@ class Longest(Writer):
 
 
 def dry_generate(model, news, protocol, n, prompts, device="auto", dtype="auto"):
-    """{"memory", "tokens", "flops"} of writing n draws for each news item, if every reply is as long as may be.
+    """{"memory", "tokens", "flops"} of writing n draws a news item, if every reply is as long as may be.
     prompts(folder) -> Prompts; protocol(prompts) -> the protocol."""
     folder = find_model(model)
     chat, config, prompts = Chat(folder), load_config(folder), prompts(folder)

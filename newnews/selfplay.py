@@ -92,8 +92,8 @@ def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=N
     Resumes where it stopped. A news item without one usable draw has an empty chunk.
 
     protocol: an object of newnews/protocols that writes. shadow: one whose `messages` are written instead
-    (generate.py --shadowed: what a shadowed training sees, as a file). share (r, s): only the groups r, r + s,
-    ... of together(n) items (newnews/together.py: write_together).
+    (generate.py --shadowed: what a shadowed training sees, as a file). share (r, s): only the groups r,
+    r + s, ... of together(n) items (newnews/together.py: write_together).
     """
     if output.whole:
         return output

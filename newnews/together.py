@@ -72,8 +72,8 @@ def write_together(path, run, size, fill):
 
 
 def work_off(jobs):
-    """Do `jobs` that every process that torchrun started is given, so that each is done once: False if this is
-    such a process and not rank 0, which has to wait for nobody's summary.
+    """Do `jobs`, which every process that torchrun started is given, so that each is done once. False if this
+    is one of them but not rank 0. Without torchrun nothing is done here.
 
     A job makes whole outputs and finds at once what is there. One that meets an output that another process
     is making (locks.Taken) is left for later. No group is needed, nor the same number of steps a process.

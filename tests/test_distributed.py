@@ -28,7 +28,8 @@ from newnews.training import Recipe, Shuffled, micro_batches, train  # noqa: E40
 
 pytestmark = [pytest.mark.usefixtures("one_thread"),
               pytest.mark.skipif(not torch.distributed.is_available()
-                                 or not torch.distributed.is_gloo_available(), reason="this torch has no gloo")]
+                                 or not torch.distributed.is_gloo_available(),
+                                 reason="this torch has no gloo")]
 
 RECIPE = Recipe(steps=6, rate=3e-3, batch=5, warmup=2, weight_decay=0.1, clip=4.0, micro_tokens=36)
 TRAINED = [f"{what}-{ties}-{how}" for what in ("full", "lora") for ties in ("untied", "tied")
@@ -167,7 +168,8 @@ def test_training_moved_and_clipped(tmp_path):
 
 @pytest.mark.parametrize("name", ["full-tied-sharded", "lora-untied-sharded", "full-untied-replicated"])
 def test_a_killed_run_of_two_goes_on_in_the_same_bits(ran, name):
-    killed, straight = (load_file(ran / folder / name / "weights.safetensors") for folder in ("killed", "two"))
+    killed, straight = (load_file(ran / folder / name / "weights.safetensors")
+                        for folder in ("killed", "two"))
     assert all(torch.equal(killed[n], t) for n, t in straight.items())
 
 
@@ -252,8 +254,9 @@ def main(top):
             run_case(name, top / "killed" / name, stop=4)
         run_case("full-tied-sharded", top / "checkpointed" / "full-tied-sharded", checkpoint=True)
         shared = top / "shared"
-        shared = SimpleNamespace(model=shared / "pocket", news=shared / "news.yaml", data=shared / "data.jsonl",
-                                 config=shared / "pretrain.yaml", study=shared / "study.yaml")
+        shared = SimpleNamespace(model=shared / "pocket", news=shared / "news.yaml",
+                                 data=shared / "data.jsonl", config=shared / "pretrain.yaml",
+                                 study=shared / "study.yaml")
         run_scripts(shared, top / "two")
     with pytest.MonkeyPatch.context() as patch:
         small_chunks(patch)

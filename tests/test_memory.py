@@ -1,7 +1,7 @@
 """What the ledger of memory predicts, against what processes take.
 
-As a program this file is such a process: python test_memory.py JSON prints the peak of its resident memory, in
-bytes, above what it had once torch was warm.
+As a program this file is such a process: python test_memory.py JSON prints the peak of its resident memory,
+in bytes, above what it had once torch was warm.
 """
 
 import json
@@ -72,7 +72,8 @@ def predict(case):
         return sampling_memory(config, case["e"], case["rows"], case["tokens"], case["rows"])
     rows = case["n"] // case["row"]
     lora = LORA if case["what"] == "lora" else None
-    return training_memory(config, case["e"], case["n"], rows * case["row"], lora, case.get("recompute", False))
+    return training_memory(config, case["e"], case["n"], rows * case["row"], lora,
+                           case.get("recompute", False))
 
 
 def test_counts():
@@ -149,8 +150,8 @@ def test_the_peak_is_within_15_percent(case):
     """Pieces from 64 kB on are given back when they are freed, so that what is resident is what is needed."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536",
            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.run([sys.executable, __file__, json.dumps(case)], env=env, capture_output=True, text=True,
-                          timeout=900)
+    done = subprocess.run([sys.executable, __file__, json.dumps(case)], env=env, capture_output=True,
+                          text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     predicted, measured = predict(case), int(done.stdout)
     print(case, {k: round(v / 1e6) for k, v in predicted.items()}, "measured", round(measured / 1e6))

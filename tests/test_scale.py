@@ -87,5 +87,5 @@ def test_hours_follow_from_flops():
     flops, seconds = SCALE["training"](config, SCALE["LORA"], False, 1)
     assert flops == 75 * 1024 * 3 * 4 * each and seconds == pytest.approx(flops / (0.35 * 989e12))
     blocks, head = 28 * (2 * 3584 * 3584 + 2 * 3584 * 512 + 3 * 3584 * 18944), 3584 * 152064
-    wanted = 4 * (blocks * 79 + head * 48)                  # 2 forward, 2 backward: and the adapter's, attention
+    wanted = 4 * (blocks * 79 + head * 48)          # 2 forward, 2 backward: and the adapter's, attention
     assert wanted < each < 1.03 * wanted

@@ -28,8 +28,8 @@ from newnews.together import work_off
 
 
 def run_study(study, out, store=None):
-    """Compute what is missing in the folder `out`; returns the summary. Under torchrun the processes share the
-    cells, and only the first returns it.
+    """Compute what is missing in the folder `out`; returns the summary. Under torchrun the processes share
+    the cells, and only the first returns it.
 
     store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
     """
