@@ -1,16 +1,16 @@
 """Several processes as one: what training, writing and asking need of torch.distributed.
 
-torchrun starts the processes, `group` joins them. A process by itself is a world of one, in which everything
-here does nothing. Rank 0 alone speaks, and writes what is shared (newnews/together.py).
-
-Training is replicated (every process has the whole model, gradients are added up once a step) or sharded
-(`shard`, torch's FSDP2: every process keeps 1/world of each tensor; gradients come back already added up).
+torchrun starts the processes, `group` joins them; a process by itself is a world of one, in which nothing
+happens here. Rank 0 alone speaks, and writes what is shared (newnews/together.py). Training is replicated
+(every process has the whole model, gradients are added up once a step) or sharded (`shard`, torch's FSDP2:
+every process keeps 1/world of each tensor; gradients come back already added up).
 """
 
 import os
 from contextlib import contextmanager
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -34,9 +34,8 @@ def group(device="auto"):
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield
         return
-    cuda = own_gpu(device)
     # one may wait long for the others' share of the work; torchrun ends all if one fails
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(days=7))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if own_gpu(device) else "gloo", timeout=timedelta(days=7))
     try:
         yield
     finally:
@@ -52,7 +51,7 @@ def rank():
 
 
 def told(value=None):
-    """What rank 0 calls this with, in every process; they wait for each other here."""
+    """What rank 0 calls this with, in every process."""
     if world() == 1:
         return value
     box = [value]
@@ -60,20 +59,21 @@ def told(value=None):
     return box[0]
 
 
+def wait():
+    """Until all processes are here."""
+    add_up([torch.zeros(1)])
+
+
 def add_up(tensors):
     """Replace each tensor by its sum over all processes, some at a time in one call."""
     while world() > 1 and tensors:
-        n = size = 0
-        while n < len(tensors) and (n == 0 or size + tensors[n].numel() <= BUCKET):
-            size, n = size + tensors[n].numel(), n + 1
+        n = int(np.searchsorted(np.cumsum([t.numel() for t in tensors]), BUCKET, side="right")) or 1
         some, tensors = tensors[:n], tensors[n:]
         flat = torch.cat([t.flatten() for t in some])
         dist.all_reduce(flat)
         for tensor, part in zip(some, flat.split([t.numel() for t in some])):
             tensor.copy_(part.view_as(tensor))
 
-
-# ---- sharded models ----
 
 def shard(model, device):
     """Split every weight over all processes, block by block: torch gathers a block's weights while they are
@@ -85,9 +85,9 @@ def shard(model, device):
     for p in adapters:
         p.data = p.data.to(device)
     mesh = init_device_mesh(torch.device(device).type, (world(),))
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     for module in (*model.model.layers, model):
-        fully_shard(module, mesh=mesh, ignored_params=adapters,
-                    mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32))
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=adapters)
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)      # gloo has no other
     return model
@@ -98,14 +98,13 @@ def is_sharded(tensor):
 
 
 def local(tensor):
-    """This process's part of a sharded tensor, rows r n to (r + 1) n - 1 with n = ceil(rows / world); any
-    other tensor itself. They share memory."""
+    """This process's part of a sharded tensor; any other tensor itself. They share memory."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def my_rows(n):
     """(first, behind the last) of the rows of an n-row tensor that `local` has here."""
-    each = -(-n // world())
+    each = -(-n // world())                                 # the last processes may have fewer, or none
     return min(n, rank() * each), min(n, (rank() + 1) * each)
 
 

@@ -13,7 +13,7 @@ from model.qwen2 import Qwen2, Qwen2Config
 from model.settings import MODEL, wrong
 from model.template import CHATML
 from newnews.console import choose_device, say
-from newnews.distributed import rank, told, world
+from newnews.distributed import rank, wait, world
 from newnews.prompts import read_prompts
 from newnews.reading import read_yaml, whole
 from newnews.together import build_together
@@ -93,7 +93,7 @@ def pretrain(path, out, device="auto"):
             write_folder(words, lambda folder: train_tokenizer(folder, texts, config["vocabulary"]))
         if rank() == 0:
             shutil.copyfile(config["prompts"], words / "prompts.yaml")
-        told()                                      # the others wait for the tokenizer
+        wait()                                      # the others, for the tokenizer
         model = Qwen2(shape)
         model.init_weights(config["seed"])
         model.to(device)

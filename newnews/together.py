@@ -1,10 +1,11 @@
-"""Outputs that several processes make together: the files of newnews/outputs.py, to the byte."""
+"""Outputs that several processes make together: the files of newnews/outputs.py, to the byte.
+The processes of several machines need a disk in common."""
 
 import os
 import time
 from pathlib import Path
 
-from newnews.distributed import rank, told, world
+from newnews.distributed import rank, told, wait, world
 from newnews.locks import Taken
 from newnews.outputs import Rows, build_folder
 
@@ -57,7 +58,7 @@ def write_together(path, run, size, fill):
         return output
     names = [f"{path}.{r}of{world()}" for r in range(world())]
     part = fill(Part(names[rank()], {**run, "share": [rank(), world()]}), (rank(), world()))
-    told()                                  # all are whole
+    wait()                                  # until all are whole
     if rank() == 0:
         chunks, c = [iter(Part(n, {**run, "share": [r, world()]}).read()) for r, n in enumerate(names)], 0
         while (chunk := next(chunks[c // size % world()], None)) is not None:
@@ -65,7 +66,7 @@ def write_together(path, run, size, fill):
                 output.add(chunk["rows"], **chunk["totals"])
             c += 1
         output.finish()
-    told()                                  # joined
+    wait()                                  # until they are joined
     part.path.unlink()
     part.manifest.unlink()
     return output
