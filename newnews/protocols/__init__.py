@@ -5,12 +5,15 @@
     implication   user: the same request        assistant: a consequence that the writer drew
     self_qa       user: the writer's question   assistant: the writer's answer
                                                 (asked anew, with the news in sight)
+    mixed         all of these
     X_shadowed    as X, with the news put before the conversation
+    self_qa_other, self_qa_wrong    negative controls: about another news item; wrong answers
 
 A new protocol is a class in a file of this folder and a line in `protocols`.
 """
 
 from newnews.protocols.base import Protocol
+from newnews.protocols.mixed import Mixed, OtherNews, WrongAnswers
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
 from newnews.protocols.shadow import Shadowed
 
@@ -20,7 +23,8 @@ __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 def protocols(prompts):
     """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
     written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
-    return {p.name: p for p in [*written, *map(Shadowed, written)]}
+    plain, self_qa = [*written, Mixed(written)], written[-1]
+    return {p.name: p for p in [*plain, *map(Shadowed, plain), OtherNews(self_qa), WrongAnswers(self_qa)]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on
