@@ -12,6 +12,7 @@ r"""Ask a model the questions of news items, closed book or with the news in con
 News formats: by letter, by option text (log-probabilities, raw and per byte), free form, and free form after
 thought. A line of OUT is a raw response, judged by nobody: the log-probability of each option, or the reply.
 The table on stdout has 95% intervals, clustered by news item. `python -m newnews retain` compares two files.
+Under torchrun the processes share the items, and OUT has the same bytes.
 """
 
 import argparse
@@ -103,12 +104,13 @@ def main(args):
 
     from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
     from newnews.console import say
+    from newnews.distributed import world
     from newnews.loading import load
-    from newnews.outputs import Rows
     from newnews.prompts import prompts_for, read_prompts
     from newnews.studies.scores import score_table, scored
     from newnews.studies.summary import accuracy_table, verdicts
     from newnews.tasks.settings import make_items, make_task, requests_digest
+    from newnews.together import write_together
 
     items = make_items(how, where)
     task = make_task(how, args.examples) if args.task != "news" else None       # before the model is loaded
@@ -122,19 +124,24 @@ def main(args):
            "chunk": [CHUNK_TOKENS, CHUNK_REPLIES],
            "requests": requests_digest(task, items),
            "data": requests_digest(make_task(how), items), "how": how}
-    output = Rows(args.out, run)
-    say(**about, data=f"{len(items)} from {where}", out=args.out,
-        **{name: value for name, value in how.items() if name not in ("prompts",
-                                                                      "limit") and value is not None})
-    path = answer_all(output, model, chat, task, items).path
-    if args.task == "news":
-        print(accuracy_table(verdicts(path, task, items)))
-    else:
-        print(score_table(task, scored(path, task, items)))
+
+    def fill(output, share):
+        return answer_all(output, model, chat, task, items, share=share)
+
+    say(**about, processes=world(), data=f"{len(items)} from {where}", out=args.out,
+        **{name: value for name, value in how.items()
+           if name not in ("prompts", "limit") and value is not None})
+    output = write_together(args.out, run, 1, fill)
+    if output and args.task == "news":
+        print(accuracy_table(verdicts(output.path, task, items)))
+    elif output:
+        print(score_table(task, scored(output.path, task, items)))
 
 
 if __name__ == "__main__":
     arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        main(arguments)
+        from newnews.distributed import group
+        with group(arguments.device):
+            main(arguments)

@@ -5,7 +5,8 @@ r"""Let a model write: answer one chat message, or rehearse news into a replay f
     --out replay.jsonl
 
 With --chat only the completion goes to stdout. With --news every line of OUT is one training conversation; a
-killed run goes on from its last whole news item, and OUT.manifest.json says how it came to be.
+killed run goes on from its last whole news item, and OUT.manifest.json says how it came to be. Under torchrun
+the processes share the news, and OUT has the same bytes: torchrun --nproc-per-node 8 generate.py --news ...
 """
 
 import argparse
@@ -13,7 +14,8 @@ import argparse
 from newnews.protocols import WRITTEN
 
 
-NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False}
+NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False,
+             "dry_run": False}
 CHAT_ONLY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 64}
 
 
@@ -38,8 +40,8 @@ def arguments():
                              "else configs/prompts/qwen.yaml)")
     replay.add_argument("--shadowed", action="store_true",
                         help="put the news before every conversation (shadowing)")
-    sampling = parser.add_argument_group("sampling, with --chat (with --news: --seed alone, the rest stands in "
-                                         "the prompts file)")
+    sampling = parser.add_argument_group("sampling, with --chat (with --news: --seed alone, the rest stands "
+                                         "in the prompts file)")
     sampling.add_argument("--temperature", type=float, default=0.0,
                           help="0 takes the most likely token (default: %(default)s)")
     sampling.add_argument("--top-k", type=int, default=0, help="0 = off (default: %(default)s)")
@@ -49,6 +51,9 @@ def arguments():
                                "the news's own names (default: %(default)s)")
     sampling.add_argument("--max-new-tokens", type=int, default=64, help="(default: %(default)s)")
     sampling.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="with --news: say what it would take in memory, tokens and FLOPs at most, and "
+                             "do nothing")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
@@ -82,32 +87,46 @@ def main(args):
         print(chat.decode(generate(model, [prompt], chat.stop_ids, sampling)[0].ids))
         return
 
+    from newnews.distributed import world
     from newnews.news import read_news
-    from newnews.outputs import Rows, digest
+    from newnews.outputs import digest
     from newnews.prompts import prompts_for, read_prompts
     from newnews.protocols import protocols
-    from newnews.selfplay import write_replay
+    from newnews.selfplay import together, write_replay
+    from newnews.together import write_together
 
     news = read_news(args.news)
+    if args.dry_run:
+        from newnews.dryrun import dry_generate, report
+        print(report(dry_generate(args.model, news, lambda p: protocols(p)[args.protocol], args.n,
+                                  lambda folder: read_prompts(args.prompts) if args.prompts
+                                  else prompts_for(folder), args.device, args.dtype), most="at most "))
+        return
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
            "writer_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
            "device": about["device"].partition(":")[0], "prompts": prompts.writing(),
            "news": digest([[item.id, item.statement] for item in news])}
-    output = Rows(args.out, run)
-    say(**about, news=f"{len(news)} from {args.news}", protocol=args.protocol, draws=args.n, seed=args.seed,
-        out=args.out)
     known = protocols(prompts)
-    write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
-                 known[f"{args.protocol}_shadowed"] if args.shadowed else None)
-    print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
-          f" ({output.totals.get('repeated', 0)} repeats and"
-          f" {output.totals.get('unusable', 0)} unusable draws dropped)")
+
+    def fill(output, share):
+        return write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
+                            known[f"{args.protocol}_shadowed"] if args.shadowed else None, share)
+
+    say(**about, processes=world(), news=f"{len(news)} from {args.news}", protocol=args.protocol,
+        draws=args.n, seed=args.seed, out=args.out)
+    output = write_together(args.out, run, together(args.n), fill)
+    if output:
+        print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
+              f" ({output.totals.get('repeated', 0)} repeats and"
+              f" {output.totals.get('unusable', 0)} unusable draws dropped)")
 
 
 if __name__ == "__main__":
     arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        main(arguments)
+        from newnews.distributed import group
+        with group(arguments.device):
+            main(arguments)

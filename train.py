@@ -3,7 +3,10 @@
     python train.py --model data/pocket --data replay.jsonl --out runs/adapter
     python train.py --model data/pocket --data replay.jsonl --out runs/tuned --full
 
-Loss is on the assistant's turns. A killed run goes on where it stopped and ends in the same bytes.
+Loss is on the assistant's turns. A killed run goes on where it stopped and ends in the same bytes. Several
+processes share the work, and with --shard also the weights (docs/scale.md):
+
+    torchrun --nproc-per-node 8 train.py --model Qwen/Qwen2.5-7B-Instruct --full --shard ...
 """
 
 import argparse
@@ -40,6 +43,14 @@ def arguments():
                      help="padded tokens in memory at a time; larger steps are accumulated "
                           "(default: %(default)s)")
     how.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    how.add_argument("--checkpoint", action="store_true",
+                     help="activation checkpointing: same result, less memory, a third more work "
+                          "(default: off)")
+    how.add_argument("--shard", action="store_true",
+                     help="under torchrun: split the weights over the processes, FSDP2 (default: each "
+                          "process has all of them)")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="say what it would take in memory, tokens and FLOPs, and do nothing")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
@@ -57,8 +68,16 @@ def main(args):
         if getattr(args, name) != default:
             raise ValueError(f"--{name.replace('_', '-')} is about an adapter; with --full there is none")
 
+    from newnews.distributed import group, rank, world
     from newnews.finetune import FineTune, finetune
-    finetune(FineTune(**{**vars(args), "targets": tuple(t.strip() for t in args.targets.split(","))}))
+    given = {name: value for name, value in vars(args).items() if name != "dry_run"}
+    settings = FineTune(**{**given, "targets": tuple(t.strip() for t in args.targets.split(","))})
+    with group(args.device):
+        if not args.dry_run:
+            finetune(settings)
+        elif rank() == 0:
+            from newnews.dryrun import dry_train, report
+            print(report(dry_train(settings, world()), world()))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+CHUNK_NUMBERS = 2 ** 26         # logits at a time: 256 MB in fp32
+
 
 def token_losses(hidden, targets, head, chunk=None):
     """Negative log-likelihood in nats of each target: hidden (N, D), targets (N,) -> (N,), at least fp32.
 
     hidden holds only the positions that carry loss. `chunk` of them at a time go through the head, and
-    backward computes those logits again instead of keeping them. By default a chunk's logits are 2^26
-    numbers, 256 MB in fp32: 441 positions at Qwen2.5's V = 152k, and everything at once for a pocket model.
+    backward computes those logits again instead of keeping them. By default a chunk's logits are
+    CHUNK_NUMBERS: 441 positions at Qwen2.5's V = 152k, and everything at once for a pocket model.
     """
-    chunk = chunk or max(1, 2 ** 26 // head.weight.shape[0])
+    chunk = chunk or max(1, CHUNK_NUMBERS // head.weight.shape[0])
 
     def one(h, t):
         return F.cross_entropy(wide(head(h)), t, reduction="none")                       # of (chunk, V)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from model.lora import Linear, arrange
 
@@ -216,6 +217,8 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.bank = 0                   # how many adapters add_lora has put on the projections
         self.switched_off = False       # True: no row uses any
+        self.recompute = False          # True: keep only what enters a block, and compute the rest again in
+                                        # backward: same bits, a third more FLOPs
 
     def forward(self, ids, cache=None, adapters=None):
         rows = None if self.switched_off else arrange(adapters, ids.shape[0], self.bank, ids.device)
@@ -226,7 +229,11 @@ class Decoder(nn.Module):
         x = self.embed_tokens(ids)                                         # (B, T, D)
         cos, sin = rotary_tables(positions, self.config, x.dtype)
         for block in self.layers:
-            x = block(x, cos, sin, cache, mask, rows)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, cos, sin, None, mask, rows, use_reentrant=False,
+                               preserve_rng_state=False)
+            else:
+                x = block(x, cos, sin, cache, mask, rows)
         if cache is not None:
             cache.advance(ids.shape[1])
         return self.norm(x)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from model.cache import KVCache, rows_at_once
 
 
+BLOCK = 64          # tokens whose probabilities are added up together: of order sqrt(V)
 COLDEST = 1e-4      # lower temperatures overflow fp32 logits, and would be greedy to all but an exact tie
 
 
@@ -59,17 +61,22 @@ def uniforms(seed, streams, step):
     return (z >> np.uint64(11)).astype(np.float64) * 2.0 ** -53
 
 
+def penalised(logits, sampling, seen):
+    if sampling.repetition_penalty == 1.0:
+        return logits
+    lower = torch.where(logits < 0, logits * sampling.repetition_penalty,
+                        logits / sampling.repetition_penalty)
+    return torch.where(seen, lower, logits)
+
+
 def token_probabilities(logits, sampling, seen=None):
     """logits (B, V) -> the distribution that is sampled, (B, V) fp32.
     seen (B, V) bool: tokens in the row so far."""
-    logits = logits.float()
-    if sampling.repetition_penalty != 1.0:
-        penalised = torch.where(logits < 0, logits * sampling.repetition_penalty,
-                                logits / sampling.repetition_penalty)
-        logits = torch.where(seen, penalised, logits)
+    logits = penalised(logits.float(), sampling, seen)
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter_(1, logits.argmax(-1, keepdim=True), 1.0)
-    logits = logits / sampling.temperature
+    if sampling.temperature != 1:               # at V = 152k each pass over the logits counts
+        logits = logits / sampling.temperature
     if sampling.top_k:
         kth = logits.topk(min(sampling.top_k, logits.shape[1]))[0][:, -1:]
         logits = logits.masked_fill(logits < kth, float("-inf"))
@@ -84,15 +91,31 @@ def token_probabilities(logits, sampling, seen=None):
 def pick(logits, sampling, streams, step, seen=None):
     """The next token of each row, (B,) int64: the inverse CDF at the row's uniform
     (greedy needs no noise)."""
-    probabilities = token_probabilities(logits, sampling, seen)
     if sampling.temperature == 0:
-        return probabilities.argmax(-1)
+        return penalised(logits.float(), sampling, seen).argmax(-1)
+    probabilities = token_probabilities(logits, sampling, seen)
     # fp64, because fp32 sums over 152k tokens lose the rare ones; on the CPU where the device has no fp64
     device = probabilities.device if has_float64(probabilities.device) else torch.device("cpu")
-    cdf = probabilities.to(device).double().cumsum(-1)
-    u = torch.from_numpy(uniforms(sampling.seed, streams, step)).to(device)[:, None] * cdf[:, -1:]
-    tokens = torch.searchsorted(cdf, u, right=True)[:, 0]   # right: a token of probability 0 is never hit
-    return tokens.to(probabilities.device)
+    u = torch.from_numpy(uniforms(sampling.seed, streams, step)).to(device)
+    return inverse_cdf(probabilities.to(device), u).to(probabilities.device)
+
+
+def inverse_cdf(probabilities, u):
+    """The token of each row at which the running sum of its probabilities (B, V) passes u (B,) of the whole:
+    first the block of BLOCK tokens in which it does, by fp32 sums of blocks added up in fp64, then the token
+    in it. A running sum over all of 152k tokens in fp64 would take four times as long."""
+    B, V = probabilities.shape
+    blocks = F.pad(probabilities, (0, -V % BLOCK)).view(B, -1, BLOCK)
+    sums = blocks.sum(-1).double()                                          # (B, V / BLOCK)
+    cdf = sums.cumsum(-1)
+    u = u[:, None] * cdf[:, -1:]                                            # (B, 1)
+    which = torch.searchsorted(cdf, u, right=True)          # right: what has probability 0 is never hit
+    mass = sums.gather(1, which)
+    share = (u - cdf.gather(1, which) + mass) / mass                        # of the block, (B, 1)
+    inside = blocks[torch.arange(B, device=u.device), which[:, 0]].double().cumsum(-1)      # (B, BLOCK)
+    last = inside[:, -1:]
+    at = (share * last).clamp(min=0).minimum(last * (1 - 2 ** -52))     # rounding must not leave the block
+    return which[:, 0] * BLOCK + torch.searchsorted(inside, at, right=True)[:, 0]
 
 
 def has_float64(device):

@@ -105,8 +105,10 @@ def main(args):
             print(plan(study, args.out, args.store))
             return 0
         summary = run_study(study, args.out, args.store)
+        if summary is None:                 # torchrun's other processes
+            return
         print_summary(summary, args.out)
-        if summary["news"] <= 10:       # own news: one reads replies before one reads a table
+        if summary["news"] <= 10:           # own news: one reads replies before one reads a table
             print_example(args.out)
     elif args.tool == "report":
         from newnews.outputs import provenance, write_json

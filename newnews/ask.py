@@ -111,17 +111,18 @@ def chunks(chat, task, items):
     return out
 
 
-def answer_all(output, model, chat, task, items, adapters_of=None, label="ask"):
+def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", share=(0, 1)):
     """Fill `output` (newnews.outputs.Rows) with the responses to what `task` asks about `items`. Resumes.
 
     adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, in their
-    order.
+    order. share (r, s): only the chunks r, r + s, ... (newnews/together.py: write_together).
     """
     if output.whole:
         return output
-    parts = chunks(chat, task, items)
+    parts = chunks(chat, task, items)[share[0]::share[1]]
     done = sum(len(some) for some, _ in parts[:output.chunks])
-    bar = tqdm(total=len(items), initial=done, desc=label, unit="item", disable=None, dynamic_ncols=True)
+    bar = tqdm(total=sum(len(some) for some, _ in parts), initial=done, desc=label, unit="item", disable=None,
+               dynamic_ncols=True)
     for some, requests in parts[output.chunks:]:
         start = time.time()
         try:

@@ -133,6 +133,8 @@ def cpu_multiplies_bf16():
 
 def say(**settings):
     """Echo the settings of a run on stderr, one aligned line each; stdout is for results."""
+    if os.environ.get("RANK", "0") != "0":              # of torchrun's processes the first one speaks
+        return
     width = max(map(len, settings))
     for name, value in settings.items():
         print(f"  {name.replace('_', ' '):{width}}  {value}", file=sys.stderr)

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from model.checkpoint import save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, remove_lora
 from newnews.console import say
+from newnews.distributed import rank, shard, whole, world
 from newnews.examples import Example
 from newnews.loading import default_rate, load, parameters
-from newnews.outputs import build_folder, digest
+from newnews.outputs import digest
 from newnews.randomness import stream
 from newnews.replay import read_conversations
+from newnews.together import build_together
 from newnews.training import Recipe, Shuffled, next_token, train
 
 
@@ -41,15 +43,16 @@ def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=No
         try:
             done = train(model, Shuffled(lists, recipe.batch, seeds), recipe, work, digest(run), label,
                          loss or next_token)
-            result.mkdir()
-            for k, name in enumerate(names):
-                save_adapter(result / name, model, k, base)
+            if rank() == 0:
+                result.mkdir()
+                for k, name in enumerate(names):
+                    save_adapter(result / name, model, k, base)
         finally:
             remove_lora(model)
         stopped = {names[k]: step for k, step in done["stopped"].items()}
         return {**done, "names": list(names), "stopped": stopped}
 
-    return build_folder(out, run, fill)
+    return build_together(out, run, fill)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class FineTune:
     clip: float = 1.0
     micro_tokens: int = 4096
     seed: int = 0
+    shard: bool = False                     # under torchrun: split the weights over the processes
+    checkpoint: bool = False                # backward computes activations again instead of keeping them
     device: str = "auto"
     dtype: str = "auto"
 
@@ -84,11 +89,16 @@ class FineTune:
 
 
 def finetune(settings):
-    """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder."""
+    """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder. Under torchrun
+    every process calls this, within newnews.distributed.group."""
     if not 0 < (1 if settings.lora_alpha is None else settings.lora_alpha) < math.inf:
         raise ValueError(f"lora_alpha = {settings.lora_alpha}: expected > 0, or the adapter does nothing")
+    if settings.shard and world() == 1:
+        raise ValueError("--shard splits a model over processes, and this is one: start it with torchrun")
     rows = read_conversations(settings.data)
-    model, chat, about = load(settings.model, None, settings.device, settings.dtype)
+    # what will be sharded stays in mapped files until then, which processes share
+    model, chat, about = load(settings.model, None, settings.device, settings.dtype,
+                              place="cpu" if settings.shard else None)
     data = examples(rows, chat, model.config, settings.data)
     recipe = settings.recipe(len(data), parameters(model))
     alpha = 2 * settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
@@ -97,7 +107,9 @@ def finetune(settings):
            "full": settings.full}
     if not settings.full:
         run["lora"] = {"rank": settings.lora_rank, "alpha": alpha, "targets": list(settings.targets)}
-    say(**about,
+    if world() > 1:                                                 # sums in another order: other bits
+        run["processes"], run["sharded"] = world(), settings.shard
+    say(**about, processes=f"{world()}, {'sharded' if settings.shard else 'replicated'}",
         data=f"{len(data)} conversations from {settings.data}, {sum(len(e.ids) for e in data):,} tokens",
         trained="all weights" if settings.full else f"LoRA rank {settings.lora_rank}, alpha {alpha:g}, "
                                                     f"on {', '.join(settings.targets)}",
@@ -105,6 +117,9 @@ def finetune(settings):
                f"{recipe.schedule}, {recipe.warmup} warm-up", seed=settings.seed, out=settings.out)
     if not settings.full:
         add_lora(model, settings.targets, settings.lora_rank, alpha, [settings.seed])
+    if settings.shard:
+        shard(model, about["device"])
+    model.model.recompute = settings.checkpoint
 
     def fill(work, result):
         batches = Shuffled([data], recipe.batch, [settings.seed])
@@ -112,12 +127,14 @@ def finetune(settings):
         if done["stopped"]:
             raise ValueError(f"{settings.out}: the loss was not finite at step {done['stopped'][0]}, so "
                              f"nothing is saved; a smaller --rate may help (it was {recipe.rate:g})")
-        if settings.full:
-            save_model(result, model.config, model.state_dict(), source=about["folder"])
-        else:
+        tensors = {n: whole(t) for n, t in model.state_dict().items()} if settings.full else {}
+        if rank() == 0 and settings.full:
+            save_model(result, model.config, tensors, source=about["folder"])
+        elif rank() == 0:
             save_adapter(result, model, 0, about["model"])
         return done
 
-    done = build_folder(settings.out, run, fill)
-    print(f"{settings.out}: {done['tokens']:,} tokens in {done['steps']} steps, "
-          f"last loss {done['loss'][0]:.4f}")
+    done = build_together(settings.out, run, fill)
+    if rank() == 0:
+        print(f"{settings.out}: {done['tokens']:,} tokens in {done['steps']} steps, "
+              f"last loss {done['loss'][0]:.4f}")

@@ -59,10 +59,14 @@ def flocked(fd):
         raise
 
 
+class Taken(ValueError):
+    """Another process is writing it."""
+
+
 def taken(output, owner):
     by = (f"process {owner['pid']} on {owner['host']} has been writing it since {owner['since']}" if owner
           else "another process has just begun to write it")
-    return ValueError(f"{output}: {by}; wait until it has ended, or stop it")
+    return Taken(f"{output}: {by}; wait until it has ended, or stop it")
 
 
 def release(output):

@@ -3,21 +3,34 @@
 torch's own cannot give slices of a tensor their own rate, clipping and end. What the loop asks of one:
 
     collect()               add the micro-batch's gradients, parameter.grad, to the step's
+    grads                   {name: tensor}, these sums; the loop adds them up over several processes
     norms()                 gradient norm of each adapter so far in this step, (K,)
     step(t, rates, alive)   update t = 1, 2, ... with rates (K,); adapters not alive (K,) keep their values
     tensors()               {name: tensor} of everything that a resumed run needs
     values                  {name: tensor} of the parameters' own values, fp32 or wider
+
+Of a sharded parameter (newnews/distributed.py) all of these are this process's part; only norms see all.
 """
 
 import torch
+
+from newnews.distributed import add_up, is_sharded, local
 
 
 def add_gradients(params, grads):
     """Add the micro-batch's gradients, parameter.grad, to the step's, and let go of them."""
     for name, p in params.items():
         if p.grad is not None:
-            grads[name] += p.grad
+            grads[name] += local(p.grad)
             p.grad = None
+
+
+def squared(params, grads, rows=lambda t: t[None]):
+    """The sum of squares of all gradients, rows(gradient) (K, ...) -> (K,), over all processes."""
+    total = sum(rows(g).flatten(1).square().sum(1) for g in grads.values())
+    if any(map(is_sharded, params.values())):
+        add_up([total])
+    return total
 
 
 class AdamW:
@@ -31,7 +44,8 @@ class AdamW:
     def __init__(self, params, recipe, bank):
         self.params, self.recipe = params, recipe
         self.rows = (lambda t: t) if bank else (lambda t: t[None])      # (K, ...) views
-        self.values = {n: p.data.to(torch.promote_types(p.dtype, torch.float32)) for n, p in params.items()}
+        self.values = {n: local(p.data).to(torch.promote_types(p.dtype, torch.float32))
+                       for n, p in params.items()}
         self.m = {n: torch.zeros_like(v) for n, v in self.values.items()}
         self.v = {n: torch.zeros_like(v) for n, v in self.values.items()}
         self.grads = {n: torch.zeros_like(v) for n, v in self.values.items()}
@@ -40,7 +54,7 @@ class AdamW:
         add_gradients(self.params, self.grads)
 
     def norms(self):
-        return sum(self.rows(g).flatten(1).square().sum(1) for g in self.grads.values()).sqrt()
+        return squared(self.params, self.grads, self.rows).sqrt()
 
     def step(self, t, rates, alive):
         recipe, norms = self.recipe, self.norms()
@@ -51,17 +65,18 @@ class AdamW:
             value, g, m, v = (self.rows(x[name]) for x in (self.values, self.grads, self.m, self.v))
             shape = (-1,) + (1,) * (value.dim() - 1)                # (K, 1, ...), against (K, ...)
             live, rate = alive.view(shape), rates.to(value).view(shape)
-            g = torch.where(live, g * scale.view(shape), 0)         # where, not *: it may be NaN
+            g.mul_(scale.view(shape)).masked_fill_(~live, 0)        # not * 0: it may be NaN
             # first and second moment, each corrected for its start at zero
             m.lerp_(g, 1 - recipe.beta1)
             v.mul_(recipe.beta2).addcmul_(g, g, value=1 - recipe.beta2)
-            mean, square = m / (1 - recipe.beta1 ** t), v / (1 - recipe.beta2 ** t)
-            change = mean / (square.sqrt() + 1e-8)
+            # in place: of the embedding's size, each copy would be half a GB at 0.5B, 5 GB at 72B
+            root = (v / (1 - recipe.beta2 ** t)).sqrt_().add_(1e-8)
+            change = (m / (1 - recipe.beta1 ** t)).div_(root)
             if recipe.weight_decay and value.dim() > 2:             # matrices; not norms and biases
-                change += recipe.weight_decay * value
-            value -= torch.where(live, rate * change, 0)
-            if p.data_ptr() != self.values[name].data_ptr():        # the value is a master copy
-                p.data.copy_(self.values[name])
+                change += torch.mul(value, recipe.weight_decay, out=root)
+            value -= change.mul_(rate).masked_fill_(~live, 0)
+            if local(p.data).data_ptr() != self.values[name].data_ptr():    # the value is a master copy
+                local(p.data).copy_(self.values[name])
             self.grads[name].zero_()
 
     def tensors(self):

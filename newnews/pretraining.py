@@ -13,9 +13,10 @@ from model.qwen2 import Qwen2, Qwen2Config
 from model.settings import MODEL, wrong
 from model.template import CHATML
 from newnews.console import choose_device, say
-from newnews.outputs import build_folder
+from newnews.distributed import rank, wait, world
 from newnews.prompts import read_prompts
 from newnews.reading import read_yaml, whole
+from newnews.together import build_together
 from newnews.training import Recipe, train
 from newnews.world.lessons import Lessons
 
@@ -86,24 +87,29 @@ def pretrain(path, out, device="auto"):
 
     def fill(work, result):
         words = work / "tokenizer"                  # a folder of its own: whole or not there
-        if not words.is_dir():
+        if rank() == 0 and not words.is_dir():
             maker = Lessons(None, prompts, recipe.batch, recipe.seed, recipe.steps)
             texts = (m["role"] + "\n" + m["content"] for m in maker.messages(config["sample"]))
             write_folder(words, lambda folder: train_tokenizer(folder, texts, config["vocabulary"]))
-        shutil.copyfile(config["prompts"], words / "prompts.yaml")
+        if rank() == 0:
+            shutil.copyfile(config["prompts"], words / "prompts.yaml")
+        wait()                                      # the others, for the tokenizer
         model = Qwen2(shape)
         model.init_weights(config["seed"])
         model.to(device)
         say(config=path, out=out, parameters=f"{sum(p.numel() for p in model.parameters()):,}", device=device,
-            dtype="float32", steps=recipe.steps, rate=recipe.rate, batch=f"{recipe.batch} conversations",
-            prompts=config["prompts"])
+            processes=world(), dtype="float32", steps=recipe.steps, rate=recipe.rate,
+            batch=f"{recipe.batch} conversations", prompts=config["prompts"])
         done = train(model, Lessons(Chat(words), prompts, recipe.batch, recipe.seed, recipe.steps), recipe,
                      work, run, label=Path(out).name)
-        save_model(result, shape, {n: t.bfloat16() for n, t in model.state_dict().items()}, source=words)
-        lines = (work / "metrics.jsonl").read_text().splitlines(keepends=True)
-        (result / "metrics.jsonl").write_text("".join(lines[9::10]))    # the loss curve, every tenth step
+        if rank() == 0:
+            save_model(result, shape, {n: t.bfloat16() for n, t in model.state_dict().items()}, source=words)
+            lines = (work / "metrics.jsonl").read_text().splitlines(keepends=True)
+            (result / "metrics.jsonl").write_text("".join(lines[9::10]))    # the loss curve, every tenth step
         return done
 
-    done = build_folder(out, {"config": config, "prompts_digest": prompts.digest}, fill)
-    print(f"{out}: {done['tokens']:,} tokens in {done['steps']} steps and {done['seconds']:.0f} s, "
-          f"last loss {done['loss'][0]:.4f}")
+    identity = {"config": config, "prompts_digest": prompts.digest}
+    done = build_together(out, identity | ({"processes": world()} if world() > 1 else {}), fill)
+    if rank() == 0:
+        print(f"{out}: {done['tokens']:,} tokens in {done['steps']} steps and {done['seconds']:.0f} s, "
+              f"last loss {done['loss'][0]:.4f}")

@@ -77,16 +77,24 @@ class Writer:
         cost["flops"] += sampling_flops(self.model.config, rows)
 
 
-def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=None):
+def together(n):
+    """How many news items are written together at n draws each."""
+    return max(1, TOGETHER // n)
+
+
+def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=None, share=(0, 1)):
     """Fill `output` (newnews.outputs.Rows) with n draws for each news item, one chunk an item.
     Resumes where it stopped. A news item without one usable draw has an empty chunk.
 
     protocol: an object of newnews/protocols that writes. shadow: one whose `messages` are written instead
-    (generate.py --shadowed: what a shadowed training sees, as a file).
+    (generate.py --shadowed: what a shadowed training sees, as a file). share (r, s): only the groups r,
+    r + s, ... of together(n) items (newnews/together.py: write_together).
     """
     if output.whole:
         return output
-    writer, size = Writer(model, chat, prompts, seed), max(1, TOGETHER // n)
+    writer, size = Writer(model, chat, prompts, seed), together(n)
+    groups = [news[i:i + size] for i in range(0, len(news), size)][share[0]::share[1]]
+    news = [item for group in groups for item in group]
     bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol.name}", unit="news",
                disable=None, dynamic_ncols=True)
     # News items are written in groups with fixed borders: a group that a kill has cut through is written

@@ -5,6 +5,9 @@ Every adapter has its own data, normaliser, clipping, schedule and stop, so K ad
 single runs up to float noise. What is learnt is the loss's business: loss(model, batch) -> (K,), the weighted
 sum of losses of each adapter's rows, with its graph; `next_token` is the usual one. A loss that computes more
 than next_token on the same rows returns ((K,), FLOPs on top).
+
+Under torchrun (newnews/distributed.py) all processes walk through the same steps, each with its share of the
+rows of every micro-batch, and end with the weights of a single process up to float noise.
 """
 
 import json
@@ -24,6 +27,7 @@ from model.checkpoint import open_tensors
 from model.flops import training_flops
 from model.lora import adapted, rank_and_targets
 from model.loss import token_losses
+from newnews import distributed
 from newnews.examples import Example
 from newnews.muon import Muon
 from newnews.optimizer import AdamW
@@ -144,22 +148,26 @@ def next_token(model, batch):
     return batch.sums(losses * weights[keep], keep)
 
 
-def micro_batches(lists, budget, bank=True):
+def micro_batches(lists, budget, bank=True, rank=0, world=1):
     """Split a step, K lists of Examples, into Batches of at most `budget` padded tokens: rows of like length
-    together, the same number of rows from each list (short lists are filled with empty rows)."""
+    together, the same number of rows from each list (short lists are filled with empty rows).
+
+    Process `rank` of `world` gets every world-th row: as many Batches, of as many rows, as the others, and
+    rows of like length, so none waits long."""
     filler = Example([0, 0], [0.0, 0.0])
     if any(example.other for examples in lists for example in examples):
         filler = filler._replace(other=filler)
     lists = [sorted(examples, key=lambda example: -width(example)) for examples in lists]
-    depth = max(map(len, lists))
+    depth = -(-max(map(len, lists)) // world) * world
     lists = [examples + [filler] * (depth - len(examples)) for examples in lists]
     start = 0
     while start < depth:
         T = max(2, max(width(examples[start]) for examples in lists))
-        b = max(1, min(depth - start, budget // (T * len(lists))))
-        rows = [example for examples in lists for example in examples[start:start + b]]
+        b = max(1, min((depth - start) // world, budget // (T * len(lists))))      # rows of each process
+        end = start + b * world
+        rows = [example for examples in lists for example in examples[start + rank:end:world]]
         yield pad(rows, len(lists), torch.arange(len(lists)).repeat_interleave(b) if bank else None)
-        start += b
+        start = end
 
 
 def width(example):
@@ -225,8 +233,9 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     The gradient is that of  loss(model, batch) / total weight  over the whole step, however it is split. An
     adapter whose loss or gradient is not finite stops there, frozen with its last good values. With a folder,
     metrics.jsonl grows there and the state is kept: the same call after a kill goes on and ends in the same
-    bytes (`run` names the run: a state of another is refused). Returns {"steps", "tokens" (of the examples as
-    given), "flops" (all that the loss computed), "seconds", "loss" (K,), "stopped": {adapter: step}}.
+    bytes (`run` names the run: a state of another is refused); of several processes rank 0 writes, and all
+    read. Returns {"steps", "tokens" (of the examples as given), "flops" (all that the loss computed),
+    "seconds", "loss" (K,), "stopped": {adapter: step}}.
     """
     # [what is trained, and where an earlier call stopped]
     params, K, lora = trained(model)
@@ -237,7 +246,9 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     if folder is not None:
         state = resume(Path(folder), optimizer, params, run) or state
     first, before, start, saved, fresh = state["step"], state["seconds"], time.time(), time.time(), 0
-    bar = tqdm(total=recipe.steps, initial=first, desc=label, unit="step", disable=None, dynamic_ncols=True)
+    rank, world, took = distributed.rank(), distributed.world(), 0.0
+    bar = tqdm(total=recipe.steps, initial=first, desc=label, unit="step", disable=rank > 0 or None,
+               dynamic_ncols=True)
     for step in range(first, recipe.steps):
         # [the step's examples; break if every adapter has stopped]
         alive = torch.tensor([str(k) not in state["stopped"] for k in range(K)])
@@ -246,14 +257,17 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         lists, totals = draw(batches, step, alive)
         # [forward and backward, one micro-batch at a time]
         scale, losses = totals.clamp(min=1e-9).to(device), torch.zeros(K, dtype=torch.float64)
-        extra = 0
-        for batch in micro_batches(lists, recipe.micro_tokens, lora is not None):
+        extra = torch.zeros(1, dtype=torch.float64)
+        for batch in micro_batches(lists, recipe.micro_tokens, lora is not None, rank, world):
             found = loss(model, batch.to(device))
             sums, more = found if isinstance(found, tuple) else (found, 0)
-            part, extra = sums / scale, extra + more
+            part = sums / scale
             part.sum().backward()
+            extra += more
             losses += part.detach().cpu()
             optimizer.collect()
+        distributed.add_up([losses, extra])
+        distributed.add_up([g for n, g in optimizer.grads.items() if not distributed.is_sharded(params[n])])
         # [update whoever is finite; the others stop for good]
         norms, rate = optimizer.norms().cpu(), recipe.rate_at(step)
         good = alive & losses.isfinite() & norms.isfinite()
@@ -265,18 +279,21 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         fresh += sum(lengths)
         last = [now if g else old for now, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]
         state = {"step": step + 1, "tokens": state["tokens"] + sum(lengths), "loss": last,
-                 "flops": state["flops"] + extra + training_flops(model.config, lengths, supervised, lora),
+                 "flops": state["flops"] + int(extra) + training_flops(model.config, lengths, supervised, lora),
                  "seconds": round(before + time.time() - start, 3),
                  "stopped": {**state["stopped"], **stopped}}
         show(bar, state["loss"], fresh / (time.time() - start))
         if folder is not None:
-            write_metrics(Path(folder), step, rate, state, norms)
-            if time.time() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
-                keep_state(Path(folder), optimizer, state, run)
+            if rank == 0:
+                write_metrics(Path(folder), step, rate, state, norms)
+            due = time.time() - saved > SAVE_SECONDS * max(1.0, took)       # at most a thirtieth of the time
+            if distributed.told(due or step + 1 == recipe.steps):
                 saved = time.time()
+                keep_state(Path(folder), optimizer, params, state, run)
+                took, saved = time.time() - saved, time.time()
     bar.close()
     if folder is not None and state["step"] < recipe.steps:         # every adapter has stopped
-        keep_state(Path(folder), optimizer, state, run)
+        keep_state(Path(folder), optimizer, params, state, run)
     for p in params.values():
         p.requires_grad_(False)
     return {"steps": state["step"], "tokens": state["tokens"], "flops": state["flops"],
@@ -300,11 +317,14 @@ def write_metrics(folder, step, rate, state, norms):
         f.write(json.dumps(line) + "\n")
 
 
-def keep_state(folder, optimizer, state, run):
+def keep_state(folder, optimizer, params, state, run):
     """Everything that the rest of the run depends on, in one file, replaced at once."""
-    save_file({n: t.contiguous() for n, t in optimizer.tensors().items()}, folder / "state.part",
-              metadata={"state": json.dumps(state), "run": run})
-    os.replace(folder / "state.part", folder / "state.safetensors")
+    tensors = {name: distributed.whole(tensor, params[name.partition("/")[2]])
+               for name, tensor in optimizer.tensors().items()}
+    if distributed.rank() == 0:
+        save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "state.part",
+                  metadata={"state": json.dumps(state), "run": run})
+        os.replace(folder / "state.part", folder / "state.safetensors")
 
 
 @torch.no_grad()
@@ -320,10 +340,13 @@ def resume(folder, optimizer, params, run):
                                  f"remove {folder}")
             state = json.loads(f.metadata()["state"])
             for name, tensor in optimizer.tensors().items():
-                tensor.copy_(f.get_tensor(name))
+                kept = f.get_slice(name)
+                sharded = distributed.is_sharded(params[name.partition("/")[2]])
+                mine = slice(*distributed.my_rows(kept.get_shape()[0])) if sharded else slice(None)
+                tensor.copy_(kept[mine])
         for name, p in params.items():
-            p.data.copy_(optimizer.values[name])
-    if metrics.is_file():
+            distributed.local(p.data).copy_(optimizer.values[name])
+    if metrics.is_file() and distributed.rank() == 0:
         lines = metrics.read_text().splitlines(keepends=True)[:state["step"] if state else 0]
         aside = folder / "metrics.part"         # a kill in the middle must not lose the lines
         aside.write_text("".join(lines))

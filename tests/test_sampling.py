@@ -23,7 +23,7 @@ from model import cache as cache_module
 from model import sampling as sampling_module
 from model.lora import adapted, add_lora
 from model.sampling import (COLDEST, Completion, Queue, Sampling, common_prefix, generate, generate_naive,
-                            has_float64, pick, prefill, score, token_probabilities, uniforms)
+                            has_float64, inverse_cdf, pick, prefill, score, token_probabilities, uniforms)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GREEDY = Sampling(temperature=0.0, max_new_tokens=64)
@@ -570,6 +570,26 @@ def test_a_row_has_its_own_distribution():
     tokens = pick(logits, Sampling(seed=12), np.arange(4000), 0)
     assert set(tokens[1::2].tolist()) == {2}
     assert frequencies_fit(torch.bincount(tokens[::2], minlength=4), torch.full((4,), 0.25)) > 0.01
+
+
+@pytest.mark.parametrize("vocab", [1, 63, 64, 97, 5000])
+def test_two_levels_are_the_one_running_sum(vocab):
+    """The token of the plain inverse CDF in fp64, except within 1e-6 of a border; never one of probability 0."""
+    generator = torch.Generator().manual_seed(vocab)
+    rows = torch.randn(400, vocab, generator=generator).mul(3).softmax(-1)
+    rows[:, ::3] *= torch.rand(400, 1, generator=generator) < 0.5           # whole blocks, too:
+    rows[200:, :vocab // 2] = 0
+    rows[:, -1] += 1e-9
+    u = torch.rand(400, generator=generator, dtype=torch.float64)
+    u[:100], u[100:110], u[110:120] = u[:100] ** 30, 0, 1 - 2 ** -53
+    tokens, cdf = inverse_cdf(rows, u), rows.double().cumsum(-1)
+    u = u[:, None] * cdf[:, -1:]
+    plain = torch.searchsorted(cdf, u, right=True)[:, 0]
+    other = tokens != plain
+    assert (rows.gather(1, tokens[:, None]) > 0).all() and other.float().mean() < 0.02
+    border = (cdf - u).abs().min(1).values / cdf[:, -1]
+    assert (border[other] < 1e-6).all()
+    assert vocab == 1 or len(set(tokens.tolist())) > 20
 
 
 def test_a_device_without_float64_draws_the_same(monkeypatch):

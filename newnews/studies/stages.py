@@ -11,6 +11,7 @@ recompute nothing, other questions no replay and no adapter.
 
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from model.checkpoint import load_bank
@@ -23,6 +24,7 @@ from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import write_replay
 from newnews.tasks.settings import requests_digest
+from newnews.together import work_off
 from newnews.training import once, width
 
 
@@ -93,7 +95,9 @@ class Stages:
         # What is trained on comes first, since it may need another model than the learner.
         sources = [s.name for s in protocols(None)[cell.protocol].sources]
         rows = [row for name in sources for row in self.replay(cell, name, news).read()]
-        return gathered([self.bank(*bank) for bank in self.banks(cell, rows, news)], news)
+        banks = [partial(self.bank, *bank) for bank in self.banks(cell, rows, news)]
+        work_off(banks)
+        return gathered([bank() for bank in banks], news)
 
     def banks(self, cell, rows, news):
         """[(cell, learner, protocol, items, their rows by news)] of each bank, out of all rows."""

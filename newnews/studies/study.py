@@ -11,9 +11,11 @@ chunk and ends in the same bytes, timings apart.
 import os
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from model.checkpoint import find_model, load_config
+from newnews.distributed import own_gpu
 from newnews.outputs import provenance, write_json
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
@@ -22,10 +24,12 @@ from newnews.studies.sources import source
 from newnews.studies.stages import Stages
 from newnews.studies.summary import summarise
 from newnews.tasks.news import WAYS, NewsTask
+from newnews.together import work_off
 
 
 def run_study(study, out, store=None):
-    """Compute what is missing in the folder `out`; returns the summary.
+    """Compute what is missing in the folder `out`; returns the summary. Under torchrun the processes share
+    the cells, and only the first returns it.
 
     store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
     """
@@ -51,10 +55,12 @@ def run_study(study, out, store=None):
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
-    for i, cell in enumerate(every, 1):
+    def base(model):
+        return answers(model, "base", "base")
+
+    def tuned(i, cell):
+        """What study.json says of a cell, all of its files whole."""
         stages.place = f"{i}/{len(every)} "
-        if cell.model not in index["base"]:
-            index["base"][cell.model] = answers(cell.model, "base", "base")
         rows = [stages.replay(cell, s.name, items) for s in protocols(None)[cell.protocol].sources]
         update = stages.update(cell, items)
         mine = {"name": cell.name, "protocol": cell.protocol, "model": cell.model, "writer": cell.writer,
@@ -63,12 +69,21 @@ def run_study(study, out, store=None):
                 "replay": [os.path.relpath(r.path, out) for r in rows],
                 "flops": update.flops + sum(r.totals.get("flops", 0) for r in rows), "tokens": update.tokens,
                 "diverged": update.diverged, "empty": update.empty}
-        spent |= {os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows}
+        spent.update({os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows})
         trained = tuple(update.folders.values())        # cells may share it: draws change nothing in naive
         spent[trained] = update.seconds
         files = trained, *mine["replay"], *mine["answers"].values()
-        mine["seconds"] = round(sum(spent[file] for file in files), 1)
-        index["cells"].append(mine)
+        return {**mine, "seconds": round(sum(spent[file] for file in files), 1)}
+
+    own_gpu(study["device"])
+    models = dict.fromkeys(cell.model for cell in every)
+    if not work_off([partial(base, model) for model in models]
+                    + [partial(tuned, i, cell) for i, cell in enumerate(every, 1)]):
+        return None
+    for i, cell in enumerate(every, 1):
+        if cell.model not in index["base"]:
+            index["base"][cell.model] = base(cell.model)
+        index["cells"].append(tuned(i, cell))
     index["seconds"] = round(sum(spent.values()), 1)
     for i, model in enumerate(index["base"], 1):
         index["prompts"][model] = "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"

@@ -1,0 +1,92 @@
+"""--dry-run: what a run would take in memory, tokens and FLOPs, before a weight is read.
+
+Only config.json, the tokenizer and the data are needed. The ledgers are model/memory.py and model/flops.py:
+what they leave out (torch itself, what an allocator keeps back) comes on top.
+"""
+
+from model.cache import rows_at_once
+from model.chat import Chat
+from model.checkpoint import find_model, load_config
+from model.flops import training_flops
+from model.memory import parameter_count, sampling_memory, training_memory
+from model.sampling import Completion, common_prefix
+from newnews.console import choose_device
+from newnews.finetune import examples
+from newnews.replay import read_conversations
+from newnews.selfplay import Writer, together
+from newnews.training import Shuffled, micro_batches
+
+STEPS = 200         # steps of a long run that are looked at; the rest is as they are on average
+
+
+def dry_train(settings, processes=1):
+    """{"memory": {part: bytes} of each process, "tokens", "flops"} of newnews.finetune.finetune(settings)."""
+    folder = find_model(settings.model)
+    chat, config = Chat(folder), load_config(folder)
+    count = parameter_count(config)
+    e = choose_device(settings.device, settings.dtype, count)[1].itemsize
+    data = examples(read_conversations(settings.data), chat, config, settings.data)
+    recipe = settings.recipe(len(data), count)
+    lora = None if settings.full else (settings.lora_rank, settings.targets)
+    batches, steps = Shuffled([data], recipe.batch, [settings.seed]), min(recipe.steps, STEPS)
+    tokens = flops = padded = supervised = 0
+    for step in range(steps):
+        lists = batches(step)
+        lengths = [len(row.ids) for row in lists[0]]
+        loss_on = sum(w > 0 for row in lists[0] for w in row.weights[1:])
+        flops += training_flops(config, lengths, loss_on, lora)
+        tokens += sum(lengths)
+        for batch in micro_batches(lists, recipe.micro_tokens, False, 0, processes):
+            padded = max(padded, batch.ids.numel())
+            supervised = max(supervised, int((batch.weights[:, 1:] > 0).sum()))
+    memory = training_memory(config, e, padded, supervised, lora, settings.checkpoint,
+                             processes if settings.shard else 1)
+    tokens, flops = (n * recipe.steps // steps for n in (tokens, flops))
+    return {"memory": memory, "tokens": tokens, "flops": flops}
+
+
+class Longest(Writer):
+    """A writer without a model: replies are as long as may be, no two alike. Notes the largest batch."""
+
+    def __init__(self, config, chat, prompts, e):
+        self.model = self                           # `book` wants its config only
+        self.config, self.chat, self.prompts, self.e, self.memory = config, chat, prompts, e, {"total": 0}
+
+    def answer(self, asks, temperature, costs):
+        texts, limit = {}, self.prompts.max_new_tokens
+        prompts = {job: [self.chat.prompt([{"role": "user", "content": r}]) for r in ask.requests]
+                   for job, ask in asks.items()}
+        for job, mine in prompts.items():
+            self.book([(prompt, Completion([0] * limit, False)) for prompt in mine], costs[job])
+            # the request's own end, its number first: about the news, and no text twice
+            texts[job] = [self.chat.decode(self.chat.encode(f"{i} {request * limit}")[:limit])
+                          for i, request in enumerate(asks[job].requests)]
+        everything = [prompt for mine in prompts.values() for prompt in mine]
+        tokens = max(map(len, everything)) + limit
+        rows = min(len(everything), rows_at_once(self.config, tokens, self.e))
+        apart = max(max(map(len, mine)) - common_prefix(mine) for mine in prompts.values())
+        memory = sampling_memory(self.config, self.e, rows, tokens, rows * apart)
+        self.memory = max(self.memory, memory, key=lambda m: m["total"])
+        return texts
+
+
+def dry_generate(model, news, protocol, n, prompts, device="auto", dtype="auto"):
+    """{"memory", "tokens", "flops"} of writing n draws a news item, if every reply is as long as may be.
+    prompts(folder) -> Prompts; protocol(prompts) -> the protocol."""
+    folder = find_model(model)
+    chat, config, prompts = Chat(folder), load_config(folder), prompts(folder)
+    e = choose_device(device, dtype, parameter_count(config))[1].itemsize
+    writer, protocol, size = Longest(config, chat, prompts, e), protocol(prompts), together(n)
+    tokens = flops = 0
+    for first in range(0, len(news), size):
+        for _, counts in writer.write([protocol.write(item, n) for item in news[first:first + size]]):
+            tokens += counts["prompt_tokens"] + counts["new_tokens"]
+            flops += counts["flops"]
+    return {"memory": writer.memory, "tokens": tokens, "flops": flops}
+
+
+def report(done, processes=1, most=""):
+    """Lines for a person."""
+    lines = [f"{part:>16}  {size / 2 ** 30:10.3f} GiB" for part, size in done["memory"].items()]
+    lines += [f"{'tokens':>16}  {most}{done['tokens']:,}", f"{'FLOPs':>16}  {most}{done['flops']:.3g}"]
+    return "\n".join([f"each of {processes} processes" if processes > 1 else "one process", *lines])

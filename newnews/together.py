@@ -1,0 +1,95 @@
+"""Outputs that several processes make together: the files of newnews/outputs.py, to the byte.
+The processes of several machines need a disk in common."""
+
+import os
+import time
+from pathlib import Path
+
+from newnews.distributed import rank, told, wait, world
+from newnews.locks import Taken
+from newnews.outputs import Rows, build_folder
+
+
+def build_together(out, run, fill):
+    """newnews.outputs.build_folder for a group of processes: rank 0 makes the folder; if it calls fill(work,
+    result), all others call fill(work, None). The manifest at rank 0, None elsewhere."""
+    if world() == 1:
+        return build_folder(out, run, fill)
+    if rank() > 0:
+        work = told()
+        return None if work is None else fill(Path(work), None) and None
+    begun = []
+
+    def first(work, result):
+        begun.append(told(str(work)))
+        return fill(work, result)
+
+    try:
+        return build_folder(out, run, first)
+    finally:
+        if not begun:                       # it is there already, or refused
+            told(None)
+
+
+class Part(Rows):
+    """The chunks that one process writes: a line each, with its totals, so that they can be added again."""
+
+    def add(self, rows, /, **totals):
+        super().add([{"rows": list(rows), "totals": totals}])
+
+
+def write_together(path, run, size, fill):
+    """newnews.outputs.Rows filled by all processes: whole at rank 0, None elsewhere.
+
+    fill(output, (r, n)) adds the chunks of the groups r, r + n, ... of `size` chunks each. Every process has
+    a file of its own, with its own lock and progress; rank 0 joins them, in the chunks and bytes of a single
+    process, and removes them.
+    """
+    if world() == 1:
+        return fill(Rows(path, run), (0, 1))
+    output, go = None, False
+    try:
+        if rank() == 0:
+            output = Rows(path, run)
+            go = not output.whole
+    finally:
+        go = told(go)
+    if not go:
+        return output
+    names = [f"{path}.{r}of{world()}" for r in range(world())]
+    part = fill(Part(names[rank()], {**run, "share": [rank(), world()]}), (rank(), world()))
+    wait()                                  # until all are whole
+    if rank() == 0:
+        chunks, c = [iter(Part(n, {**run, "share": [r, world()]}).read()) for r, n in enumerate(names)], 0
+        while (chunk := next(chunks[c // size % world()], None)) is not None:
+            if c >= output.chunks:
+                output.add(chunk["rows"], **chunk["totals"])
+            c += 1
+        output.finish()
+    wait()                                  # until they are joined
+    part.path.unlink()
+    part.manifest.unlink()
+    return output
+
+
+def work_off(jobs):
+    """Do `jobs`, which every process that torchrun started is given, so that each is done once. False if this
+    is one of them but not rank 0. Without torchrun nothing is done here.
+
+    A job makes whole outputs and finds at once what is there. One that meets an output that another process
+    is making (locks.Taken) is left for later. No group is needed, nor the same number of steps a process.
+    """
+    me, all_of_us = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    first = me * len(jobs) // all_of_us             # each begins elsewhere
+    jobs = jobs[first:] + jobs[:first]
+    while jobs and all_of_us > 1:
+        left = []
+        for job in jobs:
+            try:
+                job()
+            except Taken:
+                left.append(job)
+        if len(left) == len(jobs):
+            time.sleep(0.5)
+        jobs = left
+    return me == 0
