@@ -10,7 +10,7 @@ killed run goes on from its last whole news item, and OUT.manifest.json says how
 
 import argparse
 
-from newnews.protocols import WRITTEN
+from newnews.protocols import NAMES, WRITTEN
 
 
 NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False}
@@ -63,6 +63,8 @@ def arguments():
         if getattr(args, name) != default:
             this, other = ("news", "chat") if args.chat is None else ("chat", "news")
             parser.error(f"--{name.replace('_', '-')} is for --{other}; it does nothing with --{this}")
+    if args.shadowed and f"{args.protocol}_shadowed" not in NAMES:
+        parser.error(f"--shadowed: {args.protocol} has no shadowed form")
     if args.n < 1:
         parser.error(f"--n {args.n}: expected at least 1")
     return args
@@ -91,15 +93,16 @@ def main(args):
     news = read_news(args.news)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
+    known = protocols(prompts)
+    protocol = known[args.protocol]
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
            "writer_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
-           "device": about["device"].partition(":")[0], "prompts": prompts.writing(),
-           "news": digest([[item.id, item.statement] for item in news])}
+           "device": about["device"].partition(":")[0], "prompts": prompts.writing(protocol.words),
+           "news": digest([[getattr(item, part) for part in protocol.told] for item in news])}
     output = Rows(args.out, run)
     say(**about, news=f"{len(news)} from {args.news}", protocol=args.protocol, draws=args.n, seed=args.seed,
         out=args.out)
-    known = protocols(prompts)
-    write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
+    write_replay(output, model, chat, prompts, news, protocol, args.n, args.seed,
                  known[f"{args.protocol}_shadowed"] if args.shadowed else None)
     print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
           f" ({output.totals.get('repeated', 0)} repeats and"

@@ -7,20 +7,32 @@
                                                 (asked anew, with the news in sight)
     X_shadowed    as X, with the news put before the conversation
 
+Rivals, each in a file that says where it comes from and where it differs:
+
+    rewrite_lines, implication_lines, spa, entigraph, active_reading    plain texts by the writer
+    self_tuning, memorise                                               cut out of the news by rules
+
 A new protocol is a class in a file of this folder and a line in `protocols`.
 """
 
+from newnews.protocols.active import ActiveReading
 from newnews.protocols.base import Protocol
+from newnews.protocols.entities import EntiGraph
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
+from newnews.protocols.rewrites import SPA, ImplicationLines, RewriteLines
+from newnews.protocols.rote import Memorise
 from newnews.protocols.shadow import Shadowed
+from newnews.protocols.tasks_from_text import SelfTuning
 
+RIVALS = (RewriteLines, ImplicationLines, EntiGraph, ActiveReading, SPA, SelfTuning, Memorise)
 __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 
 
 def protocols(prompts):
     """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
     written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
-    return {p.name: p for p in [*written, *map(Shadowed, written)]}
+    rivals = [kind(prompts) for kind in RIVALS]
+    return {p.name: p for p in [*written, *map(Shadowed, written), *rivals]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on

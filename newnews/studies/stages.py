@@ -67,12 +67,13 @@ class Stages:
     def replay(self, cell, protocol, news):
         """Rows (whole) that a writing protocol has about the news, one chunk an item."""
         writer = self.reader(cell.writer)
+        kind = protocols(writer.prompts)[protocol]
         spec = {"stage": "replay", **writer.identity(), "protocol": protocol, "draws": cell.draws,
-                "seed": cell.seed, "prompts": writer.prompts.writing(),
-                "news": [[item.id, item.statement] for item in news]}
+                "seed": cell.seed, "prompts": writer.prompts.writing(kind.words),
+                "news": [[getattr(item, part) for part in kind.told] for item in news]}
         output = Rows(self.store / "replay" / f"{protocol}-{digest(spec)}.jsonl", spec)
         return write_replay(output, writer.model, writer.chat, writer.prompts, news,
-                            protocols(writer.prompts)[protocol], cell.draws, cell.seed)
+                            kind, cell.draws, cell.seed)
 
     def update(self, cell, news):
         """Train the adapters of a cell, one a news item, bank by bank."""
