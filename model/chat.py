@@ -68,8 +68,8 @@ class Chat:
 
         weights maps a role to the weight of its content and of the <|im_end|> that closes it
         (default: assistant 1). The weight at position t is that of predicting token t; headers and
-        the newline after a turn weigh 0. One message of the role "text" is no conversation but a plain text:
-        `document`.
+        the newline after a turn weigh 0. One message of the role "text" is no conversation but a plain
+        text: `document`.
         """
         weights = {"assistant": 1.0} if weights is None else weights
         check_messages(messages)

@@ -17,11 +17,12 @@ def forward_flops(config, new, past=0, heads=1):
 
 def training_flops(config, lengths, supervised, lora=None):
     """Forward and backward of one step on conversations of `lengths` tokens each, in which `supervised`
-    tokens carry loss. lora: None where all weights learn, else (rank, the adapted projections).
+    tokens carry loss. lora: None where all weights learn, else (rank, the adapted projections) or (rank, the
+    adapted projections, the numbers of the adapted blocks).
 
     The last token of a conversation is predicted, not read. Backward costs a forward once more for the
     gradients of the activations, and where all weights learn again for theirs; of attention it costs twice
-    the forward. In LoRA the gradients stop at the first adapter of the first layer.
+    the forward. In LoRA the gradients stop at the first adapter of the first adapted layer.
     """
     new = sum(n - 1 for n in lengths)                               # tokens read
     seen = sum(pairs(n - 1, 0) for n in lengths)                    # queries times keys
@@ -32,11 +33,12 @@ def training_flops(config, lengths, supervised, lora=None):
     attention = 2 * product(config, seen)
     if lora is None:
         return 3 * L * linear + 3 * L * attention + 3 * head
-    rank, targets = lora
+    rank, targets, blocks = lora if len(lora) == 3 else (*lora, range(L))
     factors = 2 * new * rank * sum(sum(shapes[t]) for t in targets)
-    # forward, gradients of the activations, and for the factors theirs too
-    whole = 2 * linear + 3 * attention + 3 * factors
-    return L * whole - below_the_first_adapter(config, new, seen, rank, targets) + 2 * head
+    # forward; from the first adapted layer on gradients of the activations; for the factors theirs too
+    learning = (L - min(blocks)) * (2 * linear + 3 * attention) + len(blocks) * 3 * factors
+    below = min(blocks) * (linear + attention)
+    return below + learning - below_the_first_adapter(config, new, seen, rank, targets) + 2 * head
 
 
 def projections(config):
@@ -58,7 +60,7 @@ def product(config, seen):
 
 
 def below_the_first_adapter(config, new, seen, rank, targets):
-    """What backward does not compute in the first layer: gradients of activations that depend on nothing
+    """What backward does not compute in the first adapted layer: gradients of activations that depend on nothing
     that learns."""
     shapes = projections(config)
     stages = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))

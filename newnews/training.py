@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from model.checkpoint import open_tensors
 from model.flops import training_flops
-from model.lora import adapted
+from model.lora import adapted, block_of
 from model.loss import token_losses
 from newnews.examples import Example
 from newnews.muon import Muon
@@ -182,8 +182,8 @@ def pad(rows, K, adapters):
 
 
 def trained(model):
-    """What train() trains: (the parameters by name, how many learners, and of adapters the rank and targets,
-    else None)."""
+    """What train() trains: (the parameters by name, how many learners, and of adapters the rank, targets and
+    blocks, else None)."""
     modules = adapted(model)
     if not modules:
         model.requires_grad_(True)
@@ -195,7 +195,8 @@ def trained(model):
     if not modules:
         return params, 1, None
     K, rank, _ = next(iter(modules.values())).lora_A.shape
-    return params, K, (rank, sorted({name.rpartition(".")[2] for name in modules}))
+    targets, blocks = {name.rpartition(".")[2] for name in modules}, {block_of(name) for name in modules}
+    return params, K, (rank, sorted(targets), sorted(blocks))
 
 
 def draw(batches, step, alive):
