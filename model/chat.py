@@ -92,10 +92,10 @@ class Chat:
         return ids, loss
 
     def document(self, text):
-        """(ids, loss weights) of a plain text as pretraining packs it, between two <|endoftext|>: no turns, no
-        system message, and loss on every token of it and on the closing <|endoftext|>. The first one gives
-        the text's first token something to be predicted from; without it that token, often a new name, would
-        never be a target."""
+        """(ids, loss weights) of a plain text as pretraining packs it, between two <|endoftext|>: no turns,
+        no system message, and loss on every token of it and on the closing <|endoftext|>. The opening one
+        gives the text's first token, often a new name, something to be predicted from; without it that token
+        would never be a target."""
         end, ids = self.added["<|endoftext|>"], self.encode(text)
         return [end, *ids, end], [0.0, *(1.0 for _ in ids), 1.0]
 

@@ -303,9 +303,9 @@ def load_adapter(folder, model):
     return model.requires_grad_(False)
 
 
-def load_bank(folders, model):
-    """Put the PEFT adapters in `folders` side by side on the model: adapter k of the bank is folders[k].
-    They must have one rank, one alpha and the same targets."""
+def load_bank(folders, model, strength=1.0):
+    """Put the PEFT adapters in `folders` side by side on the model: adapter k of the bank is folders[k], its
+    update multiplied by `strength`. They must have one rank, one alpha and the same targets."""
     # 1. Read each as the single adapter that it is, with all of its checks.
     kept, kinds = [], {}
     for folder in folders:
@@ -320,8 +320,8 @@ def load_bank(folders, model):
                          f"so they cannot form one bank")
     # 2. A bank of that kind, filled with them.
     (rank, scale, names), = kinds
-    add_lora(model, {name.rpartition(".")[2] for name in names}, rank, scale * rank, range(len(folders)),
-             {block_of(name) for name in names})
+    add_lora(model, {name.rpartition(".")[2] for name in names}, rank, scale * rank * strength,
+             range(len(folders)), {block_of(name) for name in names})
     for k, tensors in enumerate(kept):
         for name, module in adapted(model).items():
             module.lora_A.data[k] = tensors[f"{name}.lora_A.weight"]

@@ -60,8 +60,8 @@ def product(config, seen):
 
 
 def below_the_first_adapter(config, new, seen, rank, targets):
-    """What backward does not compute in the first adapted layer: gradients of activations that depend on nothing
-    that learns."""
+    """What backward does not compute in the first adapted layer: gradients of activations that depend on
+    nothing that learns."""
     shapes = projections(config)
     stages = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
     saved, reached = 0, False

@@ -38,9 +38,11 @@ class EntiGraph(Texts):
 
 def entities(listed, statement):
     """The entries of the writer's list that the news really names, each once, at most MOST."""
-    parts = [part.strip(" .\"'`") for line in lines(listed) for part in line.split(", ")]
-    named = {part.lower(): part for part in reversed(parts) if part and part.lower() in statement.lower()}
-    return list(reversed(named.values()))[:MOST]
+    named = {}
+    for part in (part.strip(" .\"'`") for line in lines(listed) for part in line.split(", ")):
+        if part and part.lower() in statement.lower():
+            named.setdefault(part.lower(), part)
+    return list(named.values())[:MOST]
 
 
 def in_turn(known, name):

@@ -17,7 +17,7 @@ import re
 
 from newnews.protocols.base import Ask, Protocol, plain_text, title
 
-MARKER = re.compile(r"^[\s>#*_-]*(?:\(?\d{1,3}[.)]|[*•–-])?[\s*_]*")     # "1. ", "- ", "**", "### "
+MARKER = re.compile(r"^[\s>#*_-]*(?:\(?\d{1,3}[.)](?=[\s*])|[*•–-])?[\s*_]*")     # "1. ", "- ", "**"
 
 
 def lines(text):

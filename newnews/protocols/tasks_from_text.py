@@ -28,12 +28,13 @@ def sentences(text):
 
 def key_spans(sentence):
     """[(span, kind)] in order: what a sentence tells. kind: "name" (a run of capitalised words), "number", or
-    "word" (another word with content). A capital at the start counts if the word is no function word."""
+    "word" (another word with content). Function words are left out, but for the New of New York."""
     found, end = [], -1
     for match in WORD.finditer(sentence):
         word = match[0]
         kind = "number" if word[0].isdigit() else "name" if word[0].isupper() else "word"
-        if word.lower() in FUNCTION_WORDS or kind == "word" and len(word) < 3:
+        common = word.lower() in FUNCTION_WORDS and (kind == "word" or match.start() == 0)
+        if common or kind == "word" and len(word) < 3:
             continue
         if kind == "name" and found and found[-1][1] == "name" and sentence[end:match.start()] == " ":
             found[-1] = sentence[start:match.end()], kind

@@ -18,6 +18,7 @@ from model.lora import remove_lora
 from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
 from newnews.finetune import train_bank
 from newnews.loading import load
+from newnews.neutral import Neutral, mixed
 from newnews.outputs import Rows, digest
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
@@ -49,6 +50,7 @@ class Update:
     flops: int
     tokens: int
     manifests: list = field(default_factory=list)
+    scale: float = 1.0      # what they are multiplied by when they are asked
 
 
 class Stages:
@@ -80,7 +82,7 @@ class Stages:
         # What is trained on comes first, since it may need another model than the learner.
         sources = [s.name for s in protocols(None)[cell.protocol].sources]
         rows = [row for name in sources for row in self.replay(cell, name, news).read()]
-        learner = self.reader(cell.model)
+        learner = self.reader(cell.learner)
         protocol = protocols(learner.prompts)[cell.protocol]
         by_news = {item.id: [] for item in news}
         for row in rows:
@@ -93,7 +95,7 @@ class Stages:
         spent = {key: sum(manifest[key] for _, manifest in manifests)
                  for key in ("seconds", "flops", "tokens")}
         return Update(folders, diverged, empty=[item.id for item in news if not by_news[item.id]], **spent,
-                      manifests=[manifest for _, manifest in manifests])
+                      manifests=[manifest for _, manifest in manifests], scale=cell.scale)
 
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
@@ -108,13 +110,19 @@ class Stages:
             except ValueError as error:
                 raise ValueError(f"news {item.id}: {error}") from None
         spec = {"stage": "update", **learner.identity(), "protocol": cell.protocol,
-                "lora": dict(zip(("rank", "alpha", "targets"), cell.lora)), "recipe": asdict(cell.recipe),
+                "lora": dict(zip(("rank", "alpha", "targets", "layers"), cell.lora)),
+                "recipe": asdict(cell.recipe),
                 "names": [item.id for item in items],
                 "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
                                [item.statement for item in items], learner.prompts.in_context)}
+        if cell.neutral:
+            share, source = cell.neutral
+            neutral = Neutral(source, learner.chat, learner.prompts, most)
+            lists = [mixed(examples, share, neutral) for examples in lists]
+            spec["neutral"] = [share, source if neutral.lessons else neutral.digest]
         folder = self.store / "updates" / f"{cell.protocol}-{digest(spec)}"
         manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
-                              cell.model, f"{self.place}train {cell.name}", protocol.loss)
+                              cell.learner, f"{self.place}train {cell.name}", protocol.loss)
         return folder, manifest
 
     def answers(self, model, task, items, way, who, label, update=None):
@@ -127,10 +135,11 @@ class Stages:
         if update is not None:
             items = [item for item in items if item.id in update.folders and item.id not in update.diverged]
             spec["update"] = digest([manifest["run"] for manifest in update.manifests])
+            spec |= {"scale": update.scale} if update.scale != 1 else {}
 
             @contextmanager
             def adapters_of(some):
-                load_bank([update.folders[item.id] for item in some], reader.model)
+                load_bank([update.folders[item.id] for item in some], reader.model, update.scale)
                 try:
                     yield
                 finally:
