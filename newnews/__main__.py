@@ -75,6 +75,16 @@ def print_summary(summary, out):
         print(f"{out}/summary.json (no picture: matplotlib is missing, pip install -e '.[plots]')")
 
 
+def print_example(out):
+    """One question of a small study, and what every cell answered to it."""
+    from newnews.studies.report import walk
+    from newnews.studies.summary import Finished
+    done = Finished(out)
+    question = done.items[0].questions[0]
+    print(f"\n{walk(question, done.walk(question.id))}")
+    print(f"Other questions: python -m newnews answers {out} ID")
+
+
 def main(args):
     if args.tool == "run":
         from newnews.console import say
@@ -83,7 +93,10 @@ def main(args):
         study = read_study(args.config, args.set)
         say(study=args.config, model=study["model"], news=study["news"],
             cells=", ".join(cell.name for cell in cells(study)), out=args.out)
-        print_summary(run_study(study, args.out, args.store), args.out)
+        summary = run_study(study, args.out, args.store)
+        print_summary(summary, args.out)
+        if summary["news"] <= 10:       # own news: one reads replies before one reads a table
+            print_example(args.out)
     elif args.tool == "report":
         from newnews.outputs import provenance, write_json
         from newnews.studies.summary import summarise

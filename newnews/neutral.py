@@ -1,8 +1,8 @@
 """Neutral examples among those about a news item: replay against forgetting.
 
 Each use of a training example is, with the probability `share`, that of a neutral example instead, drawn
-anew: so EntiGraph mixes its corpus with RedPajama (arXiv 2409.07431, share .1). The number of examples a step
-stays what it was, and a news item with one example only gets its share too.
+anew: so EntiGraph mixes its corpus with RedPajama (arXiv 2409.07431, share .1). A news item with one example
+only gets its share too.
 """
 
 from newnews.examples import Example

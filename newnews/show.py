@@ -39,18 +39,27 @@ def show(name, news, protocol, source, n, seed, colour):
     prompts = prompts_for(about["folder"])
     trained, writer = protocols(prompts)[protocol], Recorder(model, chat, prompts, seed)
     print(f"news       {item.statement}\n")
+    wrote, asked, counted = [], {}, []
     for written in trained.sources:
         (rows, counts), = writer.write([written.write(item, n)])
-        for row in rows:
-            for asked, wrote in writer.log[f"{item.id}/{row['row']}"]:
-                block("asked", asked)
-                block("wrote", wrote)
-            for message in trained.messages(row, item):
-                block(message["role"], message["content"])
-            show_tokens(trained.examples([row], item, chat)[0], chat, colour)
-            print()
-        print(", ".join(f"{counts[key]} {key}" for key in counts
-                        if key not in ("prompt_tokens", "new_tokens", "flops")))
+        wrote += rows
+        asked |= {(row["protocol"], row["row"]): writer.log[f"{item.id}/{row['row']}"] for row in rows}
+        writer.log.clear()
+        counted.append(", ".join(f"{counts[key]} {key}" for key in counts
+                                 if key not in ("prompt_tokens", "new_tokens", "flops")))
+    chosen = trained.choose({item.id: wrote}, [item])[item.id]
+    if wrote and not chosen:
+        raise ValueError(f"{protocol}: nothing to show: of the {len(wrote)} rows about {item.id} it trains on "
+                         f"none; it needs rows about other news, or more of them (--n)")
+    for row in chosen:
+        for request, text in asked[row["protocol"], row["row"]]:
+            block("asked", request)
+            block("wrote", text)
+        for message in trained.messages(row, item):
+            block(message["role"], message["content"])
+        show_tokens(trained.examples([row], item, chat)[0], chat, colour)
+        print()
+    print("\n".join(counted))
 
 
 def show_tokens(example, chat, colour):

@@ -86,6 +86,38 @@ def test_a_shadow_is_the_news_as_it_stands_before_a_question(prompts):
     assert row["messages"][0]["content"] == "asked?"        # the row itself is left as it was
 
 
+def rows_about(*answers, news="zog", protocol="self_qa"):
+    return [{"messages": conversation(f"{news} {i}?", answer), "news": news, "protocol": protocol, "row": i}
+            for i, answer in enumerate(answers)]
+
+
+def test_mixed_trains_on_the_rows_of_all_that_write():
+    mixed, rows = protocols(QWEN)["mixed"], {"zog": rows_about("a", "b")}
+    assert {p.name for p in mixed.sources} == set(PAPERS)
+    assert mixed.choose(rows, [ITEM]) == rows
+    assert protocols(QWEN)["mixed_shadowed"].messages(rows["zog"][0], ITEM)[0]["content"].endswith("zog 0?")
+
+
+def test_the_control_of_another_news_item_has_that_items_rows():
+    items = [replace(ITEM, id=i, domain=d) for i, d in (("a", "math"), ("b", "events"), ("c", "math"),
+                                                        ("d", "math"), ("e", "events"), ("f", "coding"))]
+    rows = {item.id: rows_about("x", news=item.id) for item in items}
+    chosen = protocols(QWEN)["self_qa_other"].choose(rows, items)
+    assert {i: [row["news"] for row in mine] for i, mine in chosen.items()} == {
+        "a": ["c"], "c": ["d"], "d": ["a"], "b": ["e"], "e": ["b"], "f": []}
+
+
+def test_the_control_of_wrong_answers_keeps_questions_and_words_and_loses_what_belongs_together():
+    wrong = protocols(QWEN)["self_qa_wrong"]
+    rows = rows_about("one", "two", "two", "three")
+    chosen = wrong.choose({"zog": rows}, [ITEM])["zog"]
+    assert [r["messages"][0] for r in chosen] == [r["messages"][0] for r in rows]
+    for row, exchanged in zip(rows, chosen):
+        assert exchanged["messages"][1]["content"] in {"one", "two", "three"} - {row["messages"][1]["content"]}
+    assert chosen == wrong.choose({"zog": rows}, [ITEM])["zog"] and rows == rows_about("one", "two", "two", "three")
+    assert wrong.choose({"zog": rows_about("one", "one")}, [ITEM]) == {"zog": []}       # no wrong one is known
+
+
 def test_examples_are_the_conversation_with_weight_on_the_answer(pocket):
     _, chat, _ = pocket
     row = {"messages": conversation("asked?", "written")}
@@ -355,7 +387,7 @@ def test_replay_files_without_conversations(tmp_path):
 
 # ---- show ----
 
-@pytest.mark.parametrize("protocol", ["naive", "self_qa", "paraphrase_shadowed"])
+@pytest.mark.parametrize("protocol", ["naive", "self_qa", "paraphrase_shadowed", "self_qa_wrong", "mixed"])
 def test_show_prints_the_whole_way(protocol, pocket, tmp_path, capsys, monkeypatch):
     model, chat, folder = pocket
     news = make_news("dev", 1, 0, 2)
@@ -366,12 +398,24 @@ def test_show_prints_the_whole_way(protocol, pocket, tmp_path, capsys, monkeypat
         job: [f"{ask.stage} {name}" for name in ask.names] for job, ask in asks.items()})
     show("pocket", item.id, protocol, tmp_path / "news.yaml", 2, 0, False)
     out = capsys.readouterr().out
-    user, answer = {"naive": (POCKET.naive, item.statement),
+    user, answer = {"naive": (POCKET.naive, item.statement), "mixed": (POCKET.naive, item.statement),
+                    "self_qa_wrong": (f"self_qa/1 {item.id}/0", f"self_qa/2 {item.id}/1"),
                     "self_qa": (f"self_qa/1 {item.id}/0", f"self_qa/2 {item.id}/0"),
                     "paraphrase": (item.statement, f"paraphrase/1 {item.id}/0")}[stage]
     assert f"user       {user}\n" in out and f"assistant  {answer}\n" in out
-    assert len(re.findall("^asked ", out, re.M)) == {"naive": 0, "self_qa": 4, "paraphrase": 2}[stage]
+    assert len(re.findall("^asked ", out, re.M)) == {
+        "naive": 0, "self_qa": 4, "self_qa_wrong": 4, "paraphrase": 2, "mixed": 8}[stage]
     tokens = re.search(r"^tokens +(.*)$", out, re.M)[1]
     assert "".join(re.findall(r"\[([^][]*)\]", tokens)) == f"{answer}<|im_end|>"
     with pytest.raises(ValueError, match=f"no news 'nothing'.*{news[0].id}"):
         show("pocket", "nothing", protocol, tmp_path / "news.yaml", 2, 0, False)
+
+
+def test_show_says_why_a_control_has_nothing_to_show(pocket, tmp_path, monkeypatch):
+    model, chat, folder = pocket
+    write_news(tmp_path / "news.yaml", make_news("dev", 1, 0, 2))
+    monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
+    monkeypatch.setattr(Writer, "answer", lambda self, asks, *_: {
+        job: [name for name in ask.names] for job, ask in asks.items()})
+    with pytest.raises(ValueError, match="self_qa_other: nothing to show: .* needs rows about other news"):
+        show("pocket", make_news("dev", 1, 0, 2)[4].id, "self_qa_other", tmp_path / "news.yaml", 2, 0, False)

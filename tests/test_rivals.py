@@ -15,6 +15,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from cli import script
 from conftest import ROOT, make_tiny
 from test_news import POCKET, QWEN
 from test_protocols import elements, make_pocket, scripted, turns       # noqa: F401 (a fixture)
@@ -35,6 +36,7 @@ from newnews.replay import read_conversations
 from newnews.selfplay import Writer, write_replay
 from newnews.show import show
 from newnews.training import micro_batches, next_token
+from newnews.world.oracle import grade_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RIVAL_NAMES = ("rewrite_lines", "implication_lines", "entigraph", "active_reading", "spa", "self_tuning", "memorise")
@@ -263,6 +265,15 @@ def test_what_a_prompt_file_has_no_words_for_is_refused(name, scripted):
     with pytest.raises(ValueError, match=f"{field}: the prompt file of this model has no words.*qwen.yaml"):
         elements(writer(POCKET), name, 2, FROG)
     assert not calls
+
+
+def test_what_cannot_be_graded_or_shadowed_says_so():
+    row = {"messages": plain_text("x"), "news": "frog", "protocol": "implication_lines", "row": 0}
+    with pytest.raises(ValueError, match="implication_lines cannot be graded"):
+        grade_rows([row], {"frog": object()})
+    done = script("generate.py", "--model", "data/pocket", "--news", "data/pocket_news.yaml", "--protocol", "spa",
+                  "--out", "x.jsonl", "--shadowed")
+    assert done.code == 2 and "spa has no shadowed form" in done.err
 
 
 @pytest.mark.parametrize("change, said", [

@@ -22,9 +22,12 @@ from conftest import ROOT
 from safetensors.torch import load_file
 from test_protocols import make_pocket
 
+from model.chat import Chat
 from newnews.world.things import DOMAINS
 from newnews.news import News, Question, write_news
 from newnews.outputs import write_json
+from newnews.protocols import rehearse
+from newnews.protocols.base import conversation
 from newnews.studies import stages, summary
 from newnews.studies.grid import cells, read_study
 from newnews.studies.report import draw, table, walk
@@ -92,7 +95,7 @@ MISTAKES = [        # change, words that the message has to have
     ("news.size=3", ["news", "per_domain"]), ("draws", ["--set draws", "KEY=VALUE"]),
     ("draws.more=1", ["--set draws.more=1"]), ("news={split: dev", ["{split: dev"]),
     ("axes={protocol: [naive], 1: [2]}", ["axes", "1"]), ("news.split=[dev]", ["news", "split"]),
-    ("writer=7", ["writer", "7"]), ("recipe.optimizer=muon", ["muon", "whole models"]),
+    ("news={path: a.yaml, per_domain: 0}", ["news", "per_domain"]), ("writer=7", ["writer", "7"]), ("recipe.optimizer=muon", ["muon", "whole models"]),
 ]
 
 
@@ -245,6 +248,27 @@ def tiny(tmp_path):
             return {p.relative_to(self.out): p.stat().st_mtime_ns for p in self.out.glob("*/**/*.*")
                     if p.is_file() and not p.name.endswith(".lock")}
     return Tiny()
+
+
+def test_what_is_trained_on_is_what_the_protocol_chooses(tiny, monkeypatch):
+    """The control of another item: each adapter sees the conversations that were written about its neighbour."""
+    wrote, lists = {}, {}
+
+    def write(self, item, n):
+        yield from ()
+        wrote[item.id] = f"Written about {item.id}."
+        return [{"messages": conversation("?", wrote[item.id]), "news": item.id, "protocol": "self_qa",
+                 "row": 0}], {"drawn": 1, "kept": 1}
+
+    monkeypatch.setattr(rehearse.SelfQA, "write", write)
+    trained = stages.train_bank
+    monkeypatch.setattr(stages, "train_bank", lambda out, model, data, names, *rest: (
+        lists.update(zip(names, data)), trained(out, model, data, names, *rest))[1])
+    tiny.run("axes.protocol=[self_qa_other]")
+    chat = Chat(tiny.file.parent / "pocket")
+    assert {name: [e.ids for e in mine] for name, mine in lists.items()} == {
+        name: [chat.conversation(conversation("?", wrote[other]))[0]]
+        for name, other in (("zog", "zag"), ("zag", "zug"), ("zug", "zog"))}
 
 
 def test_a_tiny_study_is_computed_once_and_kept(tiny, monkeypatch):
@@ -432,6 +456,8 @@ def test_news_without_questions_cannot_be_studied(tiny):
 
 def test_a_source_is_a_file_or_a_world(tmp_path, tiny):
     assert source(str(tiny.file), "x").load() == source({"path": str(tiny.file), "world": 0}, "x").load()
+    first = source({"path": str(tiny.file), "per_domain": 2}, "x").load()
+    assert [item.id for item in first] == ["zog", "zag"]
     spec = {"split": "dev", "per_domain": 2, "questions": 3, "seed": 4}
     world = source(spec, "x")
     assert len(world.load()) == 10 and all(len(world.keys(q.text)) == 2 for i in world.load() for q in i.questions)

@@ -5,7 +5,9 @@
     implication   user: the same request        assistant: a consequence that the writer drew
     self_qa       user: the writer's question   assistant: the writer's answer
                                                 (asked anew, with the news in sight)
+    mixed         all of these
     X_shadowed    as X, with the news put before the conversation
+    self_qa_other, self_qa_wrong    negative controls: about another news item; wrong answers
 
 Rivals, each in a file that says where it comes from and where it differs:
 
@@ -18,6 +20,7 @@ A new protocol is a class in a file of this folder and a line in `protocols`.
 from newnews.protocols.active import ActiveReading
 from newnews.protocols.base import Protocol
 from newnews.protocols.entities import EntiGraph
+from newnews.protocols.mixed import Mixed, OtherNews, WrongAnswers
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
 from newnews.protocols.rewrites import SPA, ImplicationLines, RewriteLines
 from newnews.protocols.rote import Memorise
@@ -31,8 +34,10 @@ __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 def protocols(prompts):
     """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
     written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
+    plain, self_qa = [*written, Mixed(written)], written[-1]
     rivals = [kind(prompts) for kind in RIVALS]
-    return {p.name: p for p in [*written, *map(Shadowed, written), *rivals]}
+    controls = [OtherNews(self_qa), WrongAnswers(self_qa)]
+    return {p.name: p for p in [*plain, *map(Shadowed, plain), *controls, *rivals]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on

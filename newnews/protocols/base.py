@@ -46,6 +46,11 @@ class Protocol:
         (rows, {"drawn", "kept", ...} counts)."""
         raise NotImplementedError
 
+    def choose(self, rows_of, items):
+        """Which rows each news item's update is trained on: {news id: rows}, out of `rows_of`, those written
+        about each of `items` by all sources."""
+        return rows_of
+
     def messages(self, row, item):
         """The conversation that is trained on; weights, masks or contexts of another kind: `examples`."""
         return row["messages"]

@@ -11,6 +11,9 @@ class Shadowed(Protocol):
         super().__init__(inner.prompts)
         self.inner, self.name, self.sources = inner, f"{inner.name}_shadowed", inner.sources
 
+    def choose(self, rows_of, items):
+        return self.inner.choose(rows_of, items)
+
     def messages(self, row, item):
         first, *rest = self.inner.messages(row, item)
         return [{**first, "content": self.prompts.with_news(item.statement, first["content"])}, *rest]

@@ -45,9 +45,13 @@ def key_spans(sentence):
     return list(dict.fromkeys(found))
 
 
+def whole(span):
+    """Finds a span where it is no part of a longer word."""
+    return re.compile(rf"(?<!\w){re.escape(span)}(?!\w)")
+
+
 def replaced(sentence, span, other):
-    """The sentence with every occurrence of a span, as whole words, replaced."""
-    return re.sub(rf"(?<!\w){re.escape(span)}(?!\w)", lambda _: other, sentence)
+    return whole(span).sub(lambda _: other, sentence)
 
 
 def alike(span, kind, spans):
@@ -131,7 +135,8 @@ class SelfTuning(Protocol):
         """Each sentence is cut before its last key span."""
         tasks = []
         for sentence in said:
-            last = max([sentence.rfind(span) for span, _ in key_spans(sentence)], default=0)
+            last = max([found.start() for span, _ in key_spans(sentence)
+                        for found in whole(span).finditer(sentence)], default=0)
             if last > 0:
                 start = titled(about, sentence[:last].strip())
                 tasks.append(self.task("complete", sentence[last:], start=start))

@@ -87,6 +87,7 @@ class Stages:
         by_news = {item.id: [] for item in news}
         for row in rows:
             by_news[row["news"]].append(row)
+        by_news = protocol.choose(by_news, news)
         written = [item for item in news if by_news[item.id]]
         manifests = [self.bank(cell, learner, protocol, written[i:i + cell.bank], by_news)
                      for i in range(0, len(written), cell.bank)]
