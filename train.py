@@ -3,7 +3,8 @@
     python train.py --model data/pocket --data replay.jsonl --out runs/adapter
     python train.py --model data/pocket --data replay.jsonl --out runs/tuned --full
 
-Loss is on the assistant's turns. A killed run goes on where it stopped and ends in the same bytes.
+Loss is on the assistant's turns; one message of the role "text" alone is a plain text with loss on all of it.
+A killed run goes on where it stopped and ends in the same bytes.
 """
 
 import argparse

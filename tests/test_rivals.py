@@ -84,8 +84,9 @@ def test_a_plain_text_stands_alone_and_is_read_from_a_file(tmp_path):
 # ---- written by a writer ----
 
 def test_a_list_becomes_its_lines():
-    assert lines("Here are five:\n\n1. One.\n 2) Two\n- **Three**: so.\n* four\n(5) 5 is five.\n---\n### Six\n•Seven") == \
-        ["One.", "Two", "Three: so.", "four", "5 is five.", "Six", "Seven"]
+    written = "Here are five:\n\n1. One.\n 2) Two\n- **Three**: so.\n* four\n(5) 5 is five.\n---\n### Six\n•Seven"
+    assert lines(written) == [
+        "One.", "Two", "Three: so.", "four", "5 is five.", "Six", "Seven"]
     assert lines("2028 is the year.\n3.5 metres") == ["2028 is the year.", "3.5 metres"]
 
 

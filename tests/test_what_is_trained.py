@@ -173,6 +173,13 @@ def test_an_update_of_another_checkpoint_scaled(tiny, tmp_path, monkeypatch):   
     assert torch.allclose(asked[0][1], 0.5 * alone) and torch.allclose(asked[-1][1], alone)
 
 
+def test_a_writer_without_words_for_a_protocol_is_refused_before_any_work(tiny):         # noqa: F811
+    for name in ("spa", "entigraph"):
+        with pytest.raises(ValueError, match="no words for it"):
+            tiny.run(f"axes.protocol=[naive, {name}]")
+    assert not tiny.out.exists()
+
+
 def test_a_bank_is_loaded_with_a_strength(tmp_path):
     model = add_lora(make_tiny(0), ("q_proj",), 2, 3)
     for module in adapted(model).values():
