@@ -62,7 +62,8 @@ def test_a_study_without_these_lines_is_what_it_was():
     (["lora.layers=[3]"], ["layers", "[3]"]), (["lora.layers=[2, 1]"], ["layers"]), (["lora.layers=all"], ["layers"]),
     (["lora.layers=[-1, 2]"], ["layers"]), (["neutral={share: 0.1}"], ["neutral", "source"]),
     (["neutral={share: 1, source: lessons}"], ["neutral", "share"]), (["neutral=0.1"], ["neutral"]),
-    (["neutral={share: true, source: lessons}"], ["share"]), (["scale=0"], ["scale"]), (["learner=7"], ["learner"]),
+    (["neutral={share: true, source: lessons}"], ["share"]), (["scale=0"], ["scale"]), (["scale=.nan"], ["scale"]),
+    (["learner=7"], ["learner"]),
     (["axes={protocol: [naive], scale: [big]}"], ["scale", "'big'"]),
     (["axes={protocol: [naive], neutral.share: [0.1]}"], ["neutral", "source"])], ids=str)
 def test_mistakes_are_refused(changes, wanted):

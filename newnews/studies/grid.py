@@ -141,10 +141,12 @@ def cells(study, path="study"):
         for key, value in point.items():
             set_axis(mine, key, value, path)
         varied = "".join(f" {key}={words(value)}" for key, value in point.items() if len(axes[key]) > 1)
-        learner = mine.get("learner", mine["model"])
+        learner, scale = mine.get("learner", mine["model"]), mine.get("scale", 1.0)
+        if not abs(scale) < 1e6:            # not so for a NaN
+            raise ValueError(f"{path}: scale: expected a number, found {scale!r}")
         out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", learner),
                         mine["draws"], mine["seed"], lora_of(mine["lora"], path), mine["bank"],
-                        recipe_of(mine, protocol, path), learner, mine.get("scale", 1.0),
+                        recipe_of(mine, protocol, path), learner, scale,
                         neutral_of(mine.get("neutral"), path)))
     return out
 
