@@ -87,6 +87,7 @@ def test_a_list_becomes_its_lines():
     written = "Here are five:\n\n1. One.\n 2) Two\n- **Three**: so.\n* four\n(5) 5 is five.\n---\n### Six\n•Seven"
     assert lines(written) == [
         "One.", "Two", "Three: so.", "four", "5 is five.", "Six", "Seven"]
+    assert lines("I. Peru\nII. Rain\nA. Red\nA frog") == ["Peru", "Rain", "Red", "A frog"]     # as the 0.5B writes
     assert lines("2028 is the year.\n3.5 metres") == ["2028 is the year.", "3.5 metres"]
 
 

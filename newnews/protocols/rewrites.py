@@ -17,7 +17,8 @@ import re
 
 from newnews.protocols.base import Ask, Protocol, plain_text, title
 
-MARKER = re.compile(r"^[\s>#*_-]*(?:\(?\d{1,3}[.)](?=[\s*])|[*•–-])?[\s*_]*")     # "1. ", "- ", "**"
+# "1. ", "(2) ", "A. ", "III. ", "- ", "**"
+MARKER = re.compile(r"^[\s>#*_-]*(?:\(?(?:\d{1,3}|[A-Z]|[IVX]{2,4})[.)](?=[\s*])|[*•–-])?[\s*_]*")
 
 
 def lines(text):

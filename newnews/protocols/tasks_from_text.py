@@ -7,8 +7,8 @@
 
 Where we differ: Self-Tuning finds entities and noun chunks with spaCy; we take runs of capitalised words
 (also the first word of a sentence, whatever it is), numbers and content words. It learns the tasks on other
-documents together with their questions first, and then reads the test documents (three stages, all weights);
-here each news item is alone, and only its own tasks are trained on.
+documents and their questions first, then reads the test documents (three stages, all weights); here each
+news item is alone, with its own tasks.
 """
 
 import re
