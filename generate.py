@@ -11,7 +11,7 @@ the processes share the news, and OUT has the same bytes: torchrun --nproc-per-n
 
 import argparse
 
-from newnews.protocols import WRITTEN
+from newnews.protocols import NAMES, WRITTEN
 
 
 NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False,
@@ -68,6 +68,8 @@ def arguments():
         if getattr(args, name) != default:
             this, other = ("news", "chat") if args.chat is None else ("chat", "news")
             parser.error(f"--{name.replace('_', '-')} is for --{other}; it does nothing with --{this}")
+    if args.shadowed and f"{args.protocol}_shadowed" not in NAMES:
+        parser.error(f"--shadowed: {args.protocol} has no shadowed form")
     if args.n < 1:
         parser.error(f"--n {args.n}: expected at least 1")
     return args
@@ -104,14 +106,15 @@ def main(args):
         return
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
+    known = protocols(prompts)
+    protocol = known[args.protocol]
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
            "writer_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
-           "device": about["device"].partition(":")[0], "prompts": prompts.writing(),
-           "news": digest([[item.id, item.statement] for item in news])}
-    known = protocols(prompts)
+           "device": about["device"].partition(":")[0], "prompts": prompts.writing(protocol.words),
+           "news": digest([[getattr(item, part) for part in protocol.told] for item in news])}
 
     def fill(output, share):
-        return write_replay(output, model, chat, prompts, news, known[args.protocol], args.n, args.seed,
+        return write_replay(output, model, chat, prompts, news, protocol, args.n, args.seed,
                             known[f"{args.protocol}_shadowed"] if args.shadowed else None, share)
 
     say(**about, processes=world(), news=f"{len(news)} from {args.news}", protocol=args.protocol,

@@ -23,6 +23,7 @@ from model.settings import end_ids
 from model.template import default_system
 
 ROLES = ("system", "user", "assistant")
+TEXT = "text"       # a message that stands alone and is no turn of anybody: a plain text, see Chat.document
 # Added tokens that steer a model although their files call them ordinary (special: false), as Qwen2.5's do.
 CONTROL = re.compile(r"<\|.*\|>|</?(tool_call|tool_response|tools)>", re.DOTALL)
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -68,10 +69,13 @@ class Chat:
         weights maps a role to the weight of its content and of the <|im_end|> that closes it (default:
         assistant 1), or to a function that gives the weight of a token of the content from the character at
         which it begins (the <|im_end|>: the content's length). The weight at position t is that of predicting
-        token t; headers and the newline after a turn weigh 0.
+        token t; headers and the newline after a turn weigh 0. One message of the role "text" is no
+        conversation but a plain text: `document`.
         """
         weights = {"assistant": 1.0} if weights is None else weights
         check_messages(messages)
+        if messages and messages[0]["role"] == TEXT:
+            return self.document(messages[0]["content"])
         if self.system is not None and (not messages or messages[0]["role"] != "system"):
             messages = [{"role": "system", "content": self.system}, *messages]
         ids, loss = [], []
@@ -90,6 +94,14 @@ class Chat:
             loss += [0.0] * (len(ids) - len(loss))
         return ids, loss
 
+    def document(self, text):
+        """(ids, loss weights) of a plain text as pretraining packs it, between two <|endoftext|>: no turns,
+        no system message, and loss on every token of it and on the closing <|endoftext|>. The opening one
+        gives the text's first token, often a new name, something to be predicted from; without it that token
+        would never be a target."""
+        end, ids = self.added["<|endoftext|>"], self.encode(text)
+        return [end, *ids, end], [0.0, *(1.0 for _ in ids), 1.0]
+
     def answer(self, text):
         """Ids of an assistant's content as they stand behind its header, without <|im_end|>."""
         header = "assistant\n"
@@ -105,7 +117,8 @@ def check_messages(messages):
     if not isinstance(messages, list):
         raise ValueError(f"messages: expected a list of {{role, content}}, found {type(messages).__name__}")
     for i, m in enumerate(messages):
-        if not isinstance(m, dict) or m.get("role") not in ROLES or not isinstance(m.get("content"), str) \
+        roles = (*ROLES, TEXT) if len(messages) == 1 else ROLES
+        if not isinstance(m, dict) or m.get("role") not in roles or not isinstance(m.get("content"), str) \
                 or m.get("tool_calls"):
             raise ValueError(f"messages[{i}]: expected role {'/'.join(ROLES)} and a text content, "
                              f"without tool calls; found {str(m)[:80]}")

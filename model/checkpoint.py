@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.files import read_json, short, write_folder
-from model.lora import PROJECTIONS, adapted, add_lora, lora_tensors, remove_lora
+from model.lora import PROJECTIONS, adapted, add_lora, block_of, lora_tensors, remove_lora
 from model.qwen2 import Qwen2, Qwen2Config
 from model.settings import ADAPTER, MODEL, check_ends, check_rope, check_settings, wrong
 
@@ -234,6 +234,9 @@ def save_adapter(folder, model, k=0, base="", dtype=None):
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base),
               "r": rank, "lora_alpha": first.scale * rank, "lora_dropout": 0.0, "bias": "none",
               "target_modules": sorted({n.rpartition(".")[2] for n in modules}), "inference_mode": True}
+    layers = sorted({block_of(n) for n in modules})
+    if len(layers) < model.config.num_hidden_layers:        # PEFT's name for: in these blocks only
+        config["layers_to_transform"] = layers
 
     def fill(path):
         (path / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -247,7 +250,8 @@ def save_adapter(folder, model, k=0, base="", dtype=None):
 # Any other setting must be empty or false.
 HARMLESS = {"peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout",
             "target_modules", "inference_mode", "init_lora_weights", "revision", "auto_mapping",
-            "peft_version", "megatron_core", "qalora_group_size", "eva_config", "ensure_weight_tying"}
+            "peft_version", "megatron_core", "qalora_group_size", "eva_config", "ensure_weight_tying",
+            "layers_to_transform"}
 # Ways to start that leave the base alone. PiSSA, OLoRA and their kin change the base weights as well.
 HARMLESS_STARTS = (None, True, False, "gaussian", "orthogonal", "eva", "mica")
 
@@ -271,6 +275,12 @@ def load_adapter(folder, model):
     refused += [f"{key} = None" for key in ("r", "lora_alpha") if config.get(key) is None]
     refused += [f"{key} = {short(value)} (expected {expected})"
                 for key, value, expected in wrong(config, ADAPTER)]
+    blocks = range(model.config.num_hidden_layers)
+    layers = config.get("layers_to_transform")      # one number or several; null, and empty: all
+    layers = [layers] if type(layers) is int else layers or list(blocks)
+    if not isinstance(layers, list) or any(type(n) is not int or n not in blocks for n in layers):
+        refused.append(f"layers_to_transform = {short(config['layers_to_transform'])} (expected numbers of "
+                       f"the model's blocks, 0 to {len(blocks) - 1})")
     if refused:
         raise ValueError(f"{path}: not supported: {'; '.join(refused)}")
     weights = folder / "adapter_model.safetensors"
@@ -279,12 +289,13 @@ def load_adapter(folder, model):
         tensors = {n.removeprefix(PREFIX): f.get_tensor(n) for n in f.keys()}
     expected = {}
     for name, module in model.named_modules():
-        if name.rpartition(".")[2] in targets and isinstance(module, torch.nn.Linear):
+        if name.rpartition(".")[2] in targets and isinstance(module, torch.nn.Linear) \
+                and block_of(name) in layers:
             expected[f"{name}.lora_A.weight"] = (rank, module.in_features)
             expected[f"{name}.lora_B.weight"] = (module.out_features, rank)
     complain(f"{folder}: an adapter for another model?", expected,
              {n: tuple(t.shape) for n, t in tensors.items()})
-    add_lora(model, targets, rank, alpha)
+    add_lora(model, targets, rank, alpha, layers=layers)
     for name, module in adapted(model).items():
         for side in "AB":
             factor = getattr(module, f"lora_{side}")
@@ -292,9 +303,9 @@ def load_adapter(folder, model):
     return model.requires_grad_(False)
 
 
-def load_bank(folders, model):
-    """Put the PEFT adapters in `folders` side by side on the model: adapter k of the bank is folders[k].
-    They must have one rank, one alpha and the same targets."""
+def load_bank(folders, model, strength=1.0):
+    """Put the PEFT adapters in `folders` side by side on the model: adapter k of the bank is folders[k], its
+    update multiplied by `strength`. They must have one rank, one alpha and the same targets."""
     # 1. Read each as the single adapter that it is, with all of its checks.
     kept, kinds = [], {}
     for folder in folders:
@@ -309,7 +320,8 @@ def load_bank(folders, model):
                          f"so they cannot form one bank")
     # 2. A bank of that kind, filled with them.
     (rank, scale, names), = kinds
-    add_lora(model, {name.rpartition(".")[2] for name in names}, rank, scale * rank, range(len(folders)))
+    add_lora(model, {name.rpartition(".")[2] for name in names}, rank, scale * rank * strength,
+             range(len(folders)), {block_of(name) for name in names})
     for k, tensors in enumerate(kept):
         for name, module in adapted(model).items():
             module.lora_A.data[k] = tensors[f"{name}.lora_A.weight"]

@@ -13,18 +13,20 @@ def forward_flops(config, new, past=0, heads=1, lora=None):
     """One row's forward pass over `new` tokens behind `past` cached ones; `heads` of them get logits (a
     prefill needs 1, plain training all that carry loss, reading a shared prefix 0). lora: as in
     training_flops, of the adapter that the row uses."""
-    weights = sum(i * o for i, o in projections(config).values()) + factors(config, lora)
+    weights = sum(i * o for i, o in projections(config).values())
     layer = 2 * new * weights + 2 * product(config, pairs(new, past))
-    return config.num_hidden_layers * layer + 2 * heads * config.hidden_size * config.vocab_size
+    return config.num_hidden_layers * layer + 2 * new * factors(config, lora) \
+        + 2 * heads * config.hidden_size * config.vocab_size
 
 
 def training_flops(config, lengths, supervised, lora=None):
     """Forward and backward of one step on conversations of `lengths` tokens each, in which `supervised`
-    tokens carry loss. lora: None where all weights learn, else (rank, the adapted projections).
+    tokens carry loss. lora: None where all weights learn, else (rank, the adapted projections) or (rank, the
+    adapted projections, the numbers of the adapted blocks).
 
     The last token of a conversation is predicted, not read. Backward costs a forward once more for the
     gradients of the activations, and where all weights learn again for theirs; of attention it costs twice
-    the forward. In LoRA the gradients stop at the first adapter of the first layer.
+    the forward. In LoRA the gradients stop at the first adapter of the first adapted layer.
     """
     new = sum(n - 1 for n in lengths)                               # tokens read
     seen = sum(pairs(n - 1, 0) for n in lengths)                    # queries times keys
@@ -35,10 +37,12 @@ def training_flops(config, lengths, supervised, lora=None):
     attention = 2 * product(config, seen)
     if lora is None:
         return 3 * L * linear + 3 * L * attention + 3 * head
-    rank, targets = lora
-    # forward, gradients of the activations, and for the factors theirs too
-    whole = 2 * linear + 3 * attention + 3 * 2 * new * factors(config, lora)
-    return L * whole - below_the_first_adapter(config, new, seen, rank, targets) + 2 * head
+    rank, targets, *blocks = lora
+    first = min(blocks[0]) if blocks else 0
+    # forward; from the first adapted layer on gradients of the activations; for the factors theirs too
+    learning = (L - first) * (2 * linear + 3 * attention) + 3 * 2 * new * factors(config, lora)
+    below = first * (linear + attention)
+    return below + learning - below_the_first_adapter(config, new, seen, rank, targets) + 2 * head
 
 
 def sampling_flops(config, rows, lora=None):
@@ -55,9 +59,12 @@ def sampling_flops(config, rows, lora=None):
 
 
 def factors(config, lora):
-    """Numbers in the adapters of one layer; lora: None, or (rank, the adapted projections)."""
-    rank, targets = lora or (0, ())
-    return rank * sum(sum(projections(config)[t]) for t in targets)
+    """Numbers in one adapter; lora: as in training_flops, None: none."""
+    if lora is None:
+        return 0
+    rank, targets, *blocks = lora
+    count = len(blocks[0]) if blocks else config.num_hidden_layers
+    return count * rank * sum(sum(projections(config)[t]) for t in targets)
 
 
 def projections(config):
@@ -79,8 +86,8 @@ def product(config, seen):
 
 
 def below_the_first_adapter(config, new, seen, rank, targets):
-    """What backward does not compute in the first layer: gradients of activations that depend on nothing
-    that learns."""
+    """What backward does not compute in the first adapted layer: gradients of activations that depend on
+    nothing that learns."""
     shapes = projections(config)
     stages = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
     saved, reached = 0, False

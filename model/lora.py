@@ -108,17 +108,24 @@ def adapted(model):
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
 
 
-def rank_and_targets(model):
-    """What the adapters on the model cost: (rank, the projections that carry them); None without adapters."""
+def block_of(name):
+    """The number of the block that a module belongs to: "model.layers.3.mlp.up_proj" -> 3."""
+    return int(name.split(".")[2])
+
+
+def adapter_shape(model):
+    """What an adapter on the model costs: (rank, the projections and the numbers of the blocks that carry
+    it); None without adapters."""
     modules = adapted(model)
     if not modules:
         return None
     return (next(iter(modules.values())).lora_A.shape[1],
-            sorted({name.rpartition(".")[2] for name in modules}))
+            sorted({name.rpartition(".")[2] for name in modules}), sorted({block_of(n) for n in modules}))
 
 
-def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,)):
-    """Freeze `model` and put a bank of len(seeds) adapters on every Linear whose last name is in `targets`.
+def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,), layers=None):
+    """Freeze `model` and put a bank of len(seeds) adapters on every Linear whose last name is in `targets`,
+    in the blocks whose numbers are in `layers` (None: in all).
 
     A is drawn as PEFT draws it, uniform in +-1/sqrt(in) (kaiming with a = sqrt(5)), from the adapter's
     own seed, so adapter k of a bank starts as the single adapter of that seed does. B is zero: the
@@ -130,8 +137,13 @@ def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,)):
                          f"targets come from {', '.join(PROJECTIONS)}, rank >= 1")
     if adapted(model):
         raise ValueError("the model carries adapters already; remove_lora(model) first")
+    blocks = range(model.config.num_hidden_layers)
+    layers = blocks if layers is None else layers
+    if not layers or set(layers) - set(blocks):
+        raise ValueError(f"layers {list(layers)}: the model has the blocks 0 to {len(blocks) - 1}")
     model.requires_grad_(False)
-    for name, linear in [(n, m) for n, m in model.named_modules() if n.rpartition(".")[2] in targets]:
+    for name, linear in [(n, m) for n, m in model.named_modules()
+                         if n.rpartition(".")[2] in targets and block_of(n) in layers]:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, LoRALinear(linear, len(seeds), rank, alpha / rank))
     model.model.bank = len(seeds)

@@ -8,7 +8,7 @@ nothing trains it.
 import torch
 
 from model.flops import forward_flops, sampling_flops, training_flops
-from model.lora import rank_and_targets, switched_off
+from model.lora import adapter_shape, switched_off
 from model.loss import divergences
 from model.sampling import Sampling, generate
 
@@ -57,7 +57,7 @@ def own_answers(model, batch):
     The last token of a row's answer ends it. A student who is done earlier leaves the rest of the places
     without weight; the row as a whole weighs as much as it did.
     """
-    lora, runs = rank_and_targets(model), answers(batch)
+    lora, runs = adapter_shape(model), answers(batch)
     before = cost(model.config, batch, lora)
     # 1. Draw, each row behind its own prompt, by its own adapter and noise.
     prompts = [batch.ids[i, :first].tolist() for i, first, _ in runs]

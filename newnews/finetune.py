@@ -34,12 +34,14 @@ def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=No
     """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each. Returns the
     manifest, in which "stopped" is {name: step} of the adapters whose loss was not finite any more.
 
-    lora: {"rank", "alpha", "targets"}. An adapter's start and the order of its data hang on (recipe.seed, its
-    name) alone: it is the same in any bank.
+    lora: {"rank", "alpha", "targets", ["layers": (first, last) of the blocks that carry adapters]}. An
+    adapter's start and the order of its data hang on (recipe.seed, its name) alone: it is the same in any
+    bank.
     """
     def fill(work, result):
         seeds = [stream("adapter", recipe.seed, name) for name in names]
-        add_lora(model, lora["targets"], lora["rank"], lora["alpha"], seeds)
+        layers = range(lora["layers"][0], lora["layers"][1] + 1) if "layers" in lora else None
+        add_lora(model, lora["targets"], lora["rank"], lora["alpha"], seeds, layers)
         try:
             done = train(model, Shuffled(lists, recipe.batch, seeds), recipe, work, digest(run), label,
                          loss or next_token)

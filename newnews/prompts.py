@@ -1,7 +1,7 @@
 """Prompts are data: one YAML holds every word that a model is asked. Its hash is in every manifest."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,8 +20,30 @@ def fill(template, **slots):
     return re.sub(r"\{(\w+)\}", lambda m: str(slots[m[1]]) if m[1] in slots else m[0], template)
 
 
+# Tasks built from a text without a model (newnews/protocols/tasks_from_text.py), in words for any model.
+TASKS = {
+    "title": "Write a title:\n{text}",
+    "keywords": "Name the key information in this:\n{text}",
+    "follows": "{text}\n\nDoes this follow? {claim}",
+    "yes": "Yes",
+    "no": "No",
+    "tell": "Tell me about {title}.",
+    "describe": "Describe {title} with these keywords: {keywords}",
+    "recall": "Name the key information about {title}.",
+    "cloze": "Fill in the gap. {gap}",
+    "options": "Fill in the gap with one of these: {options}. {gap}",
+    "complete": "Complete the sentence. {start}",
+}
 SLOTS = {"in_context": ("{news}", "{text}"), "choice": ("{question}", "{options}"),
-         "option": ("{letter}", "{option}"), "free": ("{question}",), "answer": ("{question}",)}
+         "option": ("{letter}", "{option}"), "free": ("{question}",), "answer": ("{question}",),
+         "rote": ("{title}", "{fact}")}
+OPTIONAL = {"reason": ("{question}",), "relation": ("{entities}",), "strategy": ("{strategy}",)}
+
+
+def check_slots(name, text, slots):
+    missing = [slot for slot in slots if slot not in text]
+    if missing:
+        raise ValueError(f"{name}: lacks {', '.join(missing)}")
 
 
 @dataclass(frozen=True)
@@ -46,19 +68,37 @@ class Prompts:
     reason: str = ""                # free form after thought; "": this model is not asked so
     top_p: float = 1.0              # of what is written
     on_topic: bool = False          # drop questions that share no content word with the news
+    # The words of rivals. A file need not have them; one that lacks them cannot be asked to write so.
+    document_tokens: int = 512      # new tokens of a plain text, longer than a reply
+    rewrite_lines: list[str] = field(default_factory=list)
+    implication_lines: list[str] = field(default_factory=list)
+    spa: list[str] = field(default_factory=list)
+    entities: str = ""              # name the entities of the news
+    relation: str = ""              # how {entities} bear on each other
+    strategies: str = ""            # propose ways to study the news
+    strategy: str = ""              # apply {strategy}
+    tasks: dict[str, str] = field(default_factory=lambda: dict(TASKS))      # built without a model
+    rote: str = "{title} [X] {fact}"        # a key phrase without meaning between a thing and a fact
     digest: str = ""                # sha256 of the file
 
     def __post_init__(self):
-        for name, slots in {**SLOTS, **({"reason": ("{question}",)} if self.reason else {})}.items():
-            missing = [slot for slot in slots if slot not in getattr(self, name)]
-            if missing:
-                raise ValueError(f"{name}: lacks {', '.join(missing)}")
+        for name, slots in [*SLOTS.items(), *OPTIONAL.items()]:
+            if name in SLOTS or getattr(self, name):
+                check_slots(name, getattr(self, name), slots)
+        if set(self.tasks) != set(TASKS):
+            raise ValueError(f"tasks: expected the keys {', '.join(TASKS)}")
+        for name, text in TASKS.items():
+            check_slots(f"tasks: {name}", self.tasks[name], re.findall(r"\{\w+\}", text))
         for name in ("paraphrase", "implication", "question"):
             if not all(getattr(self, name) or [""]):
                 raise ValueError(f"{name}: expected at least one request, and none empty")
+        for name in ("rewrite_lines", "implication_lines", "spa"):
+            if not all(getattr(self, name)):
+                raise ValueError(f"{name}: expected no empty request")
         for name in ("temperature", "answer_temperature"):
             number(name, getattr(self, name), 0)
         whole("max_new_tokens", self.max_new_tokens, 1)
+        whole("document_tokens", self.document_tokens, 1)
         number("top_p", self.top_p, 1e-6, 1)
 
     def with_news(self, statement, text):
@@ -80,11 +120,27 @@ class Prompts:
             raise ValueError("reason: the prompt file of this model does not say how to ask for thought")
         return fill(self.reason, question=question)
 
-    def writing(self):
-        """What the writing of replay elements depends on: part of the identity of a replay file."""
+    def relate(self, entities):
+        *some, last = entities
+        return fill(self.said("relation"), entities=f"{', '.join(some)} and {last}")
+
+    def apply(self, strategy):
+        return fill(self.said("strategy"), strategy=strategy)
+
+    def said(self, name):
+        """A field that a prompt file may lack, for a protocol that needs it."""
+        if not getattr(self, name):
+            raise ValueError(f"{name}: the prompt file of this model has no words for it; "
+                             f"configs/prompts/{DEFAULT.name} has, for instruction-tuned models")
+        return getattr(self, name)
+
+    def writing(self, more=()):
+        """What the writing of replay elements depends on: part of the identity of a replay file. more: the
+        fields that a protocol uses beside the usual ones (its `words`), so that the others' files are what
+        they were before it came."""
         return {name: getattr(self, name) for name in (
             "in_context", "naive", "paraphrase", "implication", "question", "answer", "temperature",
-            "answer_temperature", "top_p", "max_new_tokens", "on_topic", "deduplicate")}
+            "answer_temperature", "top_p", "max_new_tokens", "on_topic", "deduplicate", *more)}
 
 
 def read_prompts(path):

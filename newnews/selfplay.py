@@ -38,11 +38,11 @@ class Writer:
                 except StopIteration as end:
                     rows, counts = end.value
                     done[job] = rows, {**counts, **costs[job]}
-            # 2. All that was asked at one temperature goes together.
+            # 2. All that was asked at one temperature, with one limit, goes together.
             replies, stages = {}, defaultdict(list)
             for job, ask in asks.items():
-                stages[ask.temperature].append(job)
-            for temperature, some in stages.items():
+                stages[ask.temperature, ask.limit].append(job)
+            for (temperature, _), some in stages.items():
                 replies |= self.answer({job: asks[job] for job in some}, temperature, costs)
         return done
 
@@ -51,7 +51,8 @@ class Writer:
         rows = [(job, request, stream(ask.stage, name)) for job, ask in asks.items()
                 for request, name in zip(ask.requests, ask.names, strict=True)]
         prompts = [self.chat.prompt([{"role": "user", "content": request}]) for _, request, _ in rows]
-        sampling = Sampling(max_new_tokens=self.prompts.max_new_tokens, temperature=temperature,
+        limit = next(iter(asks.values())).limit or self.prompts.max_new_tokens
+        sampling = Sampling(max_new_tokens=limit, temperature=temperature,
                             top_p=self.prompts.top_p, seed=self.seed)
         completions = generate(self.model, prompts, self.chat.stop_ids, sampling,
                                streams=[noise for *_, noise in rows], groups=[job for job, *_ in rows])

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from model.checkpoint import open_tensors
 from model.flops import training_flops
-from model.lora import adapted, rank_and_targets
+from model.lora import adapted, adapter_shape
 from model.loss import token_losses
 from newnews import distributed
 from newnews.examples import Example
@@ -200,8 +200,8 @@ def pad(rows, K, adapters):
 
 
 def trained(model):
-    """What train() trains: (the parameters by name, how many learners, and of adapters the rank and targets,
-    else None)."""
+    """What train() trains: (the parameters by name, how many learners, and of adapters the rank, targets and
+    blocks, else None)."""
     modules = adapted(model)
     if not modules:
         model.requires_grad_(True)
@@ -210,7 +210,7 @@ def trained(model):
     for p in params.values():
         p.requires_grad_(True)
         p.grad = None
-    return params, model.model.bank or 1, rank_and_targets(model)
+    return params, model.model.bank or 1, adapter_shape(model)
 
 
 def draw(batches, step, alive):

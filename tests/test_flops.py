@@ -75,6 +75,7 @@ def test_a_prefill_of_200_tokens_of_05b():
 # ---- training ----
 
 LORAS = [None, (3, PROJECTIONS), (2, ("q_proj",)), (2, ("k_proj", "v_proj")), (4, ("v_proj",)),
+         (3, PROJECTIONS, [1]), (2, ("k_proj", "up_proj"), [0]), (2, ("down_proj",), [1]),
          (1, ("o_proj",)), (2, ("gate_proj", "down_proj")), (5, ("down_proj",)), (2, ("q_proj", "up_proj"))]
 
 
@@ -86,7 +87,7 @@ def test_training(tiny, changes, lora, monkeypatch):
     if lora is None:
         model.requires_grad_(True)
     else:
-        add_lora(model, lora[1], lora[0], 4)
+        add_lora(model, lora[1], lora[0], 4, layers=lora[2] if len(lora) > 2 else None)
     rows = [Example(list(range(12)), [0.0] * (12 - n) + [1.0] * n) for n in (3, 7, 1)]
     (batch,) = micro_batches([rows], 10 ** 6, bank=lora is not None)
     with eager_attention(model), FlopCounterMode(display=False) as counter:

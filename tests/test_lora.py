@@ -21,7 +21,7 @@ from scipy.stats import ks_2samp, kstest
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from model.checkpoint import load_adapter, load_model, save_adapter, save_model
+from model.checkpoint import load_adapter, load_bank, load_model, save_adapter, save_model
 from model.lora import (PROJECTIONS, Linear, LoRALinear, adapted, add_lora, arrange, lora_tensors,
                         merged_tensors, remove_lora, switched_off)
 from model.qwen2 import Block, Qwen2, Qwen2Config
@@ -131,6 +131,32 @@ def test_we_compute_what_peft_saved(folder, base_logits, tmp_path, targets, rank
     names = {n.rpartition(".")[2] for n in adapted(model)}
     assert names == set(PROJECTIONS if isinstance(targets, str) else targets)
     assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("layers", ([1, 2], [0], [0, 2]), ids=str)
+def test_adapters_in_some_blocks_only(folder, base_logits, tmp_path, layers):
+    """Ours in PEFT, PEFT's in ours, and a bank of two; no other block carries any."""
+    model = with_random_factors(add_lora(load_model(folder), ("v_proj", "up_proj"), 3, 5, layers=layers))
+    ours = logits(model)
+    assert {int(name.split(".")[2]) for name in adapted(model)} == set(layers)
+    save_adapter(tmp_path / "a", model, base=folder)
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    assert config["layers_to_transform"] == layers
+    theirs = logits(peft.PeftModel.from_pretrained(hf_base(folder), tmp_path / "a").eval())
+    assert worst(ours, base_logits) > 0.1 and worst(ours, theirs) <= 1e-5
+    # an int where it is one block: PEFT keeps what it was given
+    theirs = peft_adapter(folder, tmp_path / "b", target_modules=["v_proj", "up_proj"], r=3, lora_alpha=5,
+                          layers_to_transform=layers[0] if len(layers) == 1 else layers)
+    assert worst(logits(load_adapter(tmp_path / "b", load_model(folder))), theirs) <= 1e-5
+    bank = load_bank([tmp_path / "a", tmp_path / "b"], load_model(folder))
+    assert {int(name.split(".")[2]) for name in adapted(bank)} == set(layers)
+    assert worst(logits(bank, k=1), theirs) <= 1e-5
+
+
+def test_a_block_that_is_not_there(folder):
+    for layers in ([3], [-1, 0], []):
+        with pytest.raises(ValueError, match="blocks 0 to 2"):
+            add_lora(load_model(folder), layers=layers)
 
 
 @pytest.mark.parametrize("init", ("gaussian", "orthogonal", True, False))
@@ -360,7 +386,8 @@ def edit(adapter, **changes):
     ("use_rslora", True), ("use_dora", True), ("rank_pattern", {"q_proj": 3}),
     ("alpha_pattern", {"q_proj": 3}), ("modules_to_save", ["lm_head"]),
     ("bias", "all"), ("bias", "lora_only"),
-    ("layers_to_transform", [0, 1]), ("layers_to_transform", 1), ("layer_replication", [[0, 2], [1, 3]]),
+    ("layers_to_transform", [0, 3]), ("layers_to_transform", -1), ("layers_to_transform", "1"),
+    ("layers_pattern", "h"), ("layer_replication", [[0, 2], [1, 3]]),
     ("lora_bias", True), ("fan_in_fan_out", True),
     ("trainable_token_indices", [1]), ("target_parameters", ["x"]), ("exclude_modules", ["k_proj"]),
     ("target_modules", r".*\.(q|down)_proj"), ("target_modules", []), ("target_modules", None),

@@ -14,16 +14,27 @@
     self_qa_shadowed_other, _shuffled, _unrelated, _after       its controls (newnews/protocols/shadow.py)
     self_qa_other, self_qa_wrong    negative controls: about another news item; wrong answers
 
+Rivals, each in a file that says where it comes from and where it differs:
+
+    rewrite_lines, implication_lines, spa, entigraph, active_reading    plain texts by the writer
+    self_tuning, memorise                                               cut out of the news by rules
+
 A new protocol is a class in a file of this folder and a line in `protocols`.
 """
 
+from newnews.protocols.active import ActiveReading
 from newnews.protocols.base import Protocol
 from newnews.protocols.distill import Distill
+from newnews.protocols.entities import EntiGraph
 from newnews.protocols.masked import Masked
 from newnews.protocols.mixed import Mixed, OtherNews, WrongAnswers
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
+from newnews.protocols.rewrites import SPA, ImplicationLines, RewriteLines
+from newnews.protocols.rote import Memorise
 from newnews.protocols.shadow import Control, Shadowed
+from newnews.protocols.tasks_from_text import SelfTuning
 
+RIVALS = (RewriteLines, ImplicationLines, EntiGraph, ActiveReading, SPA, SelfTuning, Memorise)
 __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 
 
@@ -37,8 +48,9 @@ def protocols(prompts):
     distilled = [Distill(self_qa, "distill"), Distill(self_qa, "distill_reverse", reverse=True),
                  Distill(self_qa, "distill_top20", top=20), Distill(self_qa, "distill_student", own=True),
                  Distill(self_qa, "distill_student_reverse", reverse=True, own=True)]
+    rivals = [kind(prompts) for kind in RIVALS]
     return {p.name: p for p in [*plain, *map(Shadowed, plain), *controls, OtherNews(self_qa),
-                                WrongAnswers(self_qa), *masked, *distilled]}
+                                WrongAnswers(self_qa), *masked, *distilled, *rivals]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on

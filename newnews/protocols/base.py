@@ -14,11 +14,13 @@ from newnews.examples import Example
 
 class Ask(NamedTuple):
     """What a writer is asked: user turns, each a conversation of its own, answered by a text or, where the
-    answer was empty or cut at the limit, by None. The noise of a row hangs on (seed, stage, name) alone."""
+    answer was empty or cut at the limit, by None. The noise of a row hangs on (seed, stage, name) alone.
+    limit: new tokens of an answer; None: the prompt file's max_new_tokens."""
     requests: list
     stage: str
     names: list
     temperature: float
+    limit: int | None = None
 
 
 class Protocol:
@@ -26,11 +28,15 @@ class Protocol:
     sources   the protocols that write the rows this one is trained on: itself, or those that it wraps
     loss      what training minimises, as newnews.training.train takes it; None: next-token loss
     remark    what a worked example cannot show of it
+    words     fields of the prompt file that its rows depend on beside those that every prompt file has
+    told      fields of a news item that its rows depend on
     """
 
     name = ""
     loss = None
     remark = ""
+    words = ()
+    told = ("id", "statement")
 
     def __init__(self, prompts):
         self.prompts = prompts
@@ -63,3 +69,13 @@ class Protocol:
 
 def conversation(user, assistant):
     return [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+
+
+def plain_text(text):
+    """What is trained on as it is: no turns, loss on all of it (model/chat.py: document)."""
+    return [{"role": "text", "content": text}]
+
+
+def title(item):
+    """What a news item is about: its subject or, where it names none, its headline; may be empty."""
+    return item.subject or item.headline

@@ -4,7 +4,8 @@
     news                    where the news come from (newnews/studies/sources.py)
     ask                     in which formats (newnews/tasks/news.py)
     draws                   replay elements drawn a news item
-    lora                    rank, alpha, targets of the adapters
+    lora                    rank, alpha, targets of the adapters; layers: [first, last], if only these blocks
+                            carry any, counted from 0 (the lowest two of 24 frozen: [2, 23])
     bank                    adapters trained side by side: what bounds memory, and the unit of resume
     recipe                  of training (newnews/training.py: Recipe)
     recipes                 what a protocol changes in it: {protocol: {key: value}}
@@ -14,8 +15,15 @@
                             are keys of the study, dots for depth: seed, draws, model, writer, lora.rank,
                             recipe.steps ...
 
-Two keys may be left out: `writer`, the model that writes, by default the learner's own (model); and
-`contrasts`, the claims that the study is run for (newnews/studies/contrasts.py).
+Keys that may be left out:
+
+    writer                  the model that writes; by default the learner's own
+    learner                 the model that is trained, by default `model`: another checkpoint of the same
+                            shape, whose updates are put on `model` to be asked (grafting)
+    scale                   what updates are multiplied by before they are asked; 1
+    neutral                 share: of the training examples that are neutral ones instead; source: a file of
+                            them, or lessons, of the pocket world (newnews/neutral.py)
+    contrasts               the claims that the study is run for (newnews/studies/contrasts.py)
 """
 
 import copy
@@ -32,7 +40,7 @@ from newnews.training import Recipe
 
 KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int,
         "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
-OPTIONAL = {"writer": str, "contrasts": list}
+OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dict, "contrasts": list}
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,12 @@ class Cell:
     writer: str
     draws: int
     seed: int
-    lora: tuple         # (rank, alpha, targets)
+    lora: tuple         # (rank, alpha, targets), or (rank, alpha, targets, (first block, last block))
     bank: int
     recipe: Recipe
+    learner: str
+    scale: float = 1.0
+    neutral: tuple = ()         # (share, source)
 
 
 def read_study(path, changes=()):
@@ -135,37 +146,67 @@ def cells(study, path="study"):
             raise ValueError(f"{path}: axes: unknown protocol {protocol!r}; known are {', '.join(NAMES)}")
         for key, value in point.items():
             set_axis(mine, key, value, path)
-        varied = "".join(f" {key}={value}" for key, value in point.items() if len(axes[key]) > 1)
-        out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", mine["model"]),
+        varied = "".join(f" {key}={words(value)}" for key, value in point.items() if len(axes[key]) > 1)
+        learner, scale = mine.get("learner", mine["model"]), mine.get("scale", 1.0)
+        if not abs(scale) < 1e6:            # not so for a NaN
+            raise ValueError(f"{path}: scale: expected a number, found {scale!r}")
+        out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", learner),
                         mine["draws"], mine["seed"], lora_of(mine["lora"], path), mine["bank"],
-                        recipe_of(mine, protocol, path)))
+                        recipe_of(mine, protocol, path), learner, scale,
+                        neutral_of(mine.get("neutral"), path)))
     return out
+
+
+def words(value):
+    """A value as it stands in a cell's name: [q_proj, v_proj] as q,v."""
+    return ",".join(str(v).removesuffix("_proj") for v in value) if isinstance(value, list) else value
 
 
 def set_axis(study, key, value, path):
     """Put one axis's value into the study. What a protocol's own recipe says of the key gives way to it."""
-    allowed = ("seed", "draws", "model", "writer", "bank")
+    allowed = ("seed", "draws", "model", "writer", "learner", "bank", "scale")
     group, dot, last = key.partition(".")
     if not dot and key in allowed:
-        kind = str if key in ("model", "writer") else int
-        if type(value) is not kind or kind is int and value < (key != "seed"):
-            raise ValueError(f"{path}: axes: {key}: expected {'texts' if kind is str else 'whole numbers'}, "
-                             f"found {value!r}")
+        kind = str if key in ("model", "writer", "learner") else (int, float) if key == "scale" else int
+        if isinstance(value, bool) or not isinstance(value, kind) \
+                or kind is int and value < (key != "seed"):
+            wanted = "texts" if kind is str else "whole numbers" if kind is int else "numbers"
+            raise ValueError(f"{path}: axes: {key}: expected {wanted}, found {value!r}")
         study[key] = value
-    elif group in ("lora", "recipe") and last:
-        study[group][last] = value
+    elif group in ("lora", "recipe", "neutral") and last:
+        study.setdefault(group, {})[last] = value
         for recipe in study["recipes"].values() if group == "recipe" else ():
             recipe.pop(last, None)
     else:
         raise ValueError(f"{path}: axes: unknown axis {key!r}; expected protocol, {', '.join(allowed)}, "
-                         f"lora.KEY or recipe.KEY")
+                         f"lora.KEY, recipe.KEY or neutral.KEY")
 
 
 def lora_of(lora, path):
     rank, alpha, targets = (lora.get(key) for key in ("rank", "alpha", "targets"))
-    if set(lora) != {"rank", "alpha", "targets"} or type(rank) is not int or not 1 <= rank <= 4096 \
+    if set(lora) - {"layers"} != {"rank", "alpha", "targets"} \
+            or type(rank) is not int or not 1 <= rank <= 4096 \
             or isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1e6 \
             or not isinstance(targets, list) or not targets or set(map(str, targets)) - set(PROJECTIONS):
         raise ValueError(f"{path}: lora: expected rank >= 1, alpha > 0 and targets out of "
                          f"{', '.join(PROJECTIONS)}; found {lora!r}")
-    return rank, alpha, tuple(targets)
+    if "layers" not in lora:
+        return rank, alpha, tuple(targets)
+    layers = lora["layers"]
+    if not isinstance(layers, list) or [type(n) for n in layers] != [int, int] \
+            or not 0 <= layers[0] <= layers[1]:
+        raise ValueError(f"{path}: lora: layers: expected the numbers of the first and the last block that "
+                         f"carry adapters, found {layers!r}")
+    return rank, alpha, tuple(targets), tuple(layers)
+
+
+def neutral_of(neutral, path):
+    """(share, source), or () where there is none: a share of 0 is the study without."""
+    if neutral is None:
+        return ()
+    share, source = neutral.get("share"), neutral.get("source")
+    if set(neutral) != {"share", "source"} or isinstance(share, bool) or not isinstance(source, str) \
+            or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise ValueError(f"{path}: neutral: expected share, from 0 to below 1, and source, a file or "
+                         f"lessons; found {neutral!r}")
+    return (share, source) if share else ()

@@ -153,6 +153,8 @@ class Plan(Stages):
 
 def training_cost(lists, cell, config):
     """(tokens, FLOPs) of the training of one bank: `steps` times a mean step."""
+    rank, _, targets, *layers = cell.lora
+    lora = rank, targets, *(range(first, last + 1) for first, last in layers)
     tokens = flops = 0
     for examples in lists:
         examples = [e(np.random.default_rng(0)) if callable(e) else e for e in examples]
@@ -160,7 +162,7 @@ def training_cost(lists, cell, config):
         lengths = [len(e.ids) for e in examples]
         supervised = sum(w > 0 for e in examples for w in e.weights[1:])
         tokens += round(share * sum(lengths))
-        flops += round(share * training_flops(config, lengths, supervised, (cell.lora[0], cell.lora[2])))
+        flops += round(share * training_flops(config, lengths, supervised, lora))
     return tokens, flops
 
 

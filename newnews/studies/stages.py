@@ -19,6 +19,7 @@ from model.lora import remove_lora
 from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
 from newnews.finetune import train_bank
 from newnews.loading import load
+from newnews.neutral import Neutral, mixed
 from newnews.outputs import Rows, digest
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
@@ -52,15 +53,16 @@ class Update:
     flops: int
     tokens: int
     manifests: list = field(default_factory=list)
+    scale: float = 1.0      # what they are multiplied by when they are asked
 
 
-def gathered(manifests, news):
+def gathered(manifests, news, scale=1.0):
     """The Update of a cell from [(folder, manifest)] of its banks."""
     folders = {name: folder / name for folder, manifest in manifests for name in manifest["names"]}
     diverged = {name: step for _, manifest in manifests for name, step in manifest["stopped"].items()}
     spent = {key: sum(manifest[key] for _, manifest in manifests) for key in ("seconds", "flops", "tokens")}
     return Update(folders, diverged, empty=[item.id for item in news if item.id not in folders], **spent,
-                  manifests=[manifest for _, manifest in manifests])
+                  manifests=[manifest for _, manifest in manifests], scale=scale)
 
 
 class Stages:
@@ -85,9 +87,10 @@ class Stages:
     def replay_file(self, cell, protocol, news):
         """(path, spec)."""
         writer = self.reader(cell.writer)
+        kind = protocols(writer.prompts)[protocol]
         spec = {"stage": "replay", **writer.identity(), "protocol": protocol, "draws": cell.draws,
-                "seed": cell.seed, "prompts": writer.prompts.writing(),
-                "news": [[item.id, item.statement] for item in news]}
+                "seed": cell.seed, "prompts": writer.prompts.writing(kind.words),
+                "news": [[getattr(item, part) for part in kind.told] for item in news]}
         return self.store / "replay" / f"{protocol}-{digest(spec)}.jsonl", spec
 
     def update(self, cell, news):
@@ -97,11 +100,11 @@ class Stages:
         rows = [row for name in sources for row in self.replay(cell, name, news).read()]
         banks = [partial(self.bank, *bank) for bank in self.banks(cell, rows, news)]
         work_off(banks)
-        return gathered([bank() for bank in banks], news)
+        return gathered([bank() for bank in banks], news, cell.scale)
 
     def banks(self, cell, rows, news):
         """[(cell, learner, protocol, items, their rows by news)] of each bank, out of all rows."""
-        learner = self.reader(cell.model)
+        learner = self.reader(cell.learner)
         protocol = protocols(learner.prompts)[cell.protocol]
         by_news = {item.id: [] for item in news}
         for row in rows:
@@ -131,10 +134,16 @@ class Stages:
             except ValueError as error:
                 raise ValueError(f"news {item.id}: {error}") from None
         spec = {"stage": "update", **learner.identity(), "protocol": cell.protocol,
-                "lora": dict(zip(("rank", "alpha", "targets"), cell.lora)), "recipe": asdict(cell.recipe),
+                "lora": dict(zip(("rank", "alpha", "targets", "layers"), cell.lora)),
+                "recipe": asdict(cell.recipe),
                 "names": [item.id for item in items],
                 "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
                                [item.statement for item in items], *protocol.wording())}
+        if cell.neutral:
+            share, source = cell.neutral
+            neutral = Neutral(source, learner.chat, learner.prompts, most)
+            lists = [mixed(examples, share, neutral) for examples in lists]
+            spec["neutral"] = [share, source if neutral.lessons else neutral.digest]
         return self.store / "updates" / f"{cell.protocol}-{digest(spec)}", spec, lists
 
     def answers(self, model, task, items, way, who, label, update=None):
@@ -146,7 +155,7 @@ class Stages:
         if update is not None:
             @contextmanager
             def adapters_of(some):
-                load_bank([update.folders[item.id] for item in some], reader.model)
+                load_bank([update.folders[item.id] for item in some], reader.model, update.scale)
                 try:
                     yield
                 finally:
@@ -162,4 +171,5 @@ class Stages:
         if update is not None:
             items = [item for item in items if item.id in update.folders and item.id not in update.diverged]
             spec["update"] = digest([manifest["run"] for manifest in update.manifests])
+            spec |= {"scale": update.scale} if update.scale != 1 else {}
         return self.store / "answers" / f"{who}.{way}-{digest(spec)}.jsonl", spec, items

@@ -96,9 +96,9 @@ def run_study(study, out, store=None):
 
 def check_models(every, study, items):
     """{model: folder} of all that write or learn, before hours of work: each is there, and its prompts say
-    how to ask in every format."""
+    how to ask in every format and, of those that write, for all that a protocol wants."""
     folders = {}
-    for name in dict.fromkeys(name for cell in every for name in (cell.model, cell.writer)):
+    for name in dict.fromkeys(name for cell in every for name in (cell.model, cell.learner, cell.writer)):
         folders[name] = find_model(name)
         load_config(folders[name])
     for name in dict.fromkeys(cell.model for cell in every):
@@ -106,4 +106,8 @@ def check_models(every, study, items):
             NewsTask(prompts_for(folders[name]), False, study["seed"], study["ask"]).requests(items[0])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+    for cell in every:
+        for kind in protocols(None)[cell.protocol].sources:
+            for field in kind.words:
+                prompts_for(folders[cell.writer]).said(field)
     return folders

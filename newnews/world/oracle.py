@@ -221,6 +221,9 @@ def grade(thing, text, kind, question=""):
 # ------------------------------------------------------------------------------------------------------------
 
 
+GRADED = ("naive", "paraphrase", "implication", "self_qa")     # and their shadows
+
+
 def grade_rows(rows, things):
     """Counter of (protocol, what was graded, verdict, kind) of replay rows; naive rows are graded as
     paraphrases: they are the news itself."""
@@ -230,6 +233,8 @@ def grade_rows(rows, things):
         if thing is None:
             raise ValueError(f"replay row about news {row.get('news')!r}: no such news item in the news file")
         protocol = row["protocol"]
+        if protocol.removesuffix("_shadowed") not in GRADED:
+            raise ValueError(f"rows of {protocol} cannot be graded; those of {', '.join(GRADED)} can")
         user, assistant = (row["messages"][i]["content"] for i in (-2, -1))
         if protocol.startswith("self_qa"):
             user = user.split("\n\n")[-1]           # after the news that a shadowed row has before it
