@@ -125,12 +125,12 @@ class Plan(Stages):
             if real:
                 folder, _, lists = self.bank_folder(*bank)
             else:                       # the same examples under every seed and recipe
-                folder, shape = None, (cell.protocol, cell.model, cell.writer, cell.draws, items, len(rows))
+                folder, shape = None, (cell.protocol, cell.learner, cell.writer, cell.draws, items, len(rows))
                 lists = self.guess(("lists", *shape), lambda: self.bank_folder(*bank)[2])
             tokens, flops = training_cost(lists, cell, config)
             done = real and (folder / "manifest.json").is_file()
             manifest = read_json(folder / "manifest.json") if done else None
-            key = folder or (cell.protocol, cell.model, cell.recipe, cell.lora, items,
+            key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, items,
                              *(w.key for w in written))
             banks.append((folder, manifest, Work(key, tokens, flops, manifest and manifest["seconds"])))
         whole = real and all(manifest for _, manifest, _ in banks)

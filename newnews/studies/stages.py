@@ -118,7 +118,7 @@ class Stages:
         """(folder, manifest) of the adapters of some items, trained side by side."""
         folder, spec, lists = self.bank_folder(cell, learner, protocol, items, by_news)
         manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
-                              cell.model, f"{self.place}train {cell.name}", protocol.loss)
+                              cell.learner, f"{self.place}train {cell.name}", protocol.loss)
         return folder, manifest
 
     def bank_folder(self, cell, learner, protocol, items, by_news):
