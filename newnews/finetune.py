@@ -16,13 +16,13 @@ from newnews.training import Recipe, Shuffled, next_token, train
 
 
 def examples(rows, chat, config, where):
-    """Rows of a replay file -> [Example]; one that does not fit the model's context is an error
-    with its number."""
+    """[(line, row)] of a replay file -> [Example]; one that does not fit the model's context is an error
+    with its line."""
     out = []
-    for i, row in enumerate(rows, 1):
+    for line, row in rows:
         ids, weights = chat.conversation(row["messages"])
         if len(ids) > config.max_position_embeddings:
-            raise ValueError(f"{where}: conversation {i} has {len(ids)} tokens; the model's context is "
+            raise ValueError(f"{where}: line {line}: {len(ids)} tokens; the model's context is "
                              f"{config.max_position_embeddings}")
         out.append(Example(ids, weights))
     return out
@@ -87,12 +87,12 @@ def finetune(settings):
     """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder."""
     if not 0 < (1 if settings.lora_alpha is None else settings.lora_alpha) < math.inf:
         raise ValueError(f"lora_alpha = {settings.lora_alpha}: expected > 0, or the adapter does nothing")
-    rows = read_conversations(settings.data)
+    rows = read_conversations(settings.data, numbered=True)
     model, chat, about = load(settings.model, None, settings.device, settings.dtype)
     data = examples(rows, chat, model.config, settings.data)
     recipe = settings.recipe(len(data), parameters(model))
     alpha = 2 * settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
-    run = {"model_digest": about["digest"], "data": digest([r["messages"] for r in rows]),
+    run = {"model_digest": about["digest"], "data": digest([row["messages"] for _, row in rows]),
            "dtype": about["dtype"], "device": about["device"].partition(":")[0], "recipe": asdict(recipe),
            "full": settings.full}
     if not settings.full:

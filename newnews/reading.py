@@ -122,9 +122,9 @@ def plain(text):
 
 # ---- JSONL ----
 
-def read_jsonl(path, check=None, what="file"):
+def read_jsonl(path, check=None, what="file", numbered=False):
     """The objects of a JSONL file, one a line; empty lines are skipped. check(row) may raise ValueError;
-    errors name the file and the line."""
+    errors name the file and the line. numbered: [(number of the line, object)]."""
     rows = []
     try:
         with open(path, "rb") as f:                     # bytes: lines end at \n only, not at U+2028
@@ -132,11 +132,12 @@ def read_jsonl(path, check=None, what="file"):
                 if not line.strip():
                     continue
                 try:
-                    rows.append(parse_json_line(line))
+                    row = parse_json_line(line)
                     if check is not None:
-                        check(rows[-1])
+                        check(row)
                 except ValueError as error:
                     raise ValueError(f"{path}: line {number}: {error}") from None
+                rows.append((number, row) if numbered else row)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such {what}") from None
     except IsADirectoryError:

@@ -210,7 +210,10 @@ GOOD = '{"messages": [{"role": "user", "content": "Oslo?"}, {"role": "assistant"
     ("\n" + GOOD.replace("user", "robot"), "line 2: messages[0]: expected role system/user/assistant"),
     (GOOD.replace('"Norway"', "7"), "line 1: messages[1]: "), ("", "holds no conversations"),
     (GOOD + GOOD.replace("assistant", "user"), "line 2: no assistant turn"),
-    (GOOD + GOOD.replace("Oslo", "Oslo " * 600), "conversation 2 has ")])
+    (GOOD + GOOD.replace("Oslo", "Oslo " * 600), "line 2: "),
+    ("\n\n" + GOOD.replace("Oslo", "Oslo " * 600), "line 3: "),
+    (GOOD + GOOD.replace('{"m', '{"tools": [{"type": "function"}], "m'), "line 2: tools: found [{"),
+    (GOOD.replace('"Norway"', '"Norway", "weight": 0'), "line 1: no assistant turn that is learnt")])
 def test_bad_data(text, said, shared, tmp_path):
     (tmp_path / "bad.jsonl").write_text(text)
     words = ["train.py", "--model", shared.model, "--data", tmp_path / "bad.jsonl", "--out", tmp_path / "out"]

@@ -263,4 +263,4 @@ def grade_replay(path, news):
 
     Raises ValueError for news of another world and for rows about other news.
     """
-    return table(grade_rows(read_conversations(path), things_of(news)))
+    return table(grade_rows(read_conversations(path).values(), things_of(news)))
