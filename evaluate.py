@@ -114,7 +114,7 @@ def main(args):
     task = make_task(how, args.examples) if args.task != "news" else None       # before the model is loaded
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     if args.task == "news":
-        prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
+        prompts = read_prompts(args.prompts) if args.prompts is not None else prompts_for(about["folder"])
         how["prompts"] = asdict(prompts)
         task = make_task(how)
     run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],

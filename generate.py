@@ -90,7 +90,8 @@ def main(args):
 
     news = read_news(args.news)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
-    prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
+    prompts = (prompts_for(about["folder"]) if args.prompts is None
+               else read_prompts(args.prompts))
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,
            "writer_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
            "device": about["device"].partition(":")[0], "prompts": prompts.writing(),

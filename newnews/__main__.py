@@ -130,12 +130,14 @@ def main(args):
             if getattr(args, name) != default:
                 raise ValueError(f"--{name.replace('_', '-')} is about news; "
                                  f"with --background it does nothing")
+        from newnews.outputs import check_new
         from newnews.world.retention import write_background
-        print(f"{args.out}: {write_background(args.out, args.seed)} questions")
+        print(f"{args.out}: {write_background(check_new(args.out), args.seed)} questions")
     else:
         from newnews.news import write_news
+        from newnews.outputs import check_new
         from newnews.world.things import make_news
-        write_news(args.out, make_news(args.split, args.per_domain, args.seed, args.questions))
+        write_news(check_new(args.out), make_news(args.split, args.per_domain, args.seed, args.questions))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ system is. Every text of the news is escaped.
 """
 
 import hashlib
-import os
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from newnews.news import read_news
-from newnews.outputs import check_out, disk
+from newnews.outputs import check_out, write_text
 
 MARK = '<meta name="generator" content="newnews browse">'      # a page of ours may be replaced
 STYLE = """
@@ -128,9 +127,5 @@ def browse(path, out):
     out, news = check_out(out, "file"), read_news(path)
     if out.exists() and MARK not in out.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"{out}: is there already and no page of news; remove it, or write elsewhere")
-    aside = Path(f"{out}.part")
-    with disk(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(page(news, f"News of {Path(path).name}"), encoding="utf-8")
-        os.replace(aside, out)
+    write_text(out, page(news, f"News of {Path(path).name}"))
     return len(news)

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import yaml
 
+from model.files import once
+
 LARGEST = 64 * 2 ** 20      # bytes of a YAML file: 200 times our largest; PyYAML reads 0.2 MB a second
+LONGEST = 2 ** 18           # bytes of one of its lines, which take a second; the longest context is shorter
 DEEPEST = 40                # levels of a YAML file; ours have 7, Python's stack ends at some 300
 SURROGATE = re.compile("[\ud800-\udfff]")       # half a character, which no file or tokenizer can hold
 
@@ -98,6 +101,10 @@ def read_yaml(path, what="file"):
         raise IsADirectoryError(f"{path}: expected a file, found a folder") from None
     if len(data) > LARGEST:
         raise ValueError(f"{path}: larger than {LARGEST >> 20} MiB, so hardly written by hand")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if len(line) > LONGEST:
+            raise ValueError(f"{path}: line {number}: {len(line):,} bytes, more than the {LONGEST:,} that any "
+                             f"text needs")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -147,7 +154,7 @@ def read_jsonl(path, check=None, what="file", numbered=False):
 
 def parse_json_line(line):
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=once, parse_constant=no_number)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text ({error})") from None
     except RecursionError:
@@ -159,6 +166,10 @@ def parse_json_line(line):
     if b"\\ud" in line.lower() and SURROGATE.search(json.dumps(row, ensure_ascii=False)):
         raise ValueError("holds half a character (a lone surrogate)")
     return row
+
+
+def no_number(name):
+    raise ValueError(f"{name} is no number in JSON")
 
 
 # ---- records ----

@@ -26,6 +26,7 @@ from model.loss import token_losses
 from newnews.examples import Example
 from newnews.muon import Muon
 from newnews.optimizer import AdamW
+from newnews.reading import number
 
 SAVE_SECONDS = 30       # how much work a kill can cost
 
@@ -50,6 +51,8 @@ class Recipe:
         for name in ("steps", "batch", "warmup", "micro_tokens", "seed"):
             if type(getattr(self, name)) is not int:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected a whole number")
+        for name in ("rate", "weight_decay", "beta1", "beta2", "clip", "matrix_rate"):
+            number(name, getattr(self, name))
         for name, ok, want in (("steps", self.steps >= 1, ">= 1"), ("rate", 0 < self.rate < math.inf, "> 0"),
                                ("batch", self.batch >= 1, ">= 1"), ("warmup", self.warmup >= 0, ">= 0"),
                                ("schedule", self.schedule in ("cosine", "linear", "constant"),

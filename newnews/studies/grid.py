@@ -106,6 +106,7 @@ def check(study, path):
     if "protocol" not in study["axes"]:
         raise ValueError(f"{path}: axes: protocol is missing: which protocols are run?")
     source(study["news"], path)
+    lora_of(study["lora"], path)                # also where an axis varies it
     cells(study, path)
 
 
