@@ -63,8 +63,9 @@ def arguments():
         if getattr(args, name) != default:
             this, other = ("news", "chat") if args.chat is None else ("chat", "news")
             parser.error(f"--{name.replace('_', '-')} is for --{other}; it does nothing with --{this}")
-    if args.n < 1:
-        parser.error(f"--n {args.n}: expected at least 1")
+    for name, low, high in (("n", 1, 10 ** 6), ("seed", 0, 2 ** 63 - 1)):
+        if not low <= getattr(args, name) <= high:
+            parser.error(f"--{name} {getattr(args, name)}: expected at least {low}, at most {high}")
     return args
 
 

@@ -98,8 +98,9 @@ def main(args):
         print(walk(next(q for item in done.items for q in item.questions if q.id == args.question), rows))
     elif args.tool == "show":
         from newnews.show import show
-        if args.n < 1:
-            raise ValueError(f"--n {args.n}: expected at least 1")
+        for name, low, high in (("n", 1, 10 ** 6), ("seed", 0, 2 ** 63 - 1)):
+            if not low <= getattr(args, name) <= high:
+                raise ValueError(f"--{name} {getattr(args, name)}: expected at least {low}, at most {high}")
         show(args.model, args.id, args.protocol, args.news, args.n, args.seed, sys.stdout.isatty())
     elif args.tool == "compare":
         from newnews.compare import compare

@@ -1,11 +1,11 @@
 """Fine-tune on conversations: from rows to examples, to an adapter, a bank of adapters, or a whole model
 on disk."""
 
-import math
 from dataclasses import asdict, dataclass
 
 from model.checkpoint import save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, remove_lora
+from model.settings import ADAPTER, wrong
 from newnews.console import say
 from newnews.examples import Example
 from newnews.loading import default_rate, load, parameters
@@ -85,8 +85,8 @@ class FineTune:
 
 def finetune(settings):
     """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder."""
-    if not 0 < (1 if settings.lora_alpha is None else settings.lora_alpha) < math.inf:
-        raise ValueError(f"lora_alpha = {settings.lora_alpha}: expected > 0, or the adapter does nothing")
+    for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
+        raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
     rows = read_conversations(settings.data, numbered=True)
     model, chat, about = load(settings.model, None, settings.device, settings.dtype)
     data = examples(rows, chat, model.config, settings.data)

@@ -4,6 +4,7 @@ Errors are ValueError or OSError and say the file, the line or the key, what was
 No torch here: files are checked before a model is loaded.
 """
 
+import codecs
 import difflib
 import json
 import math
@@ -139,7 +140,7 @@ def read_jsonl(path, check=None, what="file", numbered=False):
                 if not line.strip():
                     continue
                 try:
-                    row = parse_json_line(line)
+                    row = parse_json_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
                     if check is not None:
                         check(row)
                 except ValueError as error:
