@@ -30,11 +30,13 @@ class Sampling:
 
     def __post_init__(self):
         warm = self.temperature == 0 or COLDEST <= self.temperature < float("inf")
-        for name, ok, want in (("max_new_tokens", 1 <= self.max_new_tokens < 2 ** 31, "at least 1, below 2^31"),
+        penalised = 0 < self.repetition_penalty < float("inf")
+        for name, ok, want in (("max_new_tokens", 1 <= self.max_new_tokens < 2 ** 31,
+                                "at least 1, below 2^31"),
                                ("temperature", warm, f"0 (greedy) or at least {COLDEST:g}"),
                                ("top_k", self.top_k >= 0, "0 (off) or more"),
                                ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1 (off)"),
-                               ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "more than 0"),
+                               ("repetition_penalty", penalised, "more than 0"),
                                ("seed", 0 <= self.seed < 2 ** 63, "0 or more, below 2^63")):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)} is out of range: expected {want}")

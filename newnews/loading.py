@@ -45,7 +45,8 @@ def doubts(adapter, model, digest):
     found = read_json(manifest).get("run") if manifest.is_file() else None
     trained = found.get("model_digest") if isinstance(found, dict) else None
     if trained not in (None, digest):
-        yield f"was trained on another model than this one ({trained}, this one is {digest}), so it may be noise"
+        yield (f"was trained on another model than this one ({trained}, this one is {digest}), "
+               f"so it may be noise")
     if not any(module.lora_B.any() for module in adapted(model).values()):
         yield "changes nothing: its lora_B are all zero"
 

@@ -136,7 +136,8 @@ def build_folder(out, run, fill):
         start_work(work, run)
         result = work / "result"
         shutil.rmtree(result, ignore_errors=True)
-        made = fill(work, result)
+        with disk(out):
+            made = fill(work, result)
         if (work / "metrics.jsonl").is_file() and not (result / "metrics.jsonl").exists():
             shutil.copyfile(work / "metrics.jsonl", result / "metrics.jsonl")
         refuse_lost(out)

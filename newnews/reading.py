@@ -104,8 +104,8 @@ def read_yaml(path, what="file"):
         raise ValueError(f"{path}: larger than {LARGEST >> 20} MiB, so hardly written by hand")
     for number, line in enumerate(data.split(b"\n"), 1):
         if len(line) > LONGEST:
-            raise ValueError(f"{path}: line {number}: {len(line):,} bytes, more than the {LONGEST:,} that any "
-                             f"text needs")
+            raise ValueError(f"{path}: line {number}: {len(line):,} bytes, more than the {LONGEST:,} that "
+                             f"any text needs")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -161,9 +161,9 @@ def parse_json_line(line):
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"not valid JSON ({error})") from None
+        raise ValueError(f"not valid JSON ({error}); expected one object a line") from None
     if not isinstance(row, dict):
-        raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+        raise ValueError(f"expected a JSON object a line, found {type(row).__name__}")
     if b"\\ud" in line.lower() and SURROGATE.search(json.dumps(row, ensure_ascii=False)):
         raise ValueError("holds half a character (a lone surrogate)")
     return row

@@ -13,8 +13,8 @@ from model.chat import check_messages, learnt
 from model.files import short
 from newnews.reading import read_jsonl
 
-NOT_READ = ("tools", "functions", "tool_choice", "documents", "images", "videos", "audios", "system", "weight",
-            "train", "chosen", "rejected", "chat_template", "chat_template_kwargs")
+NOT_READ = ("tools", "functions", "tool_choice", "documents", "images", "videos", "audios", "system",
+            "weight", "train", "chosen", "rejected", "chat_template", "chat_template_kwargs")
 
 
 def read_conversations(path, numbered=False):

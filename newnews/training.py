@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from tqdm import tqdm
 
-from model.checkpoint import open_tensors
+from model.checkpoint import open_tensors, write_tensors
 from model.files import short
 from model.flops import training_flops
 from model.lora import adapted
@@ -296,8 +295,8 @@ def write_metrics(folder, step, rate, state, norms):
 
 def keep_state(folder, optimizer, state, run):
     """Everything that the rest of the run depends on, in one file, replaced at once."""
-    save_file({n: t.contiguous() for n, t in optimizer.tensors().items()}, folder / "state.part",
-              metadata={"state": json.dumps(state), "run": run})
+    write_tensors(folder / "state.part", {n: t.contiguous() for n, t in optimizer.tensors().items()},
+                  {"state": json.dumps(state), "run": run})
     os.replace(folder / "state.part", folder / "state.safetensors")
 
 

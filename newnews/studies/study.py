@@ -74,7 +74,7 @@ def run_study(study, out, store=None):
     index["seconds"] = round(sum(spent.values()), 1)
     index["prompts"] = {model: "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
                         for i, model in enumerate(index["base"], 1)}
-    write_json(out / "study.json", index)               # our mark: before any file that another has a name for
+    write_json(out / "study.json", index)               # our mark: before what others have names for too
     for model, name in index["prompts"].items():
         shutil.copyfile(source_of(folders[model]), out / name)
     summary = {**summarise(out), **provenance()}
@@ -86,8 +86,8 @@ def check_study(out):
     """The folder of a study: a new one, one with nothing but stages in it, or one of an earlier study."""
     out = check_out(out, "folder")
     index = read_json(out / "study.json") if (out / "study.json").is_file() else {}
-    others = sorted({path.name for path in out.iterdir()} - {"replay", "updates", "answers", "study.json.part"}
-                    if out.exists() else ())
+    stages = {"replay", "updates", "answers", "study.json.part"}
+    others = sorted({path.name for path in out.iterdir()} - stages if out.exists() else ())
     if others and not {"study", "cells"} <= set(index):
         raise ValueError(f"{out}: is there already, holds {shown(others[0])} and is no study of ours (its "
                          f"study.json says so); write elsewhere")

@@ -32,8 +32,8 @@ def judged(file, task, items):
     for response in read_rows(file):
         key = str(response.get("item")), str(response.get("id"))
         if key not in requests:
-            raise ValueError(f"{file}: a response to {shown(key[1])}, which these data do not ask, or not twice; "
-                             f"were they changed? Run the study again")
+            raise ValueError(f"{file}: a response to {shown(key[1])}, which these data do not ask, or not "
+                             f"twice; were they changed? Run the study again")
         try:
             check_response(requests[key], response)
         except ValueError as error:

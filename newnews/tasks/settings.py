@@ -25,8 +25,8 @@ LEAST = {"limit": 1, "world": 0, "seed": 0, "shots": 0, "max_new_tokens": 1}
 
 
 def check_how(how):
-    """Settings as a user or a file gives them: each is there, of its kind and in its range. A ValueError names
-    the key. (The prompts of news are another matter: make_task.)"""
+    """Settings as a file gives them: each is there, of its kind and in its range. A ValueError names
+    the key."""
     if not isinstance(how, dict) or how.get("task") not in NAMES:
         raise ValueError(f"task: expected {', '.join(NAMES)}")
     for key, kind in {"limit": int | None, **(NEWS if how["task"] == "news" else BENCHMARK)}.items():

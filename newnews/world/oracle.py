@@ -230,7 +230,7 @@ def grade_rows(rows, things):
         thing, protocol = things.get(str(row.get("news"))), row.get("protocol")
         if thing is None or not isinstance(protocol, str) or len(row["messages"]) < 2:
             raise ValueError(f"a replay row about news {shown(row.get('news'))}, protocol {shown(protocol)}: "
-                             f"expected news of the news file, and question and answer, as generate.py writes")
+                             f"expected news of the news file, question and answer, as generate.py writes")
         user, assistant = (row["messages"][i]["content"] for i in (-2, -1))
         if protocol.startswith("self_qa"):
             user = user.split("\n\n")[-1]           # after the news that a shadowed row has before it
