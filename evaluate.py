@@ -126,7 +126,10 @@ def main(args):
     say(**about, data=f"{len(items)} from {where}", out=args.out,
         **{name: value for name, value in how.items() if name not in ("prompts",
                                                                       "limit") and value is not None})
-    path = answer_all(output, model, chat, task, items).path
+    try:
+        path = answer_all(output, model, chat, task, items).path
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     if args.task == "news":
         print(accuracy_table(verdicts(path, task, items)))
     else:

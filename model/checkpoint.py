@@ -176,6 +176,7 @@ def load_model(folder, device="cpu", dtype=None):
         tensors[HEAD] = tensors[EMBEDDING]
     model.load_state_dict(tensors, strict=True, assign=True)
     model.tie()
+    model.name = str(folder)                            # for errors
     return model.requires_grad_(False).eval()
 
 

@@ -160,7 +160,8 @@ def prefill(model, prompts, room, adapters=None, groups=None):
                    adapters=[k for k, _ in unique] if adapters is not None else None)       # (U, V)
     cache.truncate([len(p) for _, p in unique])
     if not bool(logits.isfinite().all()):
-        raise ValueError("the model's logits are not finite: NaN or inf in its weights?")
+        raise ValueError(f"{getattr(model, 'name', 'the model')}: its logits are not finite: NaN or inf in "
+                         f"the weights?")
     # a row for each prompt again
     if len(unique) < len(prompts):
         place = {key: i for i, key in enumerate(unique)}

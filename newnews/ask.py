@@ -8,9 +8,8 @@ where the model carries a bank.
 import time
 from collections import defaultdict
 
-from tqdm import tqdm
-
 from model.sampling import Sampling, generate, score
+from newnews.console import progress
 from newnews.randomness import stream
 
 CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in
@@ -121,7 +120,7 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask"):
         return output
     parts = chunks(chat, task, items)
     done = sum(len(some) for some, _ in parts[:output.chunks])
-    bar = tqdm(total=len(items), initial=done, desc=label, unit="item", disable=None, dynamic_ncols=True)
+    bar = progress(len(items), done, label, "item")
     for some, requests in parts[output.chunks:]:
         start = time.time()
         try:

@@ -32,6 +32,7 @@ def load(name, adapter=None, device="auto", dtype="auto"):
              "dtype": {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype], "dtype_reason": reason}
     if adapter is not None:
         load_adapter(adapter, model)
+        model.name = f"{folder} with {adapter}"
         about["adapter"] = f"{adapter} {model_digest(adapter)}"
         for note in doubts(adapter, model, about["digest"]):
             print(f"{adapter}: {note}", file=sys.stderr)

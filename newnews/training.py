@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from model.checkpoint import open_tensors, write_tensors
 from model.files import short
 from model.flops import training_flops
 from model.lora import adapted
 from model.loss import token_losses
+from newnews.console import progress
 from newnews.examples import Example
 from newnews.muon import Muon
 from newnews.optimizer import AdamW
@@ -233,7 +233,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     if folder is not None:
         state = resume(Path(folder), optimizer, params, run) or state
     first, before, start, saved, fresh = state["step"], state["seconds"], time.time(), time.time(), 0
-    bar = tqdm(total=recipe.steps, initial=first, desc=label, unit="step", disable=None, dynamic_ncols=True)
+    bar = progress(recipe.steps, first, label, "step")
     for step in range(first, recipe.steps):
         # [the step's examples; break if every adapter has stopped]
         alive = torch.tensor([str(k) not in state["stopped"] for k in range(K)])

@@ -103,8 +103,8 @@ def run(case):
     if code == 0:
         return "", True, err
     line = err.strip().rpartition("error: ")[2]
-    unnamed = [str(text) for text in case.named if str(text) not in err and not (
-        isinstance(text, str) and re.search(r"line \d", err))]
+    unnamed = [str(text) for text in case.named if str(text) not in line and not (
+        isinstance(text, str) and re.search(r"line \d", line))]
     wrong = [f"exit code {code}" * (code != 2), "stdout: " + out[:200] if out and code == 2 else "",
              "files made: " + str(sorted(set(state(case.folder)) ^ set(before)) or "changed")
              if state(case.folder) != before else "",

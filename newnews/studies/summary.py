@@ -189,5 +189,5 @@ def accuracy_table(rows):
         some = [r for r in rows if r["format"] == format]
         none, undecided = sum(r["answer"] is None for r in some), sum(r["undecided"] for r in some)
         lines.append(f"{TITLES[format]}: no answer found in {none}, undecided {undecided} of {len(some)} "
-                     f"replies")
+                     f"replies" + "; does the model know these prompts (--prompts)?" * (none == len(some)))
     return "\n".join(lines)
