@@ -36,6 +36,8 @@ def user_errors():
     for number, handler in before.items():
         if handler != signal.SIG_IGN:       # as nohup wants it
             signal.signal(number, stop)
+    if hasattr(sys.stdout, "reconfigure"):  # a console that lacks a letter gets its number, and no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_arguments()
         yield

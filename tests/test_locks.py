@@ -236,6 +236,13 @@ def test_bugs_keep_their_traceback_and_handlers_are_put_back():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_console_that_lacks_a_letter_ends_no_run():
+    code = "from newnews.console import user_errors\nwith user_errors():\n    print('0.5 \xb1 0.1 \u6771')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"0.5 \\xb1 0.1 \\u6771\n", b"")
+
+
 def test_a_log_file_gets_a_line_a_minute(capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
