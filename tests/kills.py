@@ -16,11 +16,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import yaml
-from cli import ROOT, STUDY, Forks, differences, make_shared
+from cli import STUDY, Forks, differences, make_shared
 
 TINY = ["--steps", 24, "--batch", 3, "--rate", 0.01, "--lora-rank", 2]
 
@@ -71,87 +72,72 @@ def kills(folder, seed, n, only):
 
 # Other ends -------------------------------------------------------------------------------------------------
 
-def start(words, **how):
-    words = words if str(words[0]).endswith(".py") else ["-m", *words]
-    return subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **how)
+def mounted(folder, options):
+    """A small tmpfs at `folder`; False where that is not allowed."""
+    folder.mkdir()
+    return not subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]).returncode
 
 
-def last_line(done):
-    """(exit code, the lines of stderr that are not settings or a bar)."""
-    err = done.communicate(timeout=300)[1]
-    lines = [line for line in err.splitlines() if line.strip() and not line.startswith("  ")]
-    return done.returncode, lines
+def unmount(folder):
+    subprocess.run(["umount", folder], check=True)
+    folder.rmdir()
 
 
-def judged(name, how, done, words, folder, whole, codes=(2,), again=True):
-    """One line and an exit code as expected, then the same command goes on to the same bytes."""
-    code, lines = last_line(done)
-    wrong = [] if code in codes and len(lines) == 1 else [f"exit {code}, {lines[-3:]}"]
-    if again:
-        code, lines = last_line(start(words(folder)))
-        wrong += [f"then exit {code}: {lines[-3:]}"] if code else differences(folder, whole)
-    print(f"{name}, {how}: {lines[-1][:150] if lines else ''} -> {wrong or 'fine'}", flush=True)
-    return [f"{name}, {how}: {wrong}"] if wrong else []
-
-
-def until_begun(folder):
-    """Wait until a run writes its first file below folder."""
-    for _ in range(600):
-        time.sleep(0.05)
+def vanish(folder):
+    """Remove what a run has begun to write, as soon as there is a file."""
+    for _ in range(3000):
+        time.sleep(0.01)
         if any(path.is_file() and path.suffix != ".lock" for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(exist_ok=True)
             return
 
 
-def ends(folder, only):
-    shared, faults = make_shared(folder / "shared"), []
+def ends(folder, seed, only):
+    shared, server, faults = make_shared(folder / "shared"), Forks(), []
     for name, words in jobs(shared).items():
         if name not in only:
             continue
-        whole = folder / name
+        rng, whole = random.Random(f"{seed} {name}"), folder / name
         whole.mkdir()
-        assert last_line(start(words(whole)))[0] == 0
-        size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-            out = folder / f"{name}-{number.name}"
+        begun = time.time()
+        assert server.run(words(whole), whole).code == 0
+        seconds, size = time.time() - begun, sum(p.stat().st_size for p in whole.rglob("*") if p.is_file())
+
+        def judged(how, done, out, code=2, again=True):
+            """One line, the exit code, and the same bytes after another start."""
+            lines = [line for line in done.said.splitlines() if line.strip() and not line.startswith("  ")]
+            wrong = [] if done.code in (code, 0) and len(lines) <= 1 else [f"exit {done.code}: {lines[-3:]}"]
+            if again:
+                after = server.run(words(out), out)
+                wrong += [f"then exit {after.code}: {after.said[-300:]}"] if after.code else differences(out, whole)
+            print(f"{name}, {how}: exit {done.code}, {lines[-1][-140:] if lines else ''} -> {wrong or 'fine'}",
+                  flush=True)
+            faults.extend([f"{name}, {how}: {wrong}"] if wrong else [])
+
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)) * 2:
+            out = folder / f"{name}-{rng.random()}"
             out.mkdir()
-            run = start(words(out))
-            until_begun(out)
-            run.send_signal(number)
-            faults += judged(name, number.name, run, words, out, whole, (code,))
-        for part in (0.3, 0.7):
-            out = folder / f"{name}-full"
-            out.mkdir()
-            disk = ["mount", "-t", "tmpfs", "-o", f"size={int(size * part) // 4096 * 4 + 4}k", "tmpfs", str(out)]
-            if subprocess.run(disk).returncode:
-                print("no tmpfs: the full disk was not tried")
-                continue
-            try:
-                run = start(words(out))
-                code, lines = last_line(run)
-                wrong = [] if code == 2 and len(lines) == 1 else [f"exit {code}, {lines[-3:]}"]
-                subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
-                again, more = last_line(start(words(out)))
-                wrong += [f"then exit {again}: {more[-3:]}"] if again else differences(out, whole)
-                print(f"{name}, full disk: {lines[-1][-120:] if lines else ''} -> {wrong or 'fine'}", flush=True)
-                faults += [f"{name}, full disk: {wrong}"] if wrong else []
-            finally:
-                subprocess.run(["umount", str(out)])
-                out.rmdir()
-        out = folder / f"{name}-read-only"
-        out.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(out)], check=True)
-        try:
-            faults += judged(name, "read-only", start(words(out)), words, out, whole, again=False)
-        finally:
-            subprocess.run(["umount", str(out)])
+            done = server.run(words(out), out, after=rng.uniform(0.1, seconds), number=number)
+            judged(number.name, done, out, code)
+        out = folder / f"{name}-full"
+        for part in (0.3, 0.6, 0.9):
+            if mounted(out, f"size={int(size * part) // 4096 * 4 + 4}k"):
+                done = server.run(words(out), out)
+                subprocess.run(["mount", "-o", "remount,size=64m", out], check=True)
+                judged(f"disk of {part:.0%}", done, out)
+                unmount(out)
+        if mounted(out, "ro,size=1m"):
+            judged("read-only", server.run(words(out), out), out, again=False)
+            unmount(out)
         out = folder / f"{name}-vanished"
         out.mkdir()
-        run = start(words(out))
-        until_begun(out)
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(exist_ok=True)
-        faults += judged(name, "vanished", run, words, out, whole)
+        thread = threading.Thread(target=vanish, args=(out,))
+        thread.start()
+        done = server.run(words(out), out)
+        thread.join()
+        judged("vanished", done, out)
+    server.close()
     return faults
 
 
@@ -163,7 +149,7 @@ def main():
     parser.add_argument("--ends", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        faults = (ends(Path(folder), args.only) if args.ends else
+        faults = (ends(Path(folder), args.seed, args.only) if args.ends else
                   kills(Path(folder), args.seed, args.n, args.only))
     print("\n".join(faults))
     print(f"{len(faults)} faults")

@@ -23,7 +23,7 @@ from itertools import product
 
 from model.lora import PROJECTIONS
 from newnews.protocols import NAMES
-from newnews.reading import plain, read_yaml
+from newnews.reading import plain, read_yaml, shown
 from newnews.studies.sources import source
 from newnews.tasks.news import FORMATS
 from newnews.training import Recipe
@@ -160,7 +160,8 @@ def lora_of(lora, path):
     rank, alpha, targets = (lora.get(key) for key in ("rank", "alpha", "targets"))
     if set(lora) != {"rank", "alpha", "targets"} or type(rank) is not int or not 1 <= rank <= 4096 \
             or isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1e6 \
-            or not isinstance(targets, list) or not targets or set(map(str, targets)) - set(PROJECTIONS):
+            or not isinstance(targets, list) or not targets or set(map(str, targets)) - set(PROJECTIONS) \
+            or len(set(map(str, targets))) < len(targets):
         raise ValueError(f"{path}: lora: expected rank >= 1, alpha > 0 and targets out of "
-                         f"{', '.join(PROJECTIONS)}; found {lora!r}")
+                         f"{', '.join(PROJECTIONS)}, once each; found {shown(lora)}")
     return rank, alpha, tuple(targets)
