@@ -19,7 +19,7 @@ import yaml
 from model.files import once
 
 LARGEST = 64 * 2 ** 20      # bytes of a YAML file: 200 times our largest; PyYAML reads 0.2 MB a second
-LONGEST = 2 ** 18           # bytes of one of its lines, which take a second; the longest context is shorter
+LONGEST = 2 ** 19           # bytes of one of its lines, which take some 3 s; the longest context is shorter
 DEEPEST = 40                # levels of a YAML file; ours have 7, Python's stack ends at some 300
 SURROGATE = re.compile("[\ud800-\udfff]")       # half a character, which no file or tokenizer can hold
 

@@ -91,8 +91,8 @@ def test_files_that_are_none_or_too_large(tmp_path, monkeypatch):
     assert said == f"{tmp_path}/x: no such study"
     said = refusal(read_yaml, tmp_path, kind=IsADirectoryError)
     assert said == f"{tmp_path}: expected a file, found a folder"
-    (tmp_path / "long.yaml").write_text("- a\n- " + "a" * 2 ** 18)
-    assert f"{tmp_path}/long.yaml: line 2: 262,146 bytes" in refusal(read_yaml, tmp_path / "long.yaml")
+    (tmp_path / "long.yaml").write_text("- a\n- " + "a" * 2 ** 19)
+    assert f"{tmp_path}/long.yaml: line 2: 524,290 bytes" in refusal(read_yaml, tmp_path / "long.yaml")
     monkeypatch.setattr(reading, "LARGEST", 2 ** 20)
     with open(tmp_path / "large.yaml", "wb") as f:
         f.truncate(2 ** 20 + 1)
