@@ -114,6 +114,7 @@ def answers(rng, base, folder):
         made = json.loads(path.read_text())
         part, what, _ = spoil(rng, {key: made["run"][key] for key in ("how", "data", "requests")}, unknown=False)
         path.write_text(json.dumps({**made, "run": part}))
+        path = path.with_name("answers.jsonl")          # an error may name either
     else:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         what, _ = jsonl_file(rng, rows, path)
@@ -121,7 +122,7 @@ def answers(rng, base, folder):
         Path(f"{path}.manifest.json").write_text(json.dumps({**manifest, "bytes": path.stat().st_size}))
     if name == "replay.jsonl":
         return ["newnews", "grade", path, "--news", base.news], f"{name}: {what}", [path]
-    return ["newnews", "retain", path.with_name("answers.jsonl"), base.outputs / "answers.jsonl", "--data",
+    return ["newnews", "retain", folder / "answers.jsonl", base.outputs / "answers.jsonl", "--data",
             base.news], f"{name}: {what}", [path]
 
 

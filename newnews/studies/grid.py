@@ -93,6 +93,8 @@ def check(study, path):
     if unknown or len(set(study["ask"])) != len(study["ask"]):
         raise ValueError(f"{path}: ask: expected some of {', '.join(FORMATS)}, once each; "
                          f"found {study['ask']!r}")
+    whole = {**study, "recipe": {"steps": 1, "rate": 1.0, **study["recipe"]}, "recipes": {}}
+    recipe_of(whole, "every protocol", path)    # also what each of them changes
     for protocol, recipe in study["recipes"].items():
         if protocol not in NAMES or not isinstance(recipe, dict):
             raise ValueError(f"{path}: recipes: expected {{protocol: {{key: value}}}} with protocols out of "

@@ -208,6 +208,6 @@ def check_arguments(kind, arguments):
         elif name.endswith("relation"):
             fine = value in RELATIONS
         else:
-            fine = type(value) is int if number else isinstance(value, str)
+            fine = type(value) is int and value >= 0 if number else isinstance(value, str)
         if not fine:
             raise ValueError(f"{kind}: {name}: found {value!r}")
