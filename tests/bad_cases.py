@@ -1,7 +1,7 @@
-"""The kinds of cases of tests/fuzz.py: a valid file of each kind is spoilt, or a flag is given what it cannot be.
+"""The kinds of cases of tests/fuzz.py: a valid file of each kind is spoilt, or a flag gets what it cannot be.
 
-A kind is a function (rng, base, folder) -> (words, what, named): the command line, what is wrong with it, and the
-texts that the error must name. base: fuzz.make_base.
+A kind is a function (rng, base, folder) -> (words, what, named): the command line, what is wrong with it, and
+the texts that the error must name. base: fuzz.make_base.
 """
 
 import json
@@ -93,8 +93,8 @@ def pretraining(rng, base, folder):
 def conversations(rng, base, folder):
     path = folder / "data.jsonl"
     what, key = jsonl_file(rng, base.rows, path)
-    return ["train.py", "--model", base.model, "--data", path, "--out", folder / "out", "--steps", 1, "--batch",
-            2, "--lora-rank", 1], what, [path, key]
+    return ["train.py", "--model", base.model, "--data", path, "--out", folder / "out", "--steps", 1,
+            "--batch", 2, "--lora-rank", 1], what, [path, key]
 
 
 def benchmark(rng, base, folder):
@@ -112,7 +112,8 @@ def answers(rng, base, folder):
     path = folder / name
     if name.endswith("manifest.json"):
         made = json.loads(path.read_text())
-        part, what, _ = spoil(rng, {key: made["run"][key] for key in ("how", "data", "requests")}, unknown=False)
+        read = {key: made["run"][key] for key in ("how", "data", "requests")}
+        part, what, _ = spoil(rng, read, unknown=False)
         path.write_text(json.dumps({**made, "run": part}))
         path = path.with_name("answers.jsonl")          # an error may name either
     else:
@@ -154,7 +155,8 @@ def configs(rng, base, folder):
     path = beside(base, folder, name)
     tree = json.loads(path.read_text())
     if name == "tokenizer.json":        # few of its thousand entries, so that each kind of mistake is met
-        rare = {"vocab": dict(list(tree["model"]["vocab"].items())[:2]), "merges": tree["model"]["merges"][:2]}
+        rare = {"vocab": dict(list(tree["model"]["vocab"].items())[:2]),
+                "merges": tree["model"]["merges"][:2]}
         tree, only = {**tree, "model": {**tree["model"], **rare}}, CONFIGS[name]
         what, _ = json_file(rng, path, only, tree)
         if path.read_bytes()[:1] == b"{" and what[:4] != "JSON":

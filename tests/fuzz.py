@@ -1,4 +1,4 @@
-"""Bad inputs by the hundred: valid files of every kind that we read, spoilt at random, and flags that cannot be.
+"""Bad inputs by the hundred: valid files of every kind that we read, spoilt at random, and impossible flags.
 
     python tests/fuzz.py --seed 0 --n 500
 
@@ -53,11 +53,10 @@ def make_base(folder):
         "ifeval": [{"key": 1, "prompt": "Say it.", "instruction_id_list": ["length_constraints:number_words"],
                     "kwargs": [{"relation": "at least", "num_words": 3}]}]}
     base.outputs, base.adapter = base.folder / "outputs", base.folder / "adapter"
-    model = ["--model", base.model]
-    for words in (["train.py", *model, "--data", base.data, "--out", base.adapter, "--steps", 1, "--lora-rank", 1],
-                  ["evaluate.py", *model, "--news", base.news, "--out", base.outputs / "answers.jsonl"],
-                  ["generate.py", *model, "--news", base.news, "--n", 2, "--out", base.outputs / "replay.jsonl"]):
-        done = script(*words)
+    for words in (["train.py", "--data", base.data, "--out", base.adapter, "--steps", 1, "--lora-rank", 1],
+                  ["evaluate.py", "--news", base.news, "--out", base.outputs / "answers.jsonl"],
+                  ["generate.py", "--news", base.news, "--n", 2, "--out", base.outputs / "replay.jsonl"]):
+        done = script(*words, "--model", base.model)
         assert done.code == 0, done.err
     base.manifest = json.loads((base.outputs / "replay.jsonl.manifest.json").read_text())
     base.progress = {"run": base.manifest["run"], "chunks": 1, "bytes": 0, "totals": {"kept": 1}}
@@ -78,7 +77,7 @@ def spent():
 
 
 def state(folder):
-    return {name: (os.stat(folder / name).st_mtime_ns, os.stat(folder / name).st_size) for name in files(folder)}
+    return {name: os.stat(folder / name)[6:10] for name in files(folder)}       # size, times
 
 
 def run(case):
@@ -89,8 +88,9 @@ def run(case):
     try:
         if case.alone:
             words = case.words if case.words[0].endswith(".py") else ["-m", *case.words]
-            done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True,
-                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS)))
+            done = subprocess.run(
+                [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS)))
             code, out, err = done.returncode, done.stdout, done.stderr
         else:
             done = script(*case.words)
@@ -110,7 +110,7 @@ def run(case):
              "files made: " + str(sorted(set(state(case.folder)) ^ set(before)) or "changed")
              if state(case.folder) != before else "",
              f"{spent() - start:.1f} s" if spent() - start > SECONDS else "",
-             "not one error" * (err.count("error: ") != 1 or "Traceback" in err or len(line.splitlines()) != 1),
+             "not one error" * (err.count("error: ") != 1 or "Traceback" in err or "\n" in line),
              "long" * (len(line) > 1500), f"does not name {unnamed}" if unnamed else ""]
     return "; ".join(w for w in wrong if w), False, err
 
@@ -123,8 +123,8 @@ def cases(base, folder, seed, n):
         mine.mkdir()
         kind = list(KINDS)[i % len(KINDS)]
         words, what, named = KINDS[kind](rng, base, mine)
-        yield SimpleNamespace(i=i, kind=kind, words=words, what=what, named=[x for x in named if x], folder=mine,
-                              alone=i % 50 == 49)
+        yield SimpleNamespace(i=i, kind=kind, words=words, what=what, named=[x for x in named if x],
+                              folder=mine, alone=i % 50 == 49)
 
 
 def fuzz(folder, seed, n, only=None, say=lambda line: None):
@@ -162,7 +162,7 @@ FINE = {
     r"^study: .*('recipes', '\w+'|'recipe', '\w+'|'recipes', '\w+', '\w+')\) deleted": "what is left says it",
     r"^study: \('axes', 'lora.rank'\) deleted": "then lora.rank holds",
     r"^pretraining: .*'(batch|tie_word_embeddings)'\) deleted": "it has a default",
-    r"^configs: config.json: \('(rope_theta|rope_parameters)',\) (deleted|= None)": "it stands in the other place",
+    r"^configs: config.json: \('(rope_theta|rope_parameters)',\) (deleted|= None)": "it is in the other place",
     r"^configs: config.json: .*'rope_(theta|type)'\) (deleted|= None)": "the same",
     r"^configs: config.json: \('(head_dim|initializer_range|attention_dropout|use_sliding_window)',\) "
     r"(deleted|= None)": "optional",
@@ -180,16 +180,18 @@ def fine(case):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--only", type=int, nargs="+", help="numbers of cases")
     parser.add_argument("--verbose", action="store_true", help="print each case and what was said")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        faults, ends = fuzz(Path(folder), args.seed, args.n, args.only, print if args.verbose else lambda line: 0)
+        say = print if args.verbose else lambda line: None
+        faults, ends = fuzz(Path(folder), args.seed, args.n, args.only, say)
     print("\n".join(faults))
-    print(f"{args.n} cases of seed {args.seed}: " + ", ".join(f"{count} {end}" for end, count in ends.items()))
+    print(f"{args.n} cases of seed {args.seed}:", ", ".join(f"{count} {end}" for end, count in ends.items()))
     sys.exit(bool(faults))
 
 

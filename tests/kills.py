@@ -3,8 +3,8 @@
     python tests/kills.py --seed 0 --n 60
 
 generate.py, train.py, evaluate.py and a study in turn. Each trial: the run in a process of its own, SIGKILL
-after a random time (up to that of an unbroken run), the same command again, whole output compared with that of
-the unbroken run, timings apart. A handful at chosen moments is in tests/test_kill.py; this is the long run.
+after a random time (up to that of an unbroken run), the same command again, the whole output compared with
+that of the unbroken run, timings apart. A handful at chosen moments is in tests/test_kill.py; this is the long run.
 
     python tests/kills.py --ends        a full disk, a read-only folder, a vanished folder, SIGINT, SIGTERM
 """
@@ -110,9 +110,10 @@ def ends(folder, seed, only):
             wrong = [] if done.code in (code, 0) and len(lines) <= 1 else [f"exit {done.code}: {lines[-3:]}"]
             if again:
                 after = server.run(words(out), out)
-                wrong += [f"then exit {after.code}: {after.said[-300:]}"] if after.code else differences(out, whole)
-            print(f"{name}, {how}: exit {done.code}, {lines[-1][-140:] if lines else ''} -> {wrong or 'fine'}",
-                  flush=True)
+                wrong += ([f"then exit {after.code}: {after.said[-300:]}"] if after.code
+                          else differences(out, whole))
+            said = lines[-1][-140:] if lines else ""
+            print(f"{name}, {how}: exit {done.code}, {said} -> {wrong or 'fine'}", flush=True)
             faults.extend([f"{name}, {how}: {wrong}"] if wrong else [])
 
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)) * 2:
@@ -142,7 +143,8 @@ def ends(folder, seed, only):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=60)
     parser.add_argument("--only", nargs="+", default=["generate", "train", "evaluate", "study"])

@@ -27,7 +27,7 @@ def places(tree, path=()):
 
 
 def spoil(rng, tree, only=None, unknown=True):
-    """(a copy with one thing wrong, what, the key that an error should name, if any). only: keys at the top."""
+    """(a copy with one thing wrong, what, the key that an error should name or ""). only: keys at the top."""
     tree = copy.deepcopy(tree)
     path = rng.choice([p for p in places(tree) if only is None or p[0] in only])
     *parents, last = path
@@ -82,8 +82,9 @@ def twice(text):
 
 def spoil_tensors(rng, path):
     """Spoil a safetensors file; what was done. Headers by hand, the rest through the library."""
-    data, how = path.read_bytes(), rng.choice(["cut", "header", "length", "kind", "shape", "lost", "more", "nan",
-                                               "offsets", "name", "empty", "scalar", "pickle"])
+    data = path.read_bytes()
+    how = rng.choice(["cut", "header", "length", "kind", "shape", "lost", "more", "nan", "offsets", "name", "empty",
+                      "scalar", "pickle"])
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8:8 + size])
     tensors = load(data)         # no map of the file, which is about to be cut
