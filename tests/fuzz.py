@@ -77,7 +77,8 @@ def spent():
 
 
 def state(folder):
-    return {name: os.stat(folder / name)[6:10] for name in files(folder)}       # size, times
+    found = {name: os.stat(folder / name) for name in files(folder)}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 
 def run(case):

@@ -119,7 +119,7 @@ def ends(folder, seed, only):
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)) * 2:
             out = folder / f"{name}-{rng.random()}"
             out.mkdir()
-            done = server.run(words(out), out, after=rng.uniform(0.1, seconds), number=number)
+            done = server.run(words(out), out, after=rng.uniform(0.05, seconds / 2), number=number)
             judged(number.name, done, out, code)
         out = folder / f"{name}-full"
         for part in (0.3, 0.6, 0.9):
