@@ -158,6 +158,7 @@ FINE = {
     r"^conversations: .*'(train|weight)'\) (deleted|= None)": "absent",
     r"^conversations: .*'messages', 0\) deleted": "a conversation may begin with the assistant",
     r"^answers: .*'(tokens|row|asked)'": "kept for people and read by nobody",
+    r"^answers: .*'logprobs', \d+\) = -1.0": "a log-probability",
     r"^answers: .*'how', 'prompts', '\w+'\) deleted": "it has a default, and the questions are the same",
     r"^benchmark: ifeval: .*'num_words'\) = 10+$": "so many words",
     r"^study: .*('recipes', '\w+'|'recipe', '\w+'|'recipes', '\w+', '\w+')\) deleted": "what is left says it",
