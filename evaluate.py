@@ -116,7 +116,7 @@ def main(args):
     task = make_task(how, args.examples) if args.task != "news" else None       # before the model is loaded
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     if args.task == "news":
-        prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
+        prompts = read_prompts(args.prompts) if args.prompts is not None else prompts_for(about["folder"])
         how["prompts"] = asdict(prompts)
         task = make_task(how)
     run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
@@ -126,7 +126,10 @@ def main(args):
            "data": requests_digest(make_task(how), items), "how": how}
 
     def fill(output, share):
-        return answer_all(output, model, chat, task, items, share=share)
+        try:
+            return answer_all(output, model, chat, task, items, share=share)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
     say(**about, processes=world(), data=f"{len(items)} from {where}", out=args.out,
         **{name: value for name, value in how.items()

@@ -70,8 +70,9 @@ def arguments():
             parser.error(f"--{name.replace('_', '-')} is for --{other}; it does nothing with --{this}")
     if args.shadowed and f"{args.protocol}_shadowed" not in NAMES:
         parser.error(f"--shadowed: {args.protocol} has no shadowed form")
-    if args.n < 1:
-        parser.error(f"--n {args.n}: expected at least 1")
+    for name, low, high in (("n", 1, 10 ** 6), ("seed", 0, 2 ** 63 - 1)):
+        if not low <= getattr(args, name) <= high:
+            parser.error(f"--{name} {getattr(args, name)}: expected at least {low}, at most {high}")
     return args
 
 
@@ -105,7 +106,7 @@ def main(args):
                                   else prompts_for(folder), args.device, args.dtype), most="at most "))
         return
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
-    prompts = read_prompts(args.prompts) if args.prompts else prompts_for(about["folder"])
+    prompts = prompts_for(about["folder"]) if args.prompts is None else read_prompts(args.prompts)
     known = protocols(prompts)
     protocol = known[args.protocol]
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,

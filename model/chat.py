@@ -67,10 +67,10 @@ class Chat:
         """messages [{"role", "content"}] -> (ids, loss weights), two lists of the same length.
 
         weights maps a role to the weight of its content and of the <|im_end|> that closes it (default:
-        assistant 1), or to a function that gives the weight of a token of the content from the character at
-        which it begins (the <|im_end|>: the content's length). The weight at position t is that of predicting
-        token t; headers and the newline after a turn weigh 0. One message of the role "text" is no
-        conversation but a plain text: `document`.
+        assistant 1; an assistant's turn with "weight": 0 or "train": false weighs 0), or to a function that
+        gives the weight of a token of the content from the character at which it begins (the <|im_end|>: the
+        content's length). The weight at position t is that of predicting token t; headers and the newline
+        after a turn weigh 0. One message of the role "text" is no conversation but a plain text: `document`.
         """
         weights = {"assistant": 1.0} if weights is None else weights
         check_messages(messages)
@@ -83,7 +83,7 @@ class Chat:
         for message in messages:
             header = message["role"] + "\n"
             piece = self.plain.encode(header + message["content"], add_special_tokens=False)
-            w = weights.get(message["role"], 0.0)
+            w = weights.get(message["role"], 0.0) if learnt(message) else 0.0
             at = w if callable(w) else lambda start: w
             ids += [self.im_start, *piece.ids, self.im_end, *newline]
             loss += [0.0, *(at(start - len(header)) if start >= len(header) else 0.0
@@ -113,15 +113,36 @@ class Chat:
         return self.conversation(messages, generation_prompt=True)[0]
 
 
+# Keys of a message that say something which ChatML with three roles has no place for.
+NOT_READ = ("tool_calls", "tool_call_id", "function_call", "reasoning_content", "reasoning", "thinking",
+            "train_detail", "prefix")
+
+
 def check_messages(messages):
     if not isinstance(messages, list):
         raise ValueError(f"messages: expected a list of {{role, content}}, found {type(messages).__name__}")
     for i, m in enumerate(messages):
         roles = (*ROLES, TEXT) if len(messages) == 1 else ROLES
-        if not isinstance(m, dict) or m.get("role") not in roles or not isinstance(m.get("content"), str) \
-                or m.get("tool_calls"):
+        if not isinstance(m, dict) or m.get("role") not in roles or not isinstance(m.get("content"), str):
             raise ValueError(f"messages[{i}]: expected role {'/'.join(ROLES)} and a text content, "
-                             f"without tool calls; found {str(m)[:80]}")
+                             f"found {short(m)}")
+        for key in NOT_READ:
+            if m.get(key) not in (None, False, "", [], {}):
+                raise ValueError(f"messages[{i}]: {key}: found {short(m[key])}, which this code does not put "
+                                 f"into a conversation; only role and content are read")
+        said = {bool(m[key]) for key in ("weight", "train") if m.get(key) is not None}
+        if type(m.get("train")) not in (bool, type(None)) or type(m.get("weight")) is bool \
+                or m.get("weight") not in (None, 0, 1) or len(said) > 1:
+            raise ValueError(f"messages[{i}]: expected weight 0 or 1, or train true or false, found "
+                             f"{short({key: m[key] for key in ('weight', 'train') if key in m})}")
+        if True in said and m["role"] != "assistant":
+            raise ValueError(f"messages[{i}]: only turns of the assistant are learnt, not one of {m['role']}")
+
+
+def learnt(message):
+    """Whether an assistant's turn is trained on: not so with "weight": 0 (OpenAI's files) or "train": false
+    (axolotl's)."""
+    return message.get("weight") != 0 and message.get("train") is not False
 
 
 def read_tokenizer(path):

@@ -93,6 +93,14 @@ def open_tensors(path):
         raise ValueError(f"{path}: not a readable safetensors file, perhaps cut short ({error})") from None
 
 
+def write_tensors(path, tensors, metadata):
+    """A safetensors file; what the disk says against it names the file."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:                    # a full disk, for one: its own kind, without a file
+        raise OSError(f"{path}: cannot be written ({error})") from None
+
+
 def listed(first, lines):
     """An error of many lines: the first says how many, ten are shown."""
     more = [f"  and {len(lines) - 10} more"] if len(lines) > 10 else []
@@ -168,6 +176,7 @@ def load_model(folder, device="cpu", dtype=None):
         tensors[HEAD] = tensors[EMBEDDING]
     model.load_state_dict(tensors, strict=True, assign=True)
     model.tie()
+    model.name = str(folder)                            # for errors
     return model.requires_grad_(False).eval()
 
 
@@ -210,11 +219,11 @@ def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
             settings["dtype"] = dtype
         (path / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
         if len(shards) == 1:
-            save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+            write_tensors(path / "model.safetensors", tensors, {"format": "pt"})
         else:
             names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
             for file, shard in zip(names, shards):
-                save_file(shard, path / file, metadata={"format": "pt"})
+                write_tensors(path / file, shard, {"format": "pt"})
             index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
                      "weight_map": {n: file for file, shard in zip(names, shards) for n in shard}}
             (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
@@ -241,7 +250,7 @@ def save_adapter(folder, model, k=0, base="", dtype=None):
     def fill(path):
         (path / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
         tensors = {PREFIX + n: t.to(dtype).contiguous() for n, t in lora_tensors(model, k).items()}
-        save_file(tensors, path / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_tensors(path / "adapter_model.safetensors", tensors, {"format": "pt"})
 
     write_folder(folder, fill)
 

@@ -35,7 +35,7 @@ def read_json(path):
             raise ValueError("not a file")
         if found.st_size > LARGEST:
             raise ValueError(f"{found.st_size:,} bytes, more than the {LARGEST:,} that any such file needs")
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=once)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: not found") from None
     except RecursionError:
@@ -44,6 +44,15 @@ def read_json(path):
         raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def once(pairs):
+    """For json.loads: an object whose keys differ. Of equal ones Python would keep the last, in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
     return found
 
 

@@ -131,10 +131,11 @@ def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,), layers=N
     own seed, so adapter k of a bank starts as the single adapter of that seed does. B is zero: the
     model starts as the base.
     """
-    unknown = set(targets) - set(PROJECTIONS)
-    if unknown or not targets or rank < 1:
-        raise ValueError(f"targets {sorted(targets)}, rank {rank}: "
-                         f"targets come from {', '.join(PROJECTIONS)}, rank >= 1")
+    targets = list(targets)
+    if set(targets) - set(PROJECTIONS) or not targets or len(set(targets)) < len(targets) \
+            or not 1 <= rank <= 10 ** 5:
+        raise ValueError(f"targets {sorted(targets)}, rank {rank}: targets come from "
+                         f"{', '.join(PROJECTIONS)}, once each; rank from 1 to 100,000")
     if adapted(model):
         raise ValueError("the model carries adapters already; remove_lora(model) first")
     blocks = range(model.config.num_hidden_layers)

@@ -32,11 +32,14 @@ class Sampling:
 
     def __post_init__(self):
         warm = self.temperature == 0 or COLDEST <= self.temperature < float("inf")
-        for name, ok, want in (("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+        penalised = 0 < self.repetition_penalty < float("inf")
+        for name, ok, want in (("max_new_tokens", 1 <= self.max_new_tokens < 2 ** 31,
+                                "at least 1, below 2^31"),
                                ("temperature", warm, f"0 (greedy) or at least {COLDEST:g}"),
                                ("top_k", self.top_k >= 0, "0 (off) or more"),
                                ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1 (off)"),
-                               ("repetition_penalty", self.repetition_penalty > 0, "more than 0")):
+                               ("repetition_penalty", penalised, "more than 0"),
+                               ("seed", 0 <= self.seed < 2 ** 63, "0 or more, below 2^63")):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)} is out of range: expected {want}")
 
@@ -180,7 +183,8 @@ def prefill(model, prompts, room, adapters=None, groups=None):
                    adapters=[k for k, _ in unique] if adapters is not None else None)       # (U, V)
     cache.truncate([len(p) for _, p in unique])
     if not bool(logits.isfinite().all()):
-        raise ValueError("the model's logits are not finite: NaN or inf in its weights?")
+        raise ValueError(f"{getattr(model, 'name', 'the model')}: its logits are not finite: NaN or inf in "
+                         f"the weights?")
     # a row for each prompt again
     if len(unique) < len(prompts):
         place = {key: i for i, key in enumerate(unique)}

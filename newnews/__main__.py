@@ -19,7 +19,8 @@ def arguments():
                                      "have in common (default: OUT)")
     run.add_argument("--dry-run", action="store_true",
                      help="print the cells and an estimate of tokens, FLOPs, time and memory")
-    report = tools.add_parser("report", help="make a study's table, picture and page again from its raw files")
+    report = tools.add_parser("report", help="make a study's table, picture and page again, from its raw "
+                                              "files")
     report.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
     answers = tools.add_parser("answers", help="one question of a study: what each cell answered")
     answers.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
@@ -124,8 +125,9 @@ def main(args):
         print(walk(next(q for item in done.items for q in item.questions if q.id == args.question), rows))
     elif args.tool == "show":
         from newnews.show import show
-        if args.n < 1:
-            raise ValueError(f"--n {args.n}: expected at least 1")
+        for name, low, high in (("n", 1, 10 ** 6), ("seed", 0, 2 ** 63 - 1)):
+            if not low <= getattr(args, name) <= high:
+                raise ValueError(f"--{name} {getattr(args, name)}: expected at least {low}, at most {high}")
         show(args.model, args.id, args.protocol, args.news, args.n, args.seed, sys.stdout.isatty())
     elif args.tool == "compare":
         from newnews.compare import compare
@@ -156,12 +158,14 @@ def main(args):
             if getattr(args, name) != default:
                 raise ValueError(f"--{name.replace('_', '-')} is about news; "
                                  f"with --background it does nothing")
+        from newnews.outputs import check_new
         from newnews.world.retention import write_background
-        print(f"{args.out}: {write_background(args.out, args.seed)} questions")
+        print(f"{args.out}: {write_background(check_new(args.out), args.seed)} questions")
     else:
         from newnews.news import write_news
+        from newnews.outputs import check_new
         from newnews.world.things import make_news
-        write_news(args.out, make_news(args.split, args.per_domain, args.seed, args.questions))
+        write_news(check_new(args.out), make_news(args.split, args.per_domain, args.seed, args.questions))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ where the model carries a bank.
 import time
 from collections import defaultdict
 
-from tqdm import tqdm
-
 from model.sampling import Sampling, generate, score
+from newnews.console import progress
 from newnews.randomness import stream
 
 CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in
@@ -121,8 +120,7 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
         return output
     parts = chunks(chat, task, items)[share[0]::share[1]]
     done = sum(len(some) for some, _ in parts[:output.chunks])
-    bar = tqdm(total=sum(len(some) for some, _ in parts), initial=done, desc=label, unit="item", disable=None,
-               dynamic_ncols=True)
+    bar = progress(sum(len(some) for some, _ in parts), done, label, "item")
     for some, requests in parts[output.chunks:]:
         start = time.time()
         try:

@@ -5,11 +5,13 @@ import os
 import re
 import signal
 import sys
+import time
 from contextlib import contextmanager, suppress
 
 from newnews import locks
 
 STOPPED = "stopped; an output that had begun goes on with the same command"
+MINUTE = 60
 POCKET = 30 * 10 ** 6           # parameters
 CPUINFO = "/proc/cpuinfo"
 
@@ -34,6 +36,8 @@ def user_errors():
     for number, handler in before.items():
         if handler != signal.SIG_IGN:       # as nohup wants it
             signal.signal(number, stop)
+    if hasattr(sys.stdout, "reconfigure"):  # a console that lacks a letter gets its number, and no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_arguments()
         yield
@@ -45,6 +49,9 @@ def user_errors():
         if isinstance(error, BrokenPipeError):          # of "| head", which has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(141)
+        if isinstance(error, ModuleNotFoundError):
+            ended(f"error: {error}, which newnews needs; enter its environment first: . .venv/bin/activate "
+                  f"(`make setup` makes it)", 2)
         if out_of_memory(error):
             ended(f"error: out of memory{f' ({error})' if str(error) else ''}", 2)
         if not isinstance(error, (ValueError, OSError)):
@@ -54,6 +61,36 @@ def user_errors():
         locks.release_all()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def progress(total, initial, desc, unit):
+    """A bar on a terminal; in a log file a line a minute; nothing from torchrun's other processes."""
+    quiet = os.environ.get("RANK", "0") != "0"
+    if not (sys.stderr.isatty() or quiet):
+        return Lines(total, initial, desc, unit)
+    from tqdm import tqdm
+    return tqdm(total=total, initial=initial, desc=desc, unit=unit, dynamic_ncols=True, disable=quiet)
+
+
+class Lines:
+    """What a bar says, as lines: none in the first minute, so that short runs stay quiet."""
+
+    def __init__(self, total, initial, desc, unit):
+        self.total, self.done, self.desc, self.unit, self.postfix = total, initial, desc, unit, ""
+        self.said = time.monotonic()
+
+    def set_postfix_str(self, text, refresh=True):
+        self.postfix = f", {text}"
+
+    def update(self, n=1):
+        self.done += n
+        if time.monotonic() - self.said > MINUTE:
+            self.said = time.monotonic()
+            print(f"  {self.desc}: {self.done} of {self.total} {self.unit}{self.postfix}", file=sys.stderr,
+                  flush=True)
+
+    def close(self):
+        pass
 
 
 def check_arguments():

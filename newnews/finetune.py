@@ -1,11 +1,11 @@
 """Fine-tune on conversations: from rows to examples, to an adapter, a bank of adapters, or a whole model
 on disk."""
 
-import math
 from dataclasses import asdict, dataclass
 
 from model.checkpoint import save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, remove_lora
+from model.settings import ADAPTER, wrong
 from newnews.console import say
 from newnews.distributed import rank, shard, whole, world
 from newnews.examples import Example
@@ -18,13 +18,13 @@ from newnews.training import Recipe, Shuffled, next_token, train
 
 
 def examples(rows, chat, config, where):
-    """Rows of a replay file -> [Example]; one that does not fit the model's context is an error
-    with its number."""
+    """[(line, row)] of a replay file -> [Example]; one that does not fit the model's context is an error
+    with its line."""
     out = []
-    for i, row in enumerate(rows, 1):
+    for line, row in rows:
         ids, weights = chat.conversation(row["messages"])
         if len(ids) > config.max_position_embeddings:
-            raise ValueError(f"{where}: conversation {i} has {len(ids)} tokens; the model's context is "
+            raise ValueError(f"{where}: line {line}: {len(ids)} tokens; the model's context is "
                              f"{config.max_position_embeddings}")
         out.append(Example(ids, weights))
     return out
@@ -93,18 +93,18 @@ class FineTune:
 def finetune(settings):
     """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder. Under torchrun
     every process calls this, within newnews.distributed.group."""
-    if not 0 < (1 if settings.lora_alpha is None else settings.lora_alpha) < math.inf:
-        raise ValueError(f"lora_alpha = {settings.lora_alpha}: expected > 0, or the adapter does nothing")
+    for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
+        raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
     if settings.shard and world() == 1:
         raise ValueError("--shard splits a model over processes, and this is one: start it with torchrun")
-    rows = read_conversations(settings.data)
+    rows = read_conversations(settings.data, numbered=True)
     # what will be sharded stays in mapped files until then, which processes share
     model, chat, about = load(settings.model, None, settings.device, settings.dtype,
                               place="cpu" if settings.shard else None)
     data = examples(rows, chat, model.config, settings.data)
     recipe = settings.recipe(len(data), parameters(model))
     alpha = 2 * settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
-    run = {"model_digest": about["digest"], "data": digest([r["messages"] for r in rows]),
+    run = {"model_digest": about["digest"], "data": digest([row["messages"] for _, row in rows]),
            "dtype": about["dtype"], "device": about["device"].partition(":")[0], "recipe": asdict(recipe),
            "full": settings.full}
     if not settings.full:

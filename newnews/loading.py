@@ -1,9 +1,14 @@
 """A model, its chat format and what to say about them, from what a user types."""
 
+import sys
+from pathlib import Path
+
 import torch
 
 from model.chat import Chat
 from model.checkpoint import find_model, load_adapter, load_config, load_model
+from model.files import read_json
+from model.lora import adapted
 from model.qwen2 import Qwen2
 from newnews.console import choose_device
 from newnews.identity import model_digest
@@ -18,7 +23,10 @@ def load(name, adapter=None, device="auto", dtype="auto", place=None):
     model = load_model(about["folder"], place or about["device"], DTYPES[about["dtype"]])
     if adapter is not None:
         load_adapter(adapter, model)
+        model.name = f"{about['folder']} with {adapter}"
         about["adapter"] = f"{adapter} {model_digest(adapter)}"
+        for note in doubts(adapter, model, about["digest"]):
+            print(f"{adapter}: {note}", file=sys.stderr)
     return model, chat, about
 
 
@@ -36,6 +44,19 @@ def describe(name, device="auto", dtype="auto"):
     return config, chat, {
         "model": str(name), "folder": str(folder), "parameters": f"{count:,}", "digest": model_digest(folder),
         "device": device, "dtype": next(k for k, v in DTYPES.items() if v == dtype), "dtype_reason": reason}
+
+
+def doubts(adapter, model, digest):
+    """What speaks against an adapter that fits: another base than it was trained on, as far as its manifest
+    says (its shapes would not), or no effect at all."""
+    manifest = Path(adapter) / "manifest.json"
+    found = read_json(manifest).get("run") if manifest.is_file() else None
+    trained = found.get("model_digest") if isinstance(found, dict) else None
+    if trained not in (None, digest):
+        yield (f"was trained on another model than this one ({trained}, this one is {digest}), "
+               f"so it may be noise")
+    if not any(module.lora_B.any() for module in adapted(model).values()):
+        yield "changes nothing: its lora_B are all zero"
 
 
 def parameters(model):

@@ -16,13 +16,13 @@ A file holds a list of news; a folder holds such files. The smallest that works:
           answer: 0
 """
 
-import os
 import unicodedata
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
+from newnews.outputs import write_text
 from newnews.reading import checked, named, read_list, record, shown
 
 ENDINGS = (".yaml", ".yml")
@@ -299,6 +299,4 @@ def write_news(path, news):
         return [filled(v) for v in value] if isinstance(value, list) else value
 
     rows = [filled({k: v for k, v in asdict(item).items() if k != "source"}) for item in news]
-    with open(f"{path}.part", "w", encoding="utf-8") as f:
-        yaml.safe_dump(rows, f, sort_keys=False, allow_unicode=True, width=110)
-    os.replace(f"{path}.part", path)
+    write_text(path, yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=110))

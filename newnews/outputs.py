@@ -71,6 +71,27 @@ def check_out(out, kind):
     return path
 
 
+def check_new(out):
+    """The path of a file to write that is not there yet."""
+    path = check_out(out, "file")
+    if path.exists():
+        raise ValueError(f"{out}: is there already; remove it, or write elsewhere")
+    return path
+
+
+def write_text(path, text):
+    """A text file, whole or not at all. The file aside has a name that is only ours."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.newnews-part")
+    with disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_text(text, encoding="utf-8")
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
 def refuse_other(found, run, path, what):
     if found != run:
         found = found if isinstance(found, dict) else {}
@@ -115,7 +136,8 @@ def build_folder(out, run, fill):
         start_work(work, run)
         result = work / "result"
         shutil.rmtree(result, ignore_errors=True)
-        made = fill(work, result)
+        with disk(out):
+            made = fill(work, result)
         if (work / "metrics.jsonl").is_file() and not (result / "metrics.jsonl").exists():
             shutil.copyfile(work / "metrics.jsonl", result / "metrics.jsonl")
         refuse_lost(out)

@@ -15,7 +15,7 @@ from model.template import CHATML
 from newnews.console import choose_device, say
 from newnews.distributed import rank, wait, world
 from newnews.prompts import read_prompts
-from newnews.reading import read_yaml, whole
+from newnews.reading import read_yaml, shown, whole
 from newnews.together import build_together
 from newnews.training import Recipe, train
 from newnews.world.lessons import Lessons
@@ -61,6 +61,8 @@ def read_config(path):
     try:
         for key, low in (("vocabulary", 300), ("sample", 1), ("seed", 0)):
             whole(key, d[key], low, 10 ** 7)
+        if not isinstance(d["prompts"], str):
+            raise ValueError(f"prompts: expected the path of a prompt file, found {shown(d['prompts'])}")
         for part, kind in (("model", dict), ("recipe", dict)):
             if not isinstance(d[part], kind):
                 raise ValueError(f"expected a mapping, found {d[part]!r}")

@@ -4,6 +4,7 @@ Errors are ValueError or OSError and say the file, the line or the key, what was
 No torch here: files are checked before a model is loaded.
 """
 
+import codecs
 import difflib
 import json
 import math
@@ -11,11 +12,13 @@ import re
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 
 import yaml
 
+from model.files import once
+
 LARGEST = 64 * 2 ** 20      # bytes of a YAML file: 200 times our largest; PyYAML reads 0.2 MB a second
+LONGEST = 2 ** 19           # bytes of one of its lines, which take some 3 s; the longest context is shorter
 DEEPEST = 40                # levels of a YAML file; ours have 7, Python's stack ends at some 300
 SURROGATE = re.compile("[\ud800-\udfff]")       # half a character, which no file or tokenizer can hold
 
@@ -98,6 +101,10 @@ def read_yaml(path, what="file"):
         raise IsADirectoryError(f"{path}: expected a file, found a folder") from None
     if len(data) > LARGEST:
         raise ValueError(f"{path}: larger than {LARGEST >> 20} MiB, so hardly written by hand")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if len(line) > LONGEST:
+            raise ValueError(f"{path}: line {number}: {len(line):,} bytes, more than the {LONGEST:,} that "
+                             f"any text needs")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -122,9 +129,9 @@ def plain(text):
 
 # ---- JSONL ----
 
-def read_jsonl(path, check=None, what="file"):
+def read_jsonl(path, check=None, what="file", numbered=False):
     """The objects of a JSONL file, one a line; empty lines are skipped. check(row) may raise ValueError;
-    errors name the file and the line."""
+    errors name the file and the line. numbered: [(number of the line, object)]."""
     rows = []
     try:
         with open(path, "rb") as f:                     # bytes: lines end at \n only, not at U+2028
@@ -132,11 +139,12 @@ def read_jsonl(path, check=None, what="file"):
                 if not line.strip():
                     continue
                 try:
-                    rows.append(parse_json_line(line))
+                    row = parse_json_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
                     if check is not None:
-                        check(rows[-1])
+                        check(row)
                 except ValueError as error:
                     raise ValueError(f"{path}: line {number}: {error}") from None
+                rows.append((number, row) if numbered else row)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such {what}") from None
     except IsADirectoryError:
@@ -146,18 +154,22 @@ def read_jsonl(path, check=None, what="file"):
 
 def parse_json_line(line):
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=once, parse_constant=no_number)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text ({error})") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"not valid JSON ({error})") from None
+        raise ValueError(f"not valid JSON ({error}); expected one object a line") from None
     if not isinstance(row, dict):
-        raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+        raise ValueError(f"expected a JSON object a line, found {type(row).__name__}")
     if b"\\ud" in line.lower() and SURROGATE.search(json.dumps(row, ensure_ascii=False)):
         raise ValueError("holds half a character (a lone surrogate)")
     return row
+
+
+def no_number(name):
+    raise ValueError(f"{name} is no number in JSON")
 
 
 # ---- records ----

@@ -7,10 +7,9 @@ requests of many news items go through the writer together, so that its batch st
 import time
 from collections import defaultdict
 
-from tqdm import tqdm
-
 from model.flops import sampling_flops
 from model.sampling import Sampling, common_prefix, generate
+from newnews.console import progress
 from newnews.randomness import stream
 
 TOGETHER = 256      # draws, of several news items, that are written together: enough that few places of a
@@ -96,8 +95,7 @@ def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=N
     writer, size = Writer(model, chat, prompts, seed), together(n)
     groups = [news[i:i + size] for i in range(0, len(news), size)][share[0]::share[1]]
     news = [item for group in groups for item in group]
-    bar = tqdm(total=len(news), initial=output.chunks, desc=f"write {protocol.name}", unit="news",
-               disable=None, dynamic_ncols=True)
+    bar = progress(len(news), output.chunks, f"write {protocol.name}", "news")
     # News items are written in groups with fixed borders: a group that a kill has cut through is written
     # again, and ends in the same bytes.
     for first in range(output.chunks // size * size, len(news), size):

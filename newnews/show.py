@@ -48,8 +48,8 @@ def show(name, news, protocol, source, n, seed, colour):
                                  if key not in ("prompt_tokens", "new_tokens", "flops")))
     chosen = trained.choose({item.id: wrote}, [item])[item.id]
     if wrote and not chosen:
-        raise ValueError(f"{protocol}: nothing to show: of the {len(wrote)} rows about {item.id} it trains on "
-                         f"none; it needs rows about other news, or more of them (--n)")
+        raise ValueError(f"{protocol}: nothing to show: of the {len(wrote)} rows about {item.id} it trains "
+                         f"on none; it needs rows about other news, or more of them (--n)")
     for row in chosen:
         for request, text in asked[row["protocol"], row["row"]]:
             block("asked", request)

@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from tqdm import tqdm
 
-from model.checkpoint import open_tensors
+from model.checkpoint import open_tensors, write_tensors
+from model.files import short
 from model.flops import training_flops
 from model.lora import adapted, adapter_shape
 from model.loss import token_losses
 from newnews import distributed
+from newnews.console import progress
 from newnews.examples import Example
 from newnews.muon import Muon
 from newnews.optimizer import AdamW
@@ -52,21 +52,24 @@ class Recipe:
     matrix_rate: float = 0.014      # muon's peak rate for the matrices of the blocks; rate is for the rest
 
     def __post_init__(self):
-        for name in ("steps", "batch", "warmup", "micro_tokens", "seed"):
-            if type(getattr(self, name)) is not int:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected a whole number")
-        for name, ok, want in (("steps", self.steps >= 1, ">= 1"), ("rate", 0 < self.rate < math.inf, "> 0"),
-                               ("batch", self.batch >= 1, ">= 1"), ("warmup", self.warmup >= 0, ">= 0"),
+        for name, low, high in (("steps", 1, 10 ** 7), ("batch", 1, 10 ** 6), ("warmup", 0, 10 ** 7),
+                                ("micro_tokens", 1, 10 ** 9), ("seed", 0, 2 ** 63 - 1)):
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"{name} = {short(value)}: expected a whole number from {low} to {high}")
+        for name in ("rate", "weight_decay", "beta1", "beta2", "clip", "matrix_rate"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not abs(value) < 1e30:
+                raise ValueError(f"{name} = {short(value)}: expected a number below 1e30")
+        for name, ok, want in (("rate", self.rate > 0, "> 0"),
                                ("schedule", self.schedule in ("cosine", "linear", "constant"),
                                 "cosine, linear or constant"),
                                ("clip", self.clip >= 0, ">= 0"),
                                ("weight_decay", self.weight_decay >= 0, ">= 0"),
                                ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
                                ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
-                               ("micro_tokens", self.micro_tokens >= 1, ">= 1"),
-                               ("seed", self.seed >= 0, ">= 0"),
                                ("optimizer", self.optimizer in ("adamw", "muon"), "adamw or muon"),
-                               ("matrix_rate", 0 < self.matrix_rate < math.inf, "> 0")):
+                               ("matrix_rate", self.matrix_rate > 0, "> 0")):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected {want}")
 
@@ -247,8 +250,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         state = resume(Path(folder), optimizer, params, run) or state
     first, before, start, saved, fresh = state["step"], state["seconds"], time.time(), time.time(), 0
     rank, world, took = distributed.rank(), distributed.world(), 0.0
-    bar = tqdm(total=recipe.steps, initial=first, desc=label, unit="step", disable=rank > 0 or None,
-               dynamic_ncols=True)
+    bar = progress(recipe.steps, first, label, "step")
     for step in range(first, recipe.steps):
         # [the step's examples; break if every adapter has stopped]
         alive = torch.tensor([str(k) not in state["stopped"] for k in range(K)])
@@ -279,7 +281,8 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         fresh += sum(lengths)
         last = [now if g else old for now, g, old in zip(losses.tolist(), good.tolist(), state["loss"])]
         state = {"step": step + 1, "tokens": state["tokens"] + sum(lengths), "loss": last,
-                 "flops": state["flops"] + int(extra) + training_flops(model.config, lengths, supervised, lora),
+                 "flops": state["flops"] + int(extra)
+                 + training_flops(model.config, lengths, supervised, lora),
                  "seconds": round(before + time.time() - start, 3),
                  "stopped": {**state["stopped"], **stopped}}
         show(bar, state["loss"], fresh / (time.time() - start))
@@ -322,8 +325,8 @@ def keep_state(folder, optimizer, params, state, run):
     tensors = {name: distributed.whole(tensor, params[name.partition("/")[2]])
                for name, tensor in optimizer.tensors().items()}
     if distributed.rank() == 0:
-        save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "state.part",
-                  metadata={"state": json.dumps(state), "run": run})
+        write_tensors(folder / "state.part", {n: t.contiguous() for n, t in tensors.items()},
+                      {"state": json.dumps(state), "run": run})
         os.replace(folder / "state.part", folder / "state.safetensors")
 
 

@@ -178,15 +178,16 @@ class Forks:
         self.server = subprocess.Popen([sys.executable, __file__], env=env, text=True,
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def run(self, words, folder, kill=0, torn=False, after=0):
-        """SIGKILL it at the `kill`-th time that it is about to change a file in `folder`, or `after` seconds.
+    def run(self, words, folder, kill=0, torn=False, after=0, number=signal.SIGKILL):
+        """SIGKILL it at the `kill`-th time that it is about to change a file in `folder`, or send it the signal
+        `number` after `after` seconds.
 
         torn: if that moment opens a file for writing, leave the file as a death in the middle can leave it,
         emptied or with half a line appended. Returns .code (-9: killed) and .said: what it wrote to stderr,
         or what it was about to do when it was killed.
         """
         job = {"words": list(map(str, words)), "folder": str(folder), "kill": kill, "torn": torn,
-               "after": after}
+               "after": after, "number": int(number)}
         print(json.dumps(job), file=self.server.stdin, flush=True)
         return SimpleNamespace(**json.loads(self.server.stdout.readline()))
 
@@ -210,7 +211,7 @@ def serve():
         os.close(write)
         if job["after"]:
             time.sleep(job["after"])
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, job["number"])
         with os.fdopen(read, errors="replace") as f:
             said = f.read()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

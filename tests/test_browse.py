@@ -99,6 +99,9 @@ def test_only_an_earlier_page_is_replaced(tmp_path):
     written(tmp_path, {**ITEM, "headline": "Another"})
     assert "Another" in (tmp_path / "out" / "news.html").read_text()
     (tmp_path / "mine.html").write_text("mine")
+    (tmp_path / "other.html.part").write_text("mine")
+    browse(tmp_path / "news.yaml", tmp_path / "other.html")
+    assert (tmp_path / "other.html.part").read_text() == "mine"
     with pytest.raises(ValueError, match="mine.html: is there already and no page of news"):
         browse(tmp_path / "news.yaml", tmp_path / "mine.html")
     assert (tmp_path / "mine.html").read_text() == "mine"

@@ -413,6 +413,30 @@ def test_a_message_with_an_empty_list_of_tool_calls_is_a_plain_one(small):
     assert small.conversation([*ASKED, {**answer, "tool_calls": []}]) == small.conversation([*ASKED, answer])
 
 
+@pytest.mark.parametrize("more", ({"weight": 0}, {"weight": 0.0}, {"train": False}, {"weight": 0, "train": False}))
+def test_a_turn_that_is_not_learnt(small, more):
+    """The same ids, and no weight on that turn; the other turn keeps its own."""
+    answer = {"role": "assistant", "content": "x"}
+    one, both = small.conversation([*ASKED, answer]), small.conversation([*ASKED, answer, *ASKED, answer])
+    first = small.conversation([*ASKED, {**answer, "weight": 1}, *ASKED, {**answer, **more}])
+    last = small.conversation([{**ASKED[0], "train": False}, {**answer, **more}, *ASKED, {**answer, "train": True}])
+    assert first[0] == last[0] == both[0] and sum(both[1]) == 2 * sum(one[1]) > 0
+    assert first[1] == one[1] + [0.0] * len(one[1])
+    assert last[1] == [0.0] * (len(both[1]) - len(one[1])) + one[1]
+    assert not any(small.conversation([{**answer, **more}], {"assistant": 5.0})[1])
+
+
+@pytest.mark.parametrize("more, said", (
+    ({"weight": 2}, "weight 0 or 1"), ({"weight": True}, "weight 0 or 1"), ({"weight": float("nan")}, "weight 0"),
+    ({"weight": "0"}, "weight 0 or 1"), ({"train": 0}, "train true or false"), ({"train": "no"}, "train true"),
+    ({"train": True, "weight": 0}, "found"), ({"role": "user", "weight": 1}, "only turns of the assistant"),
+    ({"role": "system", "train": True}, "only turns"), ({"reasoning_content": "hm"}, "reasoning_content"),
+    ({"tool_call_id": "1"}, "tool_call_id"), ({"train_detail": [{"train": False}]}, "train_detail")))
+def test_what_a_turn_says_and_we_do_not_do_is_refused(small, more, said):
+    with pytest.raises(ValueError, match=rf"messages\[1\]: .*{said}"):
+        small.conversation([*ASKED, {"role": "assistant", "content": "x", **more}])
+
+
 def test_no_messages(small):
     assert small.conversation([]) == ([], [])
     assert small.prompt([]) == [small.im_start, *small.encode("assistant\n")]

@@ -10,6 +10,7 @@ five seconds:
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -309,7 +310,8 @@ def test_a_useless_index_is_refused(tmp_path, weight_map):
 def test_broken_json_names_its_file(tmp_path, name):
     folder = save(tmp_path / "m", tiny_model(), shard_bytes=SMALL_SHARD)
     text = (folder / name).read_text()
-    for broken in (text[:len(text) // 2], "", b"\xff\xfe\x00"):
+    twice = text.rstrip()[:-1] + ', "vocab_size": 98, "vocab_size": 99}'
+    for broken in (text[:len(text) // 2], "", b"\xff\xfe\x00", twice):
         (folder / name).write_bytes(broken if isinstance(broken, bytes) else broken.encode())
         with pytest.raises(ValueError, match="not valid JSON") as error:
             load_model(folder)
@@ -441,6 +443,19 @@ def test_a_full_disk_in_the_second_shard_keeps_the_old_model(tmp_path, monkeypat
         save(folder, tiny_model(seed=1), shard_bytes=SMALL_SHARD)
     assert len(calls) == 2
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limit on the size of files there")
+def test_a_disk_that_takes_no_more_is_an_error_that_names_the_file(tmp_path):
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="model.safetensors: cannot be written .*File too large"):
+            save(tmp_path / "m", tiny_model())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- find_model --------------------------------------------------------------------------------------------

@@ -216,6 +216,7 @@ class OutOfMemoryError(RuntimeError):
     (PermissionError(13, "Permission denied", "/x/a.jsonl"), "error: /x/a.jsonl: Permission denied"),
     (OSError(39, "Directory not empty", "a.part", None, "a"), "error: a.part -> a: Directory not empty"),
     (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device"),
+    (ModuleNotFoundError("No module named 'torch'", name="torch"), "error: No module named 'torch', which newnews"),
     (OSError(), "error: OSError"), (MemoryError(), "error: out of memory"),
     (OutOfMemoryError("CUDA out of memory"), "error: out of memory (CUDA out of memory)"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error: out of memory"),
@@ -233,6 +234,23 @@ def test_bugs_keep_their_traceback_and_handlers_are_put_back():
         with pytest.raises(type(bug)), console.user_errors():
             raise bug
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_console_that_lacks_a_letter_ends_no_run():
+    code = "from newnews.console import user_errors\nwith user_errors():\n    print('0.5 \xb1 0.1 \u6771')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"0.5 \\xb1 0.1 \\u6771\n", b"")
+
+
+def test_a_log_file_gets_a_line_a_minute(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    bar = console.progress(9, 2, "ask", "item")             # stderr is no terminal here
+    for clock[0] in (30, 61, 100, 125):
+        bar.set_postfix_str("loss 1")
+        bar.update(2)
+    assert capsys.readouterr().err == "  ask: 6 of 9 item, loss 1\n  ask: 10 of 9 item, loss 1\n"
 
 
 def test_an_argument_that_is_no_text(capsys, monkeypatch):

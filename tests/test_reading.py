@@ -91,6 +91,8 @@ def test_files_that_are_none_or_too_large(tmp_path, monkeypatch):
     assert said == f"{tmp_path}/x: no such study"
     said = refusal(read_yaml, tmp_path, kind=IsADirectoryError)
     assert said == f"{tmp_path}: expected a file, found a folder"
+    (tmp_path / "long.yaml").write_text("- a\n- " + "a" * 2 ** 19)
+    assert f"{tmp_path}/long.yaml: line 2: 524,290 bytes" in refusal(read_yaml, tmp_path / "long.yaml")
     monkeypatch.setattr(reading, "LARGEST", 2 ** 20)
     with open(tmp_path / "large.yaml", "wb") as f:
         f.truncate(2 ** 20 + 1)
@@ -139,6 +141,8 @@ def test_jsonl(tmp_path):
     assert read_jsonl(path) == []
     path.write_bytes(b'{"a": 1}\r\n \n{"pair": "\\ud83d\\ude00"}\r\n')
     assert read_jsonl(path) == [{"a": 1}, {"pair": "\U0001f600"}]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())      # as Notepad and PowerShell save it
+    assert read_jsonl(path, numbered=True) == [(1, {"a": 1}), (3, {"pair": "\U0001f600"})]
 
     def check(row):
         if row["a"] > 1:
@@ -154,7 +158,8 @@ def test_jsonl(tmp_path):
 @pytest.mark.parametrize("line, wanted", [
     (b'{"a": ', "JSON"), (b"[1]", "JSON object"), (b"K\xf6ln", "UTF-8"),
     (b'{"a": "\\ud83d"}', "half a character"), (b'{"a": "\\uDC00 x"}', "half a character"),
-    (b"[" * 100_000, "deep"), (b'{"a": 1} x', "JSON"), (b"7" * 5000, "JSON")], ids=range(8))
+    (b'{"a": {"b": 1, "b": 2}}', "the key 'b' is there twice"), (b'{"a": NaN}', "NaN is no number"),
+    (b'{"a": -Infinity}', "no number"), (b"\xef\xbb\xbf{}", "JSON"), (b"[" * 100_000, "deep"), (b'{"a": 1} x', "JSON"), (b"7" * 5000, "JSON")], ids=range(12))
 def test_jsonl_mistakes_name_the_line(line, wanted, tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b"\n")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli import ROOT, make_shared, one_thread, script  # noqa: F401
@@ -110,6 +111,30 @@ def test_repaired_gold_answers_need_no_new_run(pair, data):
 def test_broken_files(change, said, pair, data):
     change(pair[0])
     with pytest.raises(ValueError, match=said):
+        retain(*pair, data)
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda rows: rows.append(rows[0]), "or not twice"), (lambda rows: rows[3].update(text=None), "response to 3"),
+    (lambda rows: rows[3].pop("stopped"), "response to 3: expected a text"), (lambda rows: rows[3].pop("id"), "None"),
+    (lambda rows: rows[3].update(item=["3"]), "do not ask")])
+def test_answers_that_were_edited(change, said, pair, data):
+    rows = [json.loads(line) for line in pair[0].read_text().splitlines()]
+    change(rows)
+    pair[0].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = json.loads(Path(f"{pair[0]}.manifest.json").read_text())
+    Path(f"{pair[0]}.manifest.json").write_text(json.dumps({**manifest, "bytes": pair[0].stat().st_size}))
+    with pytest.raises(ValueError, match=f"before: .*{said}"):
+        retain(*pair, data)
+
+
+@pytest.mark.parametrize("key, value", [("shots", -1), ("shots", "x"), ("turns", 1), ("max_new_tokens", 0),
+                                        ("limit", True), ("task", "gossip"), ("plain", None)])
+def test_settings_that_were_edited(key, value, pair, data):
+    manifest = json.loads(Path(f"{pair[0]}.manifest.json").read_text())
+    manifest["run"]["how"][key] = value
+    Path(f"{pair[0]}.manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"before.manifest.json: how: {key}: "):
         retain(*pair, data)
 
 

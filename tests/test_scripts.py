@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from cli import ROOT, files, make_model, make_shared, one_thread, refused, script  # noqa: F401
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from model.chat import Chat
 from model.checkpoint import load_model
@@ -180,6 +180,35 @@ def test_without_git(shared, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out.manifest.json").read_text())["git"] == "unknown"
 
 
+def test_an_adapter_in_doubt_is_said(shared, tmp_path):
+    """Of another base of the same shape, or without effect: it loads, as the ecosystem loads it, not silently."""
+    def said(model, adapter):
+        done = script("generate.py", "--model", model, "--adapter", adapter, "--chat", "Hi", "--max-new-tokens", 2)
+        assert done.code == 0
+        return done.err
+
+    assert str(shared.adapter) + ": " not in said(shared.model, shared.adapter)
+    other = make_model(tmp_path / "other", seed=2)
+    assert f"{shared.adapter}: was trained on another model than this one" in said(other, shared.adapter)
+    zero = shutil.copytree(shared.adapter, tmp_path / "zero")
+    tensors = load_file(zero / "adapter_model.safetensors")
+    save_file({n: t * ("lora_A" in n) for n, t in tensors.items()}, zero / "adapter_model.safetensors")
+    assert f"{zero}: changes nothing: its lora_B are all zero" in said(shared.model, zero)
+
+
+def test_world_writes_a_new_file_only(tmp_path):
+    words = ["newnews", "world", "--per-domain", 1, "--questions", 1, "--out"]
+    assert script(*words, tmp_path / "deep" / "news.yaml").code == 0
+    assert len(read_news(tmp_path / "deep" / "news.yaml")) == 5 and files(tmp_path) == ["deep/news.yaml"]
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "link").symlink_to("README.md")
+    for name in ("README.md", "link", "deep/news.yaml", "deep"):
+        refused(tmp_path, [*words, tmp_path / name], str(tmp_path / name))
+        refused(tmp_path, ["newnews", "world", "--background", "--out", tmp_path / name], str(tmp_path / name))
+    refused(tmp_path, [*words, "/dev/null"], "/dev/null: expected a file to write, found a device")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
 # What they refuse -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("change, said", [
@@ -210,7 +239,10 @@ GOOD = '{"messages": [{"role": "user", "content": "Oslo?"}, {"role": "assistant"
     ("\n" + GOOD.replace("user", "robot"), "line 2: messages[0]: expected role system/user/assistant"),
     (GOOD.replace('"Norway"', "7"), "line 1: messages[1]: "), ("", "holds no conversations"),
     (GOOD + GOOD.replace("assistant", "user"), "line 2: no assistant turn"),
-    (GOOD + GOOD.replace("Oslo", "Oslo " * 600), "conversation 2 has ")])
+    (GOOD + GOOD.replace("Oslo", "Oslo " * 600), "line 2: "),
+    ("\n\n" + GOOD.replace("Oslo", "Oslo " * 600), "line 3: "),
+    (GOOD + GOOD.replace('{"m', '{"tools": [{"type": "function"}], "m'), "line 2: tools: found [{"),
+    (GOOD.replace('"Norway"', '"Norway", "weight": 0'), "line 1: no assistant turn that is learnt")])
 def test_bad_data(text, said, shared, tmp_path):
     (tmp_path / "bad.jsonl").write_text(text)
     words = ["train.py", "--model", shared.model, "--data", tmp_path / "bad.jsonl", "--out", tmp_path / "out"]

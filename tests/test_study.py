@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -34,7 +35,7 @@ from newnews.studies.grid import cells, read_study
 from newnews.studies.report import draw, table, walk
 from newnews.studies.sources import source
 from newnews.studies.stats import ratio, share
-from newnews.studies.study import run_study
+from newnews.studies.study import check_study, run_study
 from newnews.tasks.news import WAYS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,7 +89,8 @@ MISTAKES = [        # change, words that the message has to have
     ("draws=0", ["draws", "0"]), ("draws=2.5", ["draws", "2.5"]), ("draws=1000000000", ["draws"]),
     ("seed=-1", ["seed"]), ("bank=0", ["bank"]), ("bank=true", ["bank"]),
     ("recipe.rate=0", ["recipe", "rate"]), ("recipe.rate=.nan", ["rate"]), ("lora.alpha=.nan", ["lora", "alpha"]),
-    ("recipe.steps=0", ["recipe", "steps"]), ("recipe.schedule=step", ["recipe", "schedule"]),
+    ("recipe.steps=0", ["recipe", "steps"]), ("recipe.clip=.nan", ["recipe of every protocol", "clip"]),
+    ("lora.targets=[q_proj, q_proj]", ["lora", "once each"]), ("recipe.schedule=step", ["recipe", "schedule"]),
     ("recipe.epochs=3", ["recipe", "epochs"]), ("recipe.rate=high", ["recipe"]),
     ("recipes.self_qa={batch: 0}", ["self_qa", "batch"]), ("recipes.implication_shadowed={batch: 0}", ["batch"]),
     ("news.split=train", ["news", "split"]), ("ask=[free, song]", ["ask", "song"]), ("ask=[]", ["ask"]),
@@ -366,6 +368,25 @@ def test_what_cannot_end_well_is_refused_before_any_work(change, said, tiny):
     with pytest.raises((ValueError, OSError), match=said):
         tiny.run(change)
     assert not tiny.out.exists()
+
+
+def test_a_folder_that_is_no_study_is_left_alone(tiny, tmp_path, monkeypatch):
+    """Not /, not "", not a folder with other things, whatever they are called; what a killed study left is."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("prompts.yaml", "summary.json", "study.json", "notes.txt", "updates.txt"):
+        tiny.out = tmp_path / name.partition(".")[0]
+        tiny.out.mkdir()
+        (tiny.out / name).write_text('{"mine": 1}')
+        with pytest.raises(ValueError, match=f"{tiny.out}: is there already, holds '{name}' and is no study"):
+            tiny.run()
+        assert [(p.name, p.read_text()) for p in tiny.out.iterdir()] == [(name, '{"mine": 1}')]
+    for tiny.out in (Path("/"), Path(""), Path("..")):
+        with pytest.raises(ValueError, match="expected the path of a folder|is no study"):
+            tiny.run()
+    killed = tmp_path / "killed"
+    (killed / "replay").mkdir(parents=True)
+    (killed / "study.json.part").write_text('{"stu')
+    assert check_study(killed) == killed
 
 
 def test_a_report_made_again_is_the_summary_of_the_run(tiny):

@@ -4,6 +4,7 @@ import sys
 
 from model.sampling import Sampling
 from newnews.probing.readout import amplified
+from newnews.reading import number
 
 
 def answers(model, chat, text, a, tokens):
@@ -19,6 +20,7 @@ def chat(args):
     from newnews.loading import load
     if args.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens {args.max_new_tokens}: expected at least 1")
+    number("--amplify", args.amplify)
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     say(**about)
     for text in [args.say] if args.say is not None else typed():

@@ -1,8 +1,8 @@
 """Protocols that train on the rows of others: all of them together, and two negative controls.
 
     mixed           naive, paraphrase, implication and self_qa in one list
-    self_qa_other   Self-QA about another news item of the same domain: does practice at answering help by itself?
-    self_qa_wrong   the item's own questions and answers, put together wrongly: the same words are seen equally
+    self_qa_other   Self-QA about another news item of the same domain: does practice at answering help alone?
+    self_qa_wrong   the item's own questions and answers, put together wrongly: the same words are seen as
                     often, only which answer belongs to which question is lost
 """
 

@@ -32,7 +32,7 @@ from itertools import product
 
 from model.lora import PROJECTIONS
 from newnews.protocols import NAMES
-from newnews.reading import plain, read_yaml
+from newnews.reading import plain, read_yaml, shown
 from newnews.studies.contrasts import base_names, read_contrasts
 from newnews.studies.sources import source
 from newnews.tasks.news import FORMATS
@@ -108,6 +108,8 @@ def check(study, path):
     if unknown or len(set(study["ask"])) != len(study["ask"]):
         raise ValueError(f"{path}: ask: expected some of {', '.join(FORMATS)}, once each; "
                          f"found {study['ask']!r}")
+    whole = {**study, "recipe": {"steps": 1, "rate": 1.0, **study["recipe"]}, "recipes": {}}
+    recipe_of(whole, "every protocol", path)    # also what each of them changes
     for protocol, recipe in study["recipes"].items():
         if protocol not in NAMES or not isinstance(recipe, dict):
             raise ValueError(f"{path}: recipes: expected {{protocol: {{key: value}}}} with protocols out of "
@@ -121,6 +123,7 @@ def check(study, path):
     if "protocol" not in study["axes"]:
         raise ValueError(f"{path}: axes: protocol is missing: which protocols are run?")
     source(study["news"], path)
+    lora_of(study["lora"], path)                # also where an axis varies it
     every = cells(study, path)
     bases = base_names(dict.fromkeys(cell.model for cell in every)).values()
     read_contrasts(study.get("contrasts", []), [*bases, *(cell.name for cell in every)], study["ask"], path)
@@ -187,16 +190,17 @@ def lora_of(lora, path):
     if set(lora) - {"layers"} != {"rank", "alpha", "targets"} \
             or type(rank) is not int or not 1 <= rank <= 4096 \
             or isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1e6 \
-            or not isinstance(targets, list) or not targets or set(map(str, targets)) - set(PROJECTIONS):
+            or not isinstance(targets, list) or not targets or set(map(str, targets)) - set(PROJECTIONS) \
+            or len(set(map(str, targets))) < len(targets):
         raise ValueError(f"{path}: lora: expected rank >= 1, alpha > 0 and targets out of "
-                         f"{', '.join(PROJECTIONS)}; found {lora!r}")
+                         f"{', '.join(PROJECTIONS)}, once each; found {shown(lora)}")
     if "layers" not in lora:
         return rank, alpha, tuple(targets)
     layers = lora["layers"]
     if not isinstance(layers, list) or [type(n) for n in layers] != [int, int] \
             or not 0 <= layers[0] <= layers[1]:
         raise ValueError(f"{path}: lora: layers: expected the numbers of the first and the last block that "
-                         f"carry adapters, found {layers!r}")
+                         f"carry adapters, found {shown(layers)}")
     return rank, alpha, tuple(targets), tuple(layers)
 
 
@@ -208,5 +212,5 @@ def neutral_of(neutral, path):
     if set(neutral) != {"share", "source"} or isinstance(share, bool) or not isinstance(source, str) \
             or not isinstance(share, (int, float)) or not 0 <= share < 1:
         raise ValueError(f"{path}: neutral: expected share, from 0 to below 1, and source, a file or "
-                         f"lessons; found {neutral!r}")
+                         f"lessons; found {shown(neutral)}")
     return (share, source) if share else ()

@@ -9,7 +9,7 @@ from newnews.outputs import manifest_of
 from newnews.studies.scores import scored
 from newnews.studies.stats import mcnemar, paired, share
 from newnews.studies.summary import verdicts
-from newnews.tasks.settings import NAMES, make_items, make_task, requests_digest
+from newnews.tasks.settings import check_how, make_items, make_task, requests_digest
 
 SHOWN = 20          # flipped ids of one direction, at most, in the text
 
@@ -45,9 +45,12 @@ def run_of(path):
     if not manifest.is_file():
         raise ValueError(f"{path}: expected finished answers and their {manifest.name} (evaluate.py)")
     run = read_json(manifest).get("run")
-    if not isinstance(run, dict) or not {"how", "data", "requests"} <= set(run) \
-            or run["how"].get("task") not in NAMES:
+    if not isinstance(run, dict) or not {"how", "data", "requests"} <= set(run):
         raise ValueError(f"{manifest}: expected run with how, data and requests (evaluate.py); ask again")
+    try:
+        check_how(run["how"])
+    except ValueError as error:
+        raise ValueError(f"{manifest}: how: {error}") from None
     return run
 
 

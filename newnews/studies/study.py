@@ -12,13 +12,14 @@ import os
 import shutil
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 from model.checkpoint import find_model, load_config
+from model.files import read_json
 from newnews.distributed import own_gpu
-from newnews.outputs import provenance, write_json
+from newnews.outputs import check_out, provenance, write_json
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
+from newnews.reading import shown
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
@@ -33,7 +34,7 @@ def run_study(study, out, store=None):
 
     store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
     """
-    out = Path(out)
+    out = check_study(out)
     items = source(study["news"], "study").load()
     if any(not item.questions for item in items):
         raise ValueError(f"news {next(i.id for i in items if not i.questions)}: has no questions, "
@@ -41,7 +42,7 @@ def run_study(study, out, store=None):
     every = cells(study)
     folders = check_models(every, study, items)
     out.mkdir(parents=True, exist_ok=True)
-    stages = Stages(store or out, study["device"], study["dtype"])
+    stages = Stages(out if store is None else check_out(store, "folder"), study["device"], study["dtype"])
     index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0, **provenance()}
     spent = {}      # file: seconds of each stage, however often the study was broken off
 
@@ -85,13 +86,26 @@ def run_study(study, out, store=None):
             index["base"][cell.model] = base(cell.model)
         index["cells"].append(tuned(i, cell))
     index["seconds"] = round(sum(spent.values()), 1)
-    for i, model in enumerate(index["base"], 1):
-        index["prompts"][model] = "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
-        shutil.copyfile(source_of(folders[model]), out / index["prompts"][model])
-    write_json(out / "study.json", index)
+    index["prompts"] = {model: "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
+                        for i, model in enumerate(index["base"], 1)}
+    write_json(out / "study.json", index)               # our mark: before what others have names for too
+    for model, name in index["prompts"].items():
+        shutil.copyfile(source_of(folders[model]), out / name)
     summary = {**summarise(out), **provenance()}
     write_json(out / "summary.json", summary)
     return summary
+
+
+def check_study(out):
+    """The folder of a study: a new one, one with nothing but stages in it, or one of an earlier study."""
+    out = check_out(out, "folder")
+    index = read_json(out / "study.json") if (out / "study.json").is_file() else {}
+    stages = {"replay", "updates", "answers", "study.json.part"}
+    others = sorted({path.name for path in out.iterdir()} - stages if out.exists() else ())
+    if others and not {"study", "cells"} <= set(index):
+        raise ValueError(f"{out}: is there already, holds {shown(others[0])} and is no study of ours (its "
+                         f"study.json says so); write elsewhere")
+    return out
 
 
 def check_models(every, study, items):

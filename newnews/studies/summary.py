@@ -19,10 +19,12 @@ from pathlib import Path
 from model.files import read_json
 from newnews.outputs import read_manifest, read_rows
 from newnews.prompts import read_prompts
+from newnews.reading import shown
 from newnews.studies.contrasts import answered, base_names, contrasted, groups, read_contrasts
 from newnews.studies.report import TITLES
 from newnews.studies.sources import source
 from newnews.studies.stats import crossed, ratio, share
+from newnews.tasks.base import check_response
 from newnews.tasks.news import WAYS, NewsTask
 from newnews.tasks.settings import requests_digest
 
@@ -33,11 +35,15 @@ def judged(file, task, items):
     requests = {(item.id, r.id): r for item in items for r in task.requests(item)}
     out = []
     for response in read_rows(file):
-        key = response["item"], response["id"]
+        key = str(response.get("item")), str(response.get("id"))
         if key not in requests:
-            raise ValueError(f"{file}: a response to {key[1]!r}, which these data do not ask; "
-                             f"were they changed? Run the study again")
-        out.append((response, task.judge(by_item[key[0]], requests[key], response)))
+            raise ValueError(f"{file}: a response to {shown(key[1])}, which these data do not ask, or not "
+                             f"twice; were they changed? Run the study again")
+        try:
+            check_response(requests[key], response)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        out.append((response, task.judge(by_item[key[0]], requests.pop(key), response)))
     return out
 
 
@@ -209,5 +215,5 @@ def accuracy_table(rows):
         some = [r for r in rows if r["format"] == format]
         none, undecided = sum(r["answer"] is None for r in some), sum(r["undecided"] for r in some)
         lines.append(f"{TITLES[format]}: no answer found in {none}, undecided {undecided} of {len(some)} "
-                     f"replies")
+                     f"replies" + "; does the model know these prompts (--prompts)?" * (none == len(some)))
     return "\n".join(lines)

@@ -14,6 +14,7 @@ The runner (newnews/ask.py) executes requests of any task and stores what came, 
 Verdicts are made from that when a summary is made, so a repaired judge needs no new run.
 """
 
+import math
 from dataclasses import asdict, dataclass
 
 
@@ -31,3 +32,17 @@ class Request:
     def content(self):
         """What the raw response depends on, JSON-able: part of the identity of answers."""
         return asdict(self)
+
+
+def check_response(request, response):
+    """A raw response that was read from a file is one to this request."""
+    if request.continuations is None:
+        fine = type(response.get("text")) is str and type(response.get("stopped")) is bool
+    else:
+        found = response.get("logprobs")
+        fine = type(found) is list and len(found) == len(request.continuations) and all(
+            type(x) in (int, float) and math.isfinite(x) for x in found)
+    if not fine:
+        wanted = "a text, and stopped true or false" if request.continuations is None else \
+            f"{len(request.continuations)} finite logprobs"
+        raise ValueError(f"the response to {request.id}: expected {wanted}; was the file edited?")

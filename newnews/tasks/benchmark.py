@@ -11,6 +11,7 @@ A benchmark is a task (newnews/tasks/base.py) that also has
 
 from collections import Counter
 
+from newnews.reading import shown
 
 
 def unlike(items, path):
@@ -19,6 +20,13 @@ def unlike(items, path):
     if twice or not items:
         raise ValueError(f"{path}: {f'the id {twice[0]} occurs twice' if twice else 'holds no questions'}")
     return items
+
+
+def item_id(name):
+    """An item's id, a number or a text, as text."""
+    if type(name) not in (int, str):
+        raise ValueError(f"id: expected a number or a text, found {shown(name)}")
+    return str(name)
 
 
 def conversation(shots, asked, turns=False, plain=False):

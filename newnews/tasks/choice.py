@@ -22,7 +22,7 @@ from newnews.news import read_locality
 from newnews.prompts import letters
 from newnews.reading import read_jsonl, shown
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, conversation, unlike
+from newnews.tasks.benchmark import Benchmark, conversation, item_id, unlike
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ def read_items(path):
         if not isinstance(options, list) or not 2 <= len(options) <= 26 \
                 or not all(isinstance(option, str) and option.strip() for option in options):
             raise ValueError(f"options: expected a list of 2 to 26 texts, found {shown(options)}")
-        items.append(Item(str(row.get("id", row.get("question_id", len(items)))),
-                          str(row.get("category", "")),
+        if not isinstance(row.get("category", ""), str):
+            raise ValueError(f"category: expected a text, found {shown(row['category'])}")
+        items.append(Item(item_id(row.get("id", row.get("question_id", len(items)))), row.get("category", ""),
                           context, question, options, index_of(row.get("answer"), options)))
 
     read_jsonl(path, add, "file of multiple-choice questions")

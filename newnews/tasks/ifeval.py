@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, conversation, unlike
+from newnews.tasks.benchmark import Benchmark, conversation, item_id, unlike
 from newnews.tasks.english import detector
 from newnews.tasks.instructions import CHECKS, check_arguments
 
@@ -38,7 +38,7 @@ def read_items(path):
                 raise ValueError(f"kwargs: expected an object for each instruction, found {found!r}")
             given.append({name: value for name, value in found.items() if value is not None})
             check_arguments(kind, given[-1])
-        return Item(str(row["key"]), row["prompt"], kinds, given)
+        return Item(item_id(row["key"]), row["prompt"], kinds, given)
 
     items = []
     read_jsonl(path, lambda row: items.append(item(row)), "IFEval file")

@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 
+from newnews.reading import shown
 from newnews.tasks.english import capital_words, language_of, sentences
 
 RELATIONS = ("at least", "less than")
@@ -192,8 +193,8 @@ def is_pattern(text):
 
 def check_arguments(kind, arguments):
     """Raises ValueError where a kind is unknown, or its arguments are not those that its check takes."""
-    if kind not in CHECKS:
-        raise ValueError(f"unknown instruction {kind!r}; known are {', '.join(sorted(CHECKS))}")
+    if not isinstance(kind, str) or kind not in CHECKS:
+        raise ValueError(f"unknown instruction {shown(kind)}; known are {', '.join(sorted(CHECKS))}")
     wanted = ARGUMENTS[kind]
     if set(arguments) != set(wanted):
         raise ValueError(f"{kind}: expected the arguments {', '.join(wanted) or 'none'}, "
@@ -207,6 +208,6 @@ def check_arguments(kind, arguments):
         elif name.endswith("relation"):
             fine = value in RELATIONS
         else:
-            fine = type(value) is int if number else isinstance(value, str)
+            fine = type(value) is int and value >= 0 if number else isinstance(value, str)
         if not fine:
             raise ValueError(f"{kind}: {name}: found {value!r}")

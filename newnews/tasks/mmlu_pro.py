@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, before_next_question, conversation, unlike
+from newnews.tasks.benchmark import Benchmark, before_next_question, conversation, item_id, unlike
 
 LETTERS = "ABCDEFGHIJ"
 HEAD = ('The following are multiple choice questions (with answers) about {}. Think step by step and then '
@@ -51,7 +51,7 @@ def read_items(path, worked=False):
         options = [option for option in options if option != "N/A"]       # upstream's filling
         if row["answer"] not in list(LETTERS[:len(options)]):
             raise ValueError(f"answer: expected a letter of {len(options)} options, found {row['answer']!r}")
-        name = str(row.get("question_id", len(items)))
+        name = item_id(row.get("question_id", len(items)))
         items.append(Item(name, row["category"], row["question"], options, row["answer"],
                           row["cot_content"] if worked else ""))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from newnews.prompts import letters
 from newnews.randomness import stream
+from newnews.reading import whole
 from newnews.tasks.base import Request
 from newnews.tasks.judge import VERSION, judge
 
@@ -35,8 +36,7 @@ class NewsTask:
         unknown = set(formats) - set(FORMATS)
         if unknown or not formats or len(set(formats)) < len(formats):      # twice would count twice
             raise ValueError(f"formats {list(formats)}: expected some of {', '.join(FORMATS)}, once each")
-        if seed < 0:
-            raise ValueError(f"seed = {seed}: expected 0 or more")
+        whole("seed", seed, 0, 2 ** 63 - 1)
 
     def requests(self, item):
         return [self.request(item, question, format) for question in item.questions

@@ -8,6 +8,7 @@ its verdicts can be made again from it and the data alone.
 from newnews.news import check_asked, read_news
 from newnews.outputs import digest
 from newnews.prompts import Prompts
+from newnews.reading import checked, record, whole
 from newnews.tasks.choice import Choice
 from newnews.tasks.gsm8k import GSM8K
 from newnews.tasks.ifeval import IFEval
@@ -17,6 +18,26 @@ from newnews.tasks.reversal import Reversal
 
 BENCHMARKS = {task.name: task for task in (MMLUPro, GSM8K, IFEval, Choice, Reversal)}
 NAMES = ("news", *BENCHMARKS)
+
+
+NEWS = {"world": int, "in_context": bool, "seed": int, "formats": list[str]}
+BENCHMARK = {"shots": int, "turns": bool, "plain": bool, "max_new_tokens": int | None}
+LEAST = {"limit": 1, "world": 0, "seed": 0, "shots": 0, "max_new_tokens": 1}
+
+
+def check_how(how):
+    """Settings as a file gives them: each is there, of its kind and in its range. A ValueError names
+    the key."""
+    if not isinstance(how, dict) or how.get("task") not in NAMES:
+        raise ValueError(f"task: expected {', '.join(NAMES)}")
+    for key, kind in {"limit": int | None, **(NEWS if how["task"] == "news" else BENCHMARK)}.items():
+        if key not in how:
+            raise ValueError(f"{key}: is missing")
+        checked(kind, how[key], key)
+        if key in LEAST and how[key] is not None:
+            whole(key, how[key], LEAST[key], 2 ** 53)
+    if how["task"] == "news" and "prompts" in how:
+        record(Prompts, how["prompts"], "prompts")
 
 
 def make_items(how, path):

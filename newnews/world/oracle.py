@@ -9,6 +9,7 @@ from collections import Counter
 from functools import cache
 from typing import NamedTuple
 
+from newnews.reading import shown
 from newnews.replay import read_conversations
 from newnews.world.background import CITIES, LABS, MONTHS, PROPERTIES, SKILLS, SYSTEMS
 from newnews.world.phrases import KINDS
@@ -229,12 +230,14 @@ def grade_rows(rows, things):
     paraphrases: they are the news itself."""
     out = Counter()
     for row in rows:
-        thing = things.get(row.get("news"))
-        if thing is None:
-            raise ValueError(f"replay row about news {row.get('news')!r}: no such news item in the news file")
-        protocol = row["protocol"]
+        thing, protocol = things.get(str(row.get("news"))), row.get("protocol")
+        if thing is None or not isinstance(protocol, str) or not row["messages"]:
+            raise ValueError(f"a replay row about news {shown(row.get('news'))}, protocol {shown(protocol)}: "
+                             f"expected news of the news file, question and answer, as generate.py writes")
         if protocol.removesuffix("_shadowed") not in GRADED:
             raise ValueError(f"rows of {protocol} cannot be graded; those of {', '.join(GRADED)} can")
+        if len(row["messages"]) < 2:
+            raise ValueError(f"a replay row about news {shown(row['news'])}: expected question and answer")
         user, assistant = (row["messages"][i]["content"] for i in (-2, -1))
         if protocol.startswith("self_qa"):
             user = user.split("\n\n")[-1]           # after the news that a shadowed row has before it
@@ -268,4 +271,10 @@ def grade_replay(path, news):
 
     Raises ValueError for news of another world and for rows about other news.
     """
-    return table(grade_rows(read_conversations(path), things_of(news)))
+    things, counts = things_of(news), Counter()
+    for line, row in read_conversations(path, numbered=True):
+        try:
+            counts += grade_rows([row], things)
+        except ValueError as error:
+            raise ValueError(f"{path}: line {line}: {error}") from None
+    return table(counts)

@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 
+from newnews.outputs import write_text
 from newnews.world.background import FACTS
 from newnews.world.phrases import BACKGROUND
 from newnews.world.things import capitalise, pick
@@ -33,6 +34,5 @@ def background_questions(seed=0):
 
 def write_background(path, seed=0):
     rows = background_questions(seed)
-    with open(path, "x", encoding="utf-8") as f:        # never over another file
-        f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return len(rows)

@@ -291,9 +291,10 @@ def capitalise(text):
 
 def make_news(split, per_domain, seed, questions=16):
     """per_domain news of each domain, domain by domain, each with `questions` different test questions."""
-    if not 1 <= per_domain <= MOST or questions < 1:
-        raise ValueError(f"per_domain = {per_domain}, questions = {questions}: expected 1 to {MOST} news a "
-                         f"domain (the world has no more names), and at least one question")
+    if not 1 <= per_domain <= MOST or not 1 <= questions <= 1000 or not 0 <= seed < 2 ** 63:
+        raise ValueError(f"per_domain = {per_domain}, questions = {questions}, seed = {seed}: expected 1 to "
+                         f"{MOST} news a domain (the world has no more names), 1 to 1000 questions, a seed "
+                         f"of 0 or more")
     news, names = [], set()
     held = "test" if split == "test" else "dev"
     for domain in DOMAINS:
