@@ -2,8 +2,8 @@
 and machine, in turns. bench/README.md says what the other side is. One JSON line a row, then a table."""
 
 import argparse
+import gc
 import json
-import os
 import sys
 import time
 from contextlib import nullcontext
@@ -17,11 +17,10 @@ def arguments():
     parser.add_argument("--size", default="quick", choices=("quick", "full", "tiny"),
                         help="quick: at most 15 minutes on 2 slow cores; full: hours there; tiny: seconds, "
                              "for tests: its numbers mean nothing (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
-                        help="of torch, on both sides (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="of torch, on both sides (default: one a core)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "fp32", "bf16"),
                         help="of the 0.5B shape; auto: bf16 if this CPU multiplies it (default: %(default)s)")
-    parser.add_argument("--out", help="file for the JSON lines; it grows row by row (default: stdout)")
+    parser.add_argument("--out", help="file for the JSON lines, written anew, row by row (default: stdout)")
     return parser.parse_args()
 
 
@@ -71,9 +70,11 @@ def main(args):
     from bench.models import Models
     from bench.tools import describe
     rows = chosen({**selfplay.ROWS, **finetune.ROWS, **scoring.ROWS}, args.only, args.size)
-    if args.threads < 1:
-        raise ValueError(f"--threads {args.threads}: expected at least 1")
-    torch.set_num_threads(args.threads)
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ValueError(f"--threads {args.threads}: expected at least 1")
+        torch.set_num_threads(args.threads)
+    gc.freeze()             # what imports made is not searched again before every call
     models = Models(args.size, args.dtype)
     machine, lines = describe(args.size, sorted({torch.float32, models.dtype}, key=str)), []
     with open(args.out, "w") if args.out else nullcontext(sys.stdout) as file:

@@ -42,21 +42,25 @@ def batch_of(rows):
 
 
 def loop(model, steps, recipe, parts=1):
-    """Optimizer steps on lists of conversations; parts: micro-batches a step, of like lengths."""
+    """Optimizer steps on lists of conversations; parts: micro-batches a step, of like lengths.
+    Returns the loss of the last step."""
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=recipe.rate, betas=(recipe.beta1, recipe.beta2),
                                   weight_decay=recipe.weight_decay, fused=True)
     for step, rows in enumerate(steps):
         rows = sorted(rows, key=lambda row: len(row.ids))
         supervised = sum(w > 0 for row in rows for w in row.weights[1:])
-        size = -(-len(rows) // parts)
+        size, total = -(-len(rows) // parts), 0.0
         for some in (rows[i:i + size] for i in range(0, len(rows), size)):
-            model(**batch_of(some), use_cache=False, num_items_in_batch=supervised).loss.backward()
+            loss = model(**batch_of(some), use_cache=False, num_items_in_batch=supervised).loss
+            loss.backward()
+            total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(params, recipe.clip)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate_at(step)
         optimizer.step()
         optimizer.zero_grad()
+    return total
 
 
 def peft_run(twin, start, steps, recipe, parts=1):
@@ -89,7 +93,7 @@ def adapters(pair, lists, recipe, parts, grouped):
     tokens = sum(len(row.ids) for row in rows)
     supervised = sum(w > 0 for row in rows for w in row.weights[1:])
     flops = training_flops(model.config, [len(row.ids) for row in rows], supervised, (RANK, PROJECTIONS))
-    start = []
+    start = []          # the tensors that each adapter begins with
 
     def begin():
         add_lora(model, PROJECTIONS, RANK, ALPHA, seeds)
@@ -103,7 +107,7 @@ def adapters(pair, lists, recipe, parts, grouped):
             remove_lora(model)
 
     def theirs(parts):
-        if not start:                   # where each adapter begins
+        if not start:
             begin()
             start.extend(copied(lora_tensors(model, k)) for k in seeds)
             remove_lora(model)
@@ -117,7 +121,7 @@ def adapters(pair, lists, recipe, parts, grouped):
         return steps
 
     ways = {f"PEFT, {n} micro-batches a step" if n > 1 else "PEFT": lambda n=n: theirs(n) for n in parts}
-    return Work("tokens", model.lm_head.weight.dtype, ours, ways)
+    return Work("tokens", model.lm_head.weight.dtype, ours, ways, None if grouped else gap)
 
 
 def recipe_of(steps, batch):
@@ -146,21 +150,34 @@ def all_weights(models, tokens, layers):
     model = build(models.config_of(layers), models.dtype)       # its own: training moves the weights
     twin = twin_of(model)
     row = Example(draw(1, tokens, model.config.vocab_size)[0], [0.0] + [1.0] * (tokens - 1))
-    recipe = Recipe(steps=1, rate=1e-5, micro_tokens=FineTune.micro_tokens)
+    # so small a rate that the weights, which both sides share, stay what they are
+    recipe = Recipe(steps=1, rate=1e-9, micro_tokens=FineTune.micro_tokens)
     flops = training_flops(model.config, [tokens], tokens - 1)
     count, size = sum(p.numel() for p in model.parameters()), model.lm_head.weight.element_size()
 
     def ours():
-        train(model, lambda step: [[row]], recipe)
-        return Done(tokens, model.lm_head.weight, flops, kept=count * (12 if size == 4 else 16))
+        done = train(model, lambda step: [[row]], recipe)
+        return Done(tokens, done["loss"][0], flops, kept=count * (12 if size == 4 else 16))
 
     def theirs():
         twin.requires_grad_(True)
-        loop(twin, [[row]], recipe)
+        loss = loop(twin, [[row]], recipe)
         twin.requires_grad_(False)
-        return Done(tokens, twin.lm_head.weight, flops, kept=count * 3 * size)
+        return Done(tokens, loss, flops, kept=count * 3 * size)
 
     return Work("tokens", models.dtype, ours, {"transformers": theirs})
+
+
+def gap(ours, theirs):
+    """How far apart the weights are, in shares of the way that they went: of all B factors, which start at 0,
+    the norm of the difference over the norm; the worst adapter's."""
+    def far(a, b):
+        names = [name for name in b if "lora_B" in name]
+        apart, way = (sum(float(t.double().square().sum()) for t in some)
+                      for some in ([a[n] - b[n] for n in names], [b[n] for n in names]))
+        return (apart / way) ** 0.5
+
+    return max(far(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def copied(tensors):
@@ -168,10 +185,12 @@ def copied(tensors):
 
 
 ROWS = {
-    "bank_15": Row(bank, {"ratio": ">= 3"}, full=dict(news=15, elements=64, epochs=4),
+    "bank_15": Row(bank, {"ratio": ">= 3", "gap": "<= .001"},
+                   full=dict(news=15, elements=64, epochs=4),
                    quick=dict(news=15, elements=64, epochs=1), tiny=dict(news=2, elements=4, epochs=2),
                    repeats=3),
-    "bank_75": Row(bank, {"ratio": ">= 3"}, full=dict(news=75, elements=64, epochs=4), quick=None,
+    "bank_75": Row(bank, {"ratio": ">= 3", "gap": "<= .001"},
+                   full=dict(news=75, elements=64, epochs=4), quick=None,
                    tiny=dict(news=3, elements=4, epochs=1)),
     "one_adapter": Row(one_adapter, {"ratio": ">= 2", "roof": ">= .45", "memory": "<= .6"},
                        full=dict(count=16, shortest=20, longest=300, batch=8),

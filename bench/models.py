@@ -1,6 +1,7 @@
 """What rows run on: a model of ours and its twin in transformers, on the same weights in the same memory."""
 
 import os
+import warnings
 from dataclasses import replace
 from functools import cached_property
 from tempfile import TemporaryDirectory
@@ -13,9 +14,12 @@ from model.qwen2 import Qwen2, Qwen2Config
 from newnews.console import choose_device
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-from transformers import AutoModelForCausalLM  # noqa: E402
-from transformers import Qwen2Config as TheirConfig  # noqa: E402
+import transformers  # noqa: E402
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding  # noqa: E402
+
+transformers.utils.logging.disable_progress_bar()
+# transformers warns of a name that PEFT still asks it for
+warnings.filterwarnings("ignore", ".is_gradient_checkpointing", FutureWarning)
 
 POCKET = "data/pocket"
 # Qwen2.5-0.5B: 494M parameters, 136M of them the embedding, which is the head too
@@ -42,15 +46,15 @@ def build(config, dtype):
 def twin_of(model):
     """transformers' Qwen2ForCausalLM, with SDPA, whose parameters are the memory of ours."""
     c = model.config
-    config = TheirConfig(
+    config = transformers.Qwen2Config(
         vocab_size=c.vocab_size, hidden_size=c.hidden_size, intermediate_size=c.intermediate_size,
         num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads, head_dim=c.head_dim,
         num_key_value_heads=c.num_key_value_heads, max_position_embeddings=c.max_position_embeddings,
         rms_norm_eps=c.rms_norm_eps, tie_word_embeddings=c.tie_word_embeddings,
         rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta})
     with torch.device("meta"):
-        twin = AutoModelForCausalLM.from_config(config, dtype=model.lm_head.weight.dtype,
-                                                attn_implementation="sdpa")
+        twin = transformers.AutoModelForCausalLM.from_config(config, dtype=model.lm_head.weight.dtype,
+                                                             attn_implementation="sdpa")
     twin.load_state_dict(model.state_dict(), strict=True, assign=True)
     twin.tie_weights()
     twin.model.rotary_emb = Qwen2RotaryEmbedding(config)    # its table is no parameter: it was left on meta

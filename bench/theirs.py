@@ -63,6 +63,8 @@ def continuous(twin, prompts, n, new, stops, page=32):
                                       use_cuda_graph=False, use_async_batching=False)
     out = twin.generate_batch(prompts, generation_config=settings(new, stops, n=n),
                               continuous_batching_config=config, warmup=False)
+    if len(out) != len(prompts) * n or any(one.error for one in out.values()):
+        raise RuntimeError("generate_batch did not answer all requests")        # it prints why
     return [completion(one.generated_tokens, stops, new) for one in out.values()]
 
 

@@ -32,6 +32,7 @@ class Work:
     dtype: torch.dtype
     ours: object                        # () -> Done
     theirs: dict                        # {how: () -> Done}; the fastest of them is what we are held against
+    gap: object = None                  # (our output, theirs) -> how far apart they are, if they should agree
 
 
 @dataclass
@@ -109,11 +110,14 @@ def result(name, size, row, work, ours, theirs, machine):
         line["tried"] = {how: round(runs[0].rate, 4) for how, runs in theirs.items()}
         line["ratio"] = spread([a.rate / b.rate for a, b in zip(ours, theirs[how], strict=True)])
         values["ratio"] = line["ratio"]["mean"]
+        if work.gap:
+            found = work.gap(ours[0].done.output, theirs[how][0].done.output)
+            values["gap"] = line["gap"] = float(f"{found:.2g}")
         if ours[0].peak is not None:
             mine, other = (max(1, median(run.peak for run in runs)) for runs in (ours, theirs[how]))
             values["memory"] = line["memory"] = round(mine / other, 3)
     if ours[0].done.flops:
-        line["roof"] = roof([run for run in ours], machine, WORDS[work.dtype])
+        line["roof"] = roof(ours, machine, WORDS[work.dtype])
         values["roof"] = line["roof"]["share"]
     line["bars"] = {key: {"bar": bar, "met": meets(values.get(key), bar)} for key, bar in row.bars.items()}
     return line
