@@ -93,24 +93,18 @@ def adapters(pair, lists, recipe, parts, grouped):
     tokens = sum(len(row.ids) for row in rows)
     supervised = sum(w > 0 for row in rows for w in row.weights[1:])
     flops = training_flops(model.config, [len(row.ids) for row in rows], supervised, (RANK, PROJECTIONS))
-    start = []          # the tensors that each adapter begins with
 
-    def begin():
+    def ours(learn=True):
         add_lora(model, PROJECTIONS, RANK, ALPHA, seeds)
-
-    def ours():
-        begin()
-        try:
+        if learn:
             train(model, batches, recipe)
-            return Done(tokens, [copied(lora_tensors(model, k)) for k in seeds], flops)
-        finally:
-            remove_lora(model)
+        tensors = [{name: t.clone() for name, t in lora_tensors(model, k).items()} for k in seeds]
+        remove_lora(model)
+        return Done(tokens, tensors, flops)
+
+    start = ours(learn=False).output
 
     def theirs(parts):
-        if not start:
-            begin()
-            start.extend(copied(lora_tensors(model, k)) for k in seeds)
-            remove_lora(model)
         return Done(tokens, [peft_run(twin, start[k], steps_of(k), recipe, parts) for k in seeds], flops)
 
     def steps_of(k):
@@ -178,10 +172,6 @@ def gap(ours, theirs):
         return (apart / way) ** 0.5
 
     return max(far(a, b) for a, b in zip(ours, theirs, strict=True))
-
-
-def copied(tensors):
-    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 ROWS = {

@@ -41,13 +41,14 @@ class Row:
     bars: dict                          # {"ratio", "memory", "roof" or a key of Done.extra: ">= 4", "<= .6"}
     full: dict                          # the issue's size
     quick: dict                         # what two slow cores do in a minute
-    tiny: dict                          # for the tests, and to warm up
+    tiny: dict                          # for tests, and to warm up
     repeats: int = 2
 
 
 @dataclass
 class Run:
     seconds: float
+    cpu: float                          # seconds of all threads: tells more than time beside other jobs
     peak: int | None                    # bytes over what was resident before; None: the system does not say
     done: Done
 
@@ -61,10 +62,10 @@ class Run:
 def measure(call):
     counted = settle()
     before = status("VmRSS") if counted else 0
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     done = call()
-    seconds = time.perf_counter() - start
-    return Run(seconds, status("VmHWM") - before - done.kept if counted else None, done)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return Run(seconds, cpu, status("VmHWM") - before - done.kept if counted else None, done)
 
 
 def settle():
@@ -108,7 +109,9 @@ def result(name, size, row, work, ours, theirs, machine):
         how = max(theirs, key=lambda how: (len(theirs[how]), theirs[how][0].rate))
         line["theirs"] = {"how": how, **side(theirs[how])}
         line["tried"] = {how: round(runs[0].rate, 4) for how, runs in theirs.items()}
-        line["ratio"] = spread([a.rate / b.rate for a, b in zip(ours, theirs[how], strict=True)])
+        pairs = list(zip(ours, theirs[how], strict=True))
+        line["ratio"] = spread([a.rate / b.rate for a, b in pairs])
+        line["cpu_ratio"] = spread([a.done.amount / a.cpu * b.cpu / b.done.amount for a, b in pairs])
         values["ratio"] = line["ratio"]["mean"]
         if work.gap:
             found = work.gap(ours[0].done.output, theirs[how][0].done.output)
@@ -127,12 +130,13 @@ def side(runs):
     """Medians."""
     peaks = [run.peak for run in runs if run.peak is not None]
     return {"rate": round(median(run.rate for run in runs), 4), "amount": round(runs[0].done.amount, 1),
-            "seconds": [round(run.seconds, 3) for run in runs],
+            "seconds": [round(run.seconds, 3) for run in runs], "cpu": [round(run.cpu, 3) for run in runs],
             "peak_mb": round(median(peaks) / 1e6, 1) if peaks else None,
             **{key: round(median(run.done.extra[key] for run in runs), 3) for key in runs[0].done.extra}}
 
 
 def spread(ratios):
+    """Geometric mean, and range."""
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     return {"mean": round(mean, 3), "low": round(min(ratios), 3), "high": round(max(ratios), 3)}
 
@@ -164,30 +168,28 @@ def describe(size, dtypes):
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
     tiny = size == "tiny"
-    return {"row": "machine", "date": time.strftime("%Y-%m-%d"), "cpu": cpu,
-            "threads": torch.get_num_threads(), "size": size,
+    return {"row": "machine", "date": time.strftime("%Y-%m-%d"), "cpu": cpu, "size": size,
+            "threads": torch.get_num_threads(),
             **{name: version(name) for name in ("torch", "transformers", "peft")},
             **{f"{WORDS[d]}_gflops": matrix_peak(d, tiny) for d in dtypes}, "copy_gb": copy_peak(tiny)}
 
 
-def fastest(call, tries):
-    times = []
-    for _ in range(tries):
+def fastest(call):
+    def seconds():
         start = time.perf_counter()
         call()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+        return time.perf_counter() - start
+    return min(seconds() for _ in range(6))
 
 
 @torch.inference_mode()
 def matrix_peak(dtype, tiny):
     """GFLOP/s of the best of three products, two of them with the 0.5B shape's MLP."""
-    best = 0
-    shapes = ((2048, 896, 4864), (2048, 4864, 896), (2048, 2048, 2048))
-    for T, D, F_out in ((64, 64, 64),) if tiny else shapes:
-        x, W = torch.randn(T, D).to(dtype), torch.randn(F_out, D).to(dtype)
-        best = max(best, 2 * T * D * F_out / fastest(lambda: F.linear(x, W), 6) / 1e9)
-    return round(best, 1)
+    found = []
+    for T, D, O in ((64, 64, 64),) if tiny else ((2048, 896, 4864), (2048, 4864, 896), (2048, 2048, 2048)):
+        x, W = torch.randn(T, D).to(dtype), torch.randn(O, D).to(dtype)
+        found.append(2 * T * D * O / fastest(lambda: F.linear(x, W)) / 1e9)
+    return round(max(found), 1)
 
 
 @torch.inference_mode()
@@ -195,4 +197,4 @@ def copy_peak(tiny):
     """GB/s that a copy of 256 MB reads and writes together."""
     x = torch.ones(2 ** (12 if tiny else 26))
     y = torch.empty_like(x)
-    return round(2 * x.nbytes / fastest(lambda: y.copy_(x), 6) / 1e9, 2)
+    return round(2 * x.nbytes / fastest(lambda: y.copy_(x)) / 1e9, 2)
