@@ -65,10 +65,13 @@ def table(machine, lines):
 
 def main(args):
     import torch
-
-    from bench import finetune, scoring, selfplay
-    from bench.models import Models
-    from bench.tools import describe
+    try:
+        from bench import finetune, scoring, selfplay
+        from bench.models import Models
+        from bench.tools import describe
+    except ImportError as error:
+        raise ValueError(f"bench needs transformers and peft, which are in the extra `test`: "
+                         f"pip install -e '.[test]' ({error})") from None
     rows = chosen({**selfplay.ROWS, **finetune.ROWS, **scoring.ROWS}, args.only, args.size)
     if args.threads is not None:
         if args.threads < 1:
@@ -76,7 +79,8 @@ def main(args):
         torch.set_num_threads(args.threads)
     gc.freeze()             # what imports made is not searched again before every call
     models = Models(args.size, args.dtype)
-    machine, lines = describe(args.size, sorted({torch.float32, models.dtype}, key=str)), []
+    dtypes = list(dict.fromkeys((torch.float32, models.dtype)))
+    machine, lines = describe(args.size, dtypes, tiny=args.size == "tiny"), []
     with open(args.out, "w") if args.out else nullcontext(sys.stdout) as file:
         print(json.dumps(machine), file=file, flush=True)
         for name, row in rows.items():

@@ -88,8 +88,8 @@ def adapters(pair, lists, recipe, parts, grouped):
     model, twin = pair
     seeds = list(range(len(lists)))
     batches = Shuffled(lists, recipe.batch, seeds)
-    ours_steps = [batches(step) for step in range(recipe.steps)]
-    rows = [row for lists_ in ours_steps for some in lists_ for row in some]
+    steps = [batches(step) for step in range(recipe.steps)]         # of each: a list an adapter
+    rows = [row for step in steps for some in step for row in some]
     tokens = sum(len(row.ids) for row in rows)
     supervised = sum(w > 0 for row in rows for w in row.weights[1:])
     flops = training_flops(model.config, [len(row.ids) for row in rows], supervised, (RANK, PROJECTIONS))
@@ -108,11 +108,11 @@ def adapters(pair, lists, recipe, parts, grouped):
         return Done(tokens, [peft_run(twin, start[k], steps_of(k), recipe, parts) for k in seeds], flops)
 
     def steps_of(k):
-        steps = [lists_[k] for lists_ in ours_steps]
+        mine = [step[k] for step in steps]
         if grouped:
-            ordered = sorted((row for some in steps for row in some), key=lambda row: len(row.ids))
-            steps = [ordered[i:i + recipe.batch] for i in range(0, len(ordered), recipe.batch)]
-        return steps
+            ordered = sorted((row for some in mine for row in some), key=lambda row: len(row.ids))
+            mine = [ordered[i:i + recipe.batch] for i in range(0, len(ordered), recipe.batch)]
+        return mine
 
     ways = {f"PEFT, {n} micro-batches a step" if n > 1 else "PEFT": lambda n=n: theirs(n) for n in parts}
     return Work("tokens", model.lm_head.weight.dtype, ours, ways, None if grouped else gap)

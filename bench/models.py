@@ -1,5 +1,6 @@
 """What rows run on: a model of ours and its twin in transformers, on the same weights in the same memory."""
 
+import logging
 import os
 import warnings
 from dataclasses import replace
@@ -18,6 +19,7 @@ import transformers  # noqa: E402
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding  # noqa: E402
 
 transformers.utils.logging.disable_progress_bar()
+logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)       # warns where there is no stop id
 # transformers warns of a name that PEFT still asks it for
 warnings.filterwarnings("ignore", ".is_gradient_checkpointing", FutureWarning)
 

@@ -160,14 +160,13 @@ def meets(value, bar):
 
 # [the machine] ----------------------------------------------------------------------------------------------
 
-def describe(size, dtypes):
-    """The first line of JSON: what the numbers were measured on, and its peaks."""
+def describe(size, dtypes, tiny):
+    """The first line of JSON: what the numbers were measured on, and its peaks (tiny: badly, but at once)."""
     try:
         with open("/proc/cpuinfo") as f:
             cpu = next(line.partition(":")[2].strip() for line in f if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
-    tiny = size == "tiny"
     return {"row": "machine", "date": time.strftime("%Y-%m-%d"), "cpu": cpu, "size": size,
             "threads": torch.get_num_threads(),
             **{name: version(name) for name in ("torch", "transformers", "peft")},
@@ -175,20 +174,20 @@ def describe(size, dtypes):
 
 
 def fastest(call):
-    def seconds():
-        start = time.perf_counter()
+    times = [time.perf_counter()]
+    for _ in range(6):
         call()
-        return time.perf_counter() - start
-    return min(seconds() for _ in range(6))
+        times.append(time.perf_counter())
+    return min(b - a for a, b in zip(times, times[1:]))
 
 
 @torch.inference_mode()
 def matrix_peak(dtype, tiny):
     """GFLOP/s of the best of three products, two of them with the 0.5B shape's MLP."""
     found = []
-    for T, D, O in ((64, 64, 64),) if tiny else ((2048, 896, 4864), (2048, 4864, 896), (2048, 2048, 2048)):
-        x, W = torch.randn(T, D).to(dtype), torch.randn(O, D).to(dtype)
-        found.append(2 * T * D * O / fastest(lambda: F.linear(x, W)) / 1e9)
+    for T, D, E in ((64, 64, 64),) if tiny else ((2048, 896, 4864), (2048, 4864, 896), (2048, 2048, 2048)):
+        x, W = torch.randn(T, D).to(dtype), torch.randn(E, D).to(dtype)
+        found.append(2 * T * D * E / fastest(lambda: F.linear(x, W)) / 1e9)
     return round(max(found), 1)
 
 
