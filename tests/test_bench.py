@@ -18,7 +18,9 @@ from bench.models import TINY, Models, build, twin_of  # noqa: E402
 from model.sampling import Completion  # noqa: E402
 from newnews.training import Recipe  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"),
+              # transformers warns of a name that PEFT still asks it for
+              pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")]
 ROWS = {**selfplay.ROWS, **finetune.ROWS, **scoring.ROWS}
 MACHINE = {"date": "2026-11-26", "cpu": "a CPU", "threads": 2, "size": "tiny", "torch": "2",
            "transformers": "5", "peft": "0", "fp32_gflops": 50.0, "copy_gb": 20.0}
