@@ -31,11 +31,11 @@ def chosen(rows, only, size):
     return {name: row for name, row in rows.items() if (not only or name in only) and getattr(row, size)}
 
 
-def run(name, row, size, models, machine):
-    """Both sides once at tiny size, for what is slow the first time only; then in turns."""
+def run(name, row, size, models, tiny, machine):
+    """Both sides once on the tiny model, for what is slow the first time only; then in turns."""
     from bench.tools import result, take_turns
     if size != "tiny":
-        take_turns(row.make(models, **row.tiny), 1)
+        take_turns(row.make(tiny, **row.tiny), 1)
     work = row.make(models, **getattr(row, size))
     return result(name, size, row, work, *take_turns(work, row.repeats), machine)
 
@@ -78,14 +78,14 @@ def main(args):
             raise ValueError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
     gc.freeze()             # what imports made is not searched again before every call
-    models = Models(args.size, args.dtype)
+    models, tiny = Models(args.size, args.dtype), Models("tiny", args.dtype)
     dtypes = list(dict.fromkeys((torch.float32, models.dtype)))
     machine, lines = describe(args.size, dtypes, tiny=args.size == "tiny"), []
     with open(args.out, "w") if args.out else nullcontext(sys.stdout) as file:
         print(json.dumps(machine), file=file, flush=True)
         for name, row in rows.items():
             start = time.perf_counter()
-            lines.append(run(name, row, args.size, models, machine))
+            lines.append(run(name, row, args.size, models, tiny, machine))
             lines[-1]["took"] = round(time.perf_counter() - start, 1)
             print(json.dumps(lines[-1]), file=file, flush=True)
     print(table(machine, lines), file=sys.stdout if args.out else sys.stderr)

@@ -138,26 +138,26 @@ def one_adapter(models, count, shortest, longest, batch):
 
 
 def all_weights(models, tokens, layers):
-    """One optimizer step on one conversation, all weights. memory: the peak without weights, gradients and
-    the optimizer's state, each counted in the type in which its side keeps it: ours in fp32 (and fp32 masters
-    of bf16 weights), theirs in that of the weights."""
+    """Two optimizer steps on one conversation, all weights: in the first one torch's optimizer has no state
+    yet. memory: the peak without weights, gradients and the optimizer's state, each counted in the type in
+    which its side keeps it: ours in fp32 (and fp32 masters of bf16 weights), theirs in that of the weights."""
     model = build(models.config_of(layers), models.dtype)       # its own: training moves the weights
     twin = twin_of(model)
     row = Example(draw(1, tokens, model.config.vocab_size)[0], [0.0] + [1.0] * (tokens - 1))
     # so small a rate that the weights, which both sides share, stay what they are
-    recipe = Recipe(steps=1, rate=1e-9, micro_tokens=FineTune.micro_tokens)
-    flops = training_flops(model.config, [tokens], tokens - 1)
+    recipe = Recipe(steps=2, rate=1e-9, micro_tokens=FineTune.micro_tokens)
+    flops = 2 * training_flops(model.config, [tokens], tokens - 1)
     count, size = sum(p.numel() for p in model.parameters()), model.lm_head.weight.element_size()
 
     def ours():
         done = train(model, lambda step: [[row]], recipe)
-        return Done(tokens, done["loss"][0], flops, kept=count * (12 if size == 4 else 16))
+        return Done(2 * tokens, done["loss"][0], flops, kept=count * (12 if size == 4 else 16))
 
     def theirs():
         twin.requires_grad_(True)
-        loss = loop(twin, [[row]], recipe)
+        loss = loop(twin, [[row]] * 2, recipe)
         twin.requires_grad_(False)
-        return Done(tokens, loss, flops, kept=count * 3 * size)
+        return Done(2 * tokens, loss, flops, kept=count * 3 * size)
 
     return Work("tokens", models.dtype, ours, {"transformers": theirs})
 
