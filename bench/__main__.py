@@ -86,7 +86,7 @@ def main(args):
         for name, row in rows.items():
             start = time.perf_counter()
             lines.append(run(name, row, args.size, models, tiny, machine))
-            lines[-1]["took"] = round(time.perf_counter() - start, 1)
+            lines[-1]["took"] = round(time.perf_counter() - start, 2)
             print(json.dumps(lines[-1]), file=file, flush=True)
     print(table(machine, lines), file=sys.stdout if args.out else sys.stderr)
 
