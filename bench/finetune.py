@@ -140,7 +140,7 @@ def one_adapter(models, count, shortest, longest, batch):
 def all_weights(models, tokens, layers):
     """Two optimizer steps on one conversation, all weights: in the first one torch's optimizer has no state
     yet. memory: the peak without weights, gradients and the optimizer's state, each counted in the type in
-    which its side keeps it: ours in fp32 (and fp32 masters of bf16 weights), theirs in that of the weights."""
+    which its side keeps it: ours in fp32 (and masters of bf16 weights), theirs in that of the weights."""
     model = build(models.config_of(layers), models.dtype)       # its own: training moves the weights
     twin = twin_of(model)
     row = Example(draw(1, tokens, model.config.vocab_size)[0], [0.0] + [1.0] * (tokens - 1))
