@@ -47,13 +47,13 @@ def table(machine, lines):
     out = [f"{machine['date']}  {machine['cpu']}, {machine['threads']} threads; size {machine['size']}",
            f"torch {machine['torch']}, transformers {machine['transformers']}, peft {machine['peft']}",
            f"peaks: {', '.join(peaks)}, {machine['copy_gb']:.1f} GB/s copied", "",
-           f"{'':13}{'ours':>9}{'theirs':>9} {'':11}{'ratio':>6} {'low..high':12}{'memory':>6}  roof"]
+           f"{'':12}{'ours':>9}{'theirs':>9} {'':11}{'ratio':>6} {'low..high':12}{'memory':>6}  roof"]
     for line in lines:
         theirs, ratio, roof = (line.get(key) for key in ("theirs", "ratio", "roof"))
-        cells = [f"{line['row']:13}{line['ours']['rate']:9.4g}",
+        cells = [f"{line['row']:12}{line['ours']['rate']:9.4g}",
                  f"{theirs['rate']:9.4g}" if theirs else " " * 9,
                  f" {line['unit']:11}", f"{ratio['mean']:6.2f}" if ratio else " " * 6,
-                 f" {ratio['low']:.2f}..{ratio['high']:.2f}".ljust(13) if ratio else " " * 13,
+                 f" {ratio['low']:.3g}..{ratio['high']:.3g}".ljust(13) if ratio else " " * 13,
                  f"{line['memory']:6.3g}" if "memory" in line else " " * 6,
                  f" {roof['share']:4.0%} {roof['by']}" if roof else ""]
         bars = "; ".join(f"{key} {b['bar']}: {VERDICTS[b['met']]}" for key, b in line["bars"].items())
