@@ -1,0 +1,199 @@
+"""Measuring: time and peak memory of a call, two sides in turns, and the peaks of the machine."""
+
+import ctypes
+import gc
+import math
+import platform
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+
+WORDS = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+
+
+@dataclass
+class Done:
+    """What a side brings back of a call."""
+    amount: float                       # how many of Work.unit were done
+    output: object = None               # of the same kind on both sides: tests compare it
+    flops: float = 0                    # arithmetic that this needs at least (model/flops.py); 0: no roof
+    bytes: float = 0                    # weights that have to be read for it
+    kept: int = 0                       # memory that is not to count: gradients, states of the optimizer
+    extra: dict = field(default_factory=dict)       # more numbers for the JSON line, and for bars
+
+
+@dataclass
+class Work:
+    unit: str
+    dtype: torch.dtype
+    ours: object                        # () -> Done
+    theirs: dict                        # {how: () -> Done}; the fastest of them is what we are held against
+    gap: object = None                  # (our output, theirs) -> how far apart they are, if they should agree
+
+
+@dataclass
+class Row:
+    make: object                        # (models, **size) -> Work
+    bars: dict                          # {"ratio", "memory", "roof" or a key of Done.extra: ">= 4", "<= .6"}
+    full: dict                          # the issue's size
+    quick: dict                         # what two slow cores do in a minute
+    tiny: dict                          # for tests, and to warm up
+    repeats: int = 2
+
+
+@dataclass
+class Run:
+    seconds: float
+    cpu: float                          # seconds of all threads: tells more than time beside other jobs
+    peak: int | None                    # bytes over what was resident before; None: the system does not say
+    done: Done
+
+    @property
+    def rate(self):
+        return self.done.amount / self.seconds
+
+
+# [one call] -------------------------------------------------------------------------------------------------
+
+def measure(call):
+    counted = settle()
+    before = status("VmRSS") if counted else 0
+    start, cpu = time.perf_counter(), time.process_time()
+    done = call()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return Run(seconds, cpu, status("VmHWM") - before - done.kept if counted else None, done)
+
+
+def settle():
+    """Give free memory back to the system and start its peak anew; False where that cannot be done."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        with open("/proc/self/clear_refs", "w") as f:
+            f.write("5")
+        return True
+    except (OSError, AttributeError):
+        return False
+
+
+def status(name):
+    """A line of /proc/self/status, in bytes."""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(name))
+
+
+# [two sides] ------------------------------------------------------------------------------------------------
+
+def take_turns(work, repeats):
+    """(our Runs, {how: their Runs}): ours, theirs, ours, theirs. The first turn tries all that the other side
+    can do; the fastest of it goes on."""
+    ours, theirs, sides = [], {how: [] for how in work.theirs}, list(work.theirs)
+    for _ in range(repeats):
+        ours.append(measure(work.ours))
+        for how in sides:
+            theirs[how].append(measure(work.theirs[how]))
+        sides = sorted(sides, key=lambda how: theirs[how][0].rate)[-1:]
+    return ours, theirs
+
+
+def result(name, size, row, work, ours, theirs, machine):
+    """The row's line of JSON."""
+    line = {"row": name, "size": size, "sizes": getattr(row, size), "dtype": WORDS[work.dtype],
+            "unit": f"{work.unit}/s", "ours": side(ours)}
+    values = dict(line["ours"])
+    if theirs:
+        how = max(theirs, key=lambda how: (len(theirs[how]), theirs[how][0].rate))
+        line["theirs"] = {"how": how, **side(theirs[how])}
+        line["tried"] = {how: round(runs[0].rate, 4) for how, runs in theirs.items()}
+        pairs = list(zip(ours, theirs[how], strict=True))
+        line["ratio"] = spread([a.rate / b.rate for a, b in pairs])
+        line["cpu_ratio"] = spread([a.done.amount / a.cpu * b.cpu / b.done.amount for a, b in pairs])
+        values["ratio"] = line["ratio"]["mean"]
+        if work.gap:
+            found = work.gap(ours[0].done.output, theirs[how][0].done.output)
+            values["gap"] = line["gap"] = float(f"{found:.2g}")
+        if ours[0].peak is not None:
+            mine, other = (max(1, median(run.peak for run in runs)) for runs in (ours, theirs[how]))
+            values["memory"] = line["memory"] = round(mine / other, 3)
+    if ours[0].done.flops:
+        line["roof"] = roof(ours, machine, WORDS[work.dtype])
+        values["roof"] = line["roof"]["share"]
+    line["bars"] = {key: {"bar": bar, "met": meets(values.get(key), bar)} for key, bar in row.bars.items()}
+    return line
+
+
+def side(runs):
+    """Medians."""
+    peaks = [run.peak for run in runs if run.peak is not None]
+    return {"rate": round(median(run.rate for run in runs), 4), "amount": round(runs[0].done.amount, 1),
+            "seconds": [round(run.seconds, 3) for run in runs], "cpu": [round(run.cpu, 3) for run in runs],
+            "peak_mb": round(median(peaks) / 1e6, 1) if peaks else None,
+            **{key: round(median(run.done.extra[key] for run in runs), 3) for key in runs[0].done.extra}}
+
+
+def spread(ratios):
+    """Geometric mean, and range."""
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    return {"mean": round(mean, 3), "low": round(min(ratios), 3), "high": round(max(ratios), 3)}
+
+
+def roof(runs, machine, dtype):
+    """The least time that the machine could do it in, over the time that was taken; and what bounds it."""
+    shares = []
+    for run in runs:
+        needs = {"matrix": run.done.flops / machine[f"{dtype}_gflops"] / 1e9,
+                 "copy": run.done.bytes / machine["copy_gb"] / 1e9}
+        by = max(needs, key=needs.get)
+        shares.append(needs[by] / run.seconds)
+    return {"by": by, "share": round(median(shares), 3)}
+
+
+def meets(value, bar):
+    """None: not measured here."""
+    sign, number = bar.split()
+    return None if value is None else value >= float(number) if sign == ">=" else value <= float(number)
+
+
+# [the machine] ----------------------------------------------------------------------------------------------
+
+def describe(size, dtypes, tiny):
+    """The first line of JSON: what the numbers were measured on, and its peaks (tiny: badly, but at once)."""
+    try:
+        with open("/proc/cpuinfo") as f:
+            cpu = next(line.partition(":")[2].strip() for line in f if line.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.processor() or platform.machine()
+    return {"row": "machine", "date": time.strftime("%Y-%m-%d"), "cpu": cpu, "size": size,
+            "threads": torch.get_num_threads(),
+            **{name: version(name) for name in ("torch", "transformers", "peft")},
+            **{f"{WORDS[d]}_gflops": matrix_peak(d, tiny) for d in dtypes}, "copy_gb": copy_peak(tiny)}
+
+
+def fastest(call):
+    times = [time.perf_counter()]
+    for _ in range(6):
+        call()
+        times.append(time.perf_counter())
+    return min(b - a for a, b in zip(times, times[1:]))
+
+
+@torch.inference_mode()
+def matrix_peak(dtype, tiny):
+    """GFLOP/s of the best of three products, two of them with the 0.5B shape's MLP."""
+    found = []
+    for T, D, E in ((64, 64, 64),) if tiny else ((2048, 896, 4864), (2048, 4864, 896), (2048, 2048, 2048)):
+        x, W = torch.randn(T, D).to(dtype), torch.randn(E, D).to(dtype)
+        found.append(2 * T * D * E / fastest(lambda: F.linear(x, W)) / 1e9)
+    return round(max(found), 1)
+
+
+@torch.inference_mode()
+def copy_peak(tiny):
+    """GB/s that a copy of 256 MB reads and writes together."""
+    x = torch.ones(2 ** (12 if tiny else 26))
+    y = torch.empty_like(x)
+    return round(2 * x.nbytes / fastest(lambda: y.copy_(x)) / 1e9, 2)

@@ -1,0 +1,170 @@
+"""python -m bench: at tiny sizes both sides of every row bring the same, turns are taken and booked as said,
+and what is printed is whole JSON and a table that fits a terminal. Its numbers need a quiet machine."""
+
+import argparse
+import gc
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+peft = pytest.importorskip("peft")
+pytest.importorskip("transformers")
+
+from bench import __main__ as command  # noqa: E402
+from bench import finetune, scoring, selfplay, tools  # noqa: E402
+from bench.models import TINY, Models, build, twin_of  # noqa: E402
+from model.sampling import Completion  # noqa: E402
+from newnews.training import Recipe  # noqa: E402
+
+pytestmark = [pytest.mark.usefixtures("one_thread"),
+              # transformers warns of a name that PEFT still asks it for
+              pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")]
+ROWS = {**selfplay.ROWS, **finetune.ROWS, **scoring.ROWS}
+MACHINE = {"date": "2026-11-26", "cpu": "a CPU", "threads": 2, "size": "tiny", "torch": "2",
+           "transformers": "5", "peft": "0", "fp32_gflops": 50.0, "copy_gb": 20.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """As the command does: measuring collects garbage every time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.manual_seed(0)                    # what transformers samples with
+    return Models("tiny", "fp32")
+
+
+def close(a, b, tolerance=1e-4):
+    return torch.allclose(torch.as_tensor(a), torch.as_tensor(b), rtol=tolerance, atol=tolerance)
+
+
+def check_samples(ours, other, new):
+    assert len(ours) == len(other) and all(type(c) is Completion for c in ours + other)
+    assert all(1 <= len(c.ids) + c.stopped <= new for c in ours + other)
+    assert all(c.stopped or len(c.ids) == new for c in ours + other)
+
+
+def check_adapters(ours, other, learnt=1e-5):
+    assert [{n: t.shape for n, t in one.items()} for one in ours] == \
+           [{n: t.shape for n, t in one.items()} for one in other]
+    assert all(t.norm() > learnt for one in ours + other for t in one.values())     # B started at zero
+
+
+CHECKS = {
+    "one_prompt": lambda a, b: check_samples(a, b, 3), "many_prompts": lambda a, b: check_samples(a, b, 6),
+    "pocket": lambda a, b: check_samples(a, b, 8), "one_adapter": check_adapters, "bank_15": check_adapters,
+    "bank_75": check_adapters,
+}
+
+
+def check_equal(ours, other):
+    """Greedy ids exactly; numbers up to float noise."""
+    if torch.is_tensor(ours) or isinstance(ours, float):
+        assert close(ours, other)
+    elif isinstance(ours[0], list):         # log-probabilities of the options of each request
+        assert all(close(a, b) for a, b in zip(ours, other, strict=True))
+    else:
+        assert ours == other
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_both_sides_do_the_same(name, models):
+    row = ROWS[name]
+    work = row.make(models, **row.tiny)
+    ours, others = tools.take_turns(work, 1)
+    assert set(others) == set(work.theirs) and bool(others) == (name != "help")
+    for runs in others.values():
+        CHECKS.get(name, check_equal)(ours[0].done.output, runs[0].done.output)
+        if name not in ("one_prompt", "many_prompts", "pocket"):        # there lengths are drawn
+            assert runs[0].done.amount == ours[0].done.amount
+    # the line that is printed
+    line = tools.result(name, "tiny", row, work, ours, others, MACHINE)
+    assert json.loads(json.dumps(line, allow_nan=False)) == line
+    assert line["ours"]["rate"] > 0 and set(line["bars"]) == set(row.bars)
+    assert all(bar["met"] is not None for bar in line["bars"].values())
+    assert ("roof" in line) == (name not in ("load", "help"))
+    assert all(len(text) <= 80 for text in command.table(MACHINE, [line]).splitlines())
+
+
+def test_stop_sets_give_both_sides_the_same_lengths():
+    """A stop id in four: 4 tokens on average, if the weights leave all ids alike."""
+    model = build(replace(TINY, initializer_range=0.02), torch.float32)
+    work = selfplay.samples((model, twin_of(model)), [[5, 6, 7]], 150, 40, set(range(0, TINY.vocab_size, 4)))
+    for side in (work.ours, *work.theirs.values()):
+        drawn = [len(c.ids) + c.stopped for c in side().output]
+        assert 3.2 < sum(drawn) / len(drawn) < 4.8      # 2.5 standard errors: 3.5 / 150 ** .5 is .28
+
+
+def test_peft_ends_in_our_weights():
+    """Ragged conversations, warm-up and clipping, however a step is split; in fp64, of which transformers
+    takes norms and losses in fp32. One more step shows."""
+    model = build(TINY, torch.float64)
+    lists = [finetune.conversations(5, 4, 12, TINY.vocab_size, seed) for seed in (1, 2)]
+    recipe = Recipe(steps=6, rate=1e-2, batch=3, warmup=2, clip=0.05)
+    work = finetune.adapters((model, twin_of(model)), lists, recipe, parts=(1, 2), grouped=False)
+    ours = work.ours().output
+    for side in work.theirs.values():
+        assert work.gap(ours, side().output) < 1e-5
+    more = finetune.adapters((model, None), lists, replace(recipe, steps=7), (1,), False)
+    assert work.gap(ours, more.ours().output) > 1e-3
+
+
+def test_turns(monkeypatch):
+    """Ours, theirs, ours, theirs; the first turn tries all, the fastest goes on; ratios are paired."""
+    clock, order = [0.0], []
+    monkeypatch.setattr(tools.time, "perf_counter", lambda: clock[0])
+    seconds = {"ours": iter((1, 2, 4)), "slow": iter((9,)), "fast": iter((3, 8, 4))}
+
+    def call(name):
+        order.append(name)
+        clock[0] += next(seconds[name])
+        return tools.Done(12, flops=60e9, bytes=0, extra={"busy": 0.5})
+
+    work = tools.Work("things", torch.float32, lambda: call("ours"),
+                      {name: lambda name=name: call(name) for name in ("slow", "fast")})
+    row = tools.Row(None, {"ratio": ">= 1.9", "busy": "<= .4", "memory": "<= 1", "roof": ">= .6"}, {}, {}, {})
+    ours, others = tools.take_turns(work, 3)
+    assert order == ["ours", "slow", "fast", "ours", "fast", "ours", "fast"]
+    line = tools.result("x", "tiny", row, work, ours, others, MACHINE)
+    assert line["theirs"]["how"] == "fast" and line["tried"] == {"slow": round(12 / 9, 4), "fast": 4.0}
+    assert line["ratio"] == {"mean": round(12 ** (1 / 3), 3), "low": 1.0, "high": 4.0}       # 3, 4 and 1
+    assert line["ours"]["rate"] == 6 and line["roof"] == {"by": "matrix", "share": 0.6}      # 1.2 of 2 s
+    assert {key: bar["met"] for key, bar in line["bars"].items() if key != "memory"} == \
+           {"ratio": True, "busy": False, "roof": True}
+
+
+def test_memory_is_the_peak_of_the_call():
+    """Not what was there before, not what earlier calls took."""
+    def call(mb, kept=0):
+        return lambda: tools.Done(1, float(torch.ones(mb * 2 ** 18).sum()), kept=kept)
+
+    if not tools.settle():
+        pytest.skip("this system does not tell the peak")
+    peaks = [tools.measure(call(mb)).peak / 2 ** 20 for mb in (200, 50)]
+    assert peaks == pytest.approx([200, 50], abs=8)
+    assert tools.measure(call(100, 40 * 2 ** 20)).peak / 2 ** 20 == pytest.approx(60, abs=8)
+
+
+def test_the_command(tmp_path, capsys):
+    args = argparse.Namespace(only=["decode", "long_prompt"], size="tiny", threads=1, dtype="auto",
+                              out=str(tmp_path / "lines.jsonl"))
+    command.main(args)
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == ["machine", "decode", "long_prompt"]
+    assert lines[0]["copy_gb"] > 0 and lines[0]["fp32_gflops"] > 0 and lines[1]["took"] > 0
+    printed = capsys.readouterr().out.splitlines()
+    assert max(map(len, printed)) <= 80 and [text.split()[0] for text in printed if "tokens/s" in text] == \
+           ["decode", "long_prompt"]
+    with pytest.raises(ValueError, match="nonsense: no such row; there are one_prompt, "):
+        command.main(argparse.Namespace(**{**vars(args), "only": ["nonsense"]}))
+
+
+def test_every_size_names_what_its_row_takes(models):
+    for row in ROWS.values():
+        assert set(row.full) == set(row.tiny) and (row.quick is None or set(row.quick) == set(row.full))
