@@ -4,13 +4,12 @@ Nothing is fetched, and the page itself forbids it (its Content-Security-Policy)
 where it has one, is ours by its hash. Whoever puts a text into a page escapes it.
 """
 
-import os
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 
-from newnews.outputs import check_out, disk
+from newnews.outputs import check_out, write_text
 
 STYLE = Path(__file__).with_suffix(".css")
 
@@ -54,8 +53,4 @@ def check_page(out, maker, what):
 def write_page(out, maker, what, text):
     """Write a page, whole or not at all."""
     out = check_page(out, maker, what)
-    aside = Path(f"{out}.part")
-    with disk(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, out)
+    write_text(out, text)

@@ -7,7 +7,8 @@ from newnews.tasks.news import WAYS
 TITLES = {"closed_book": "closed book", "in_context": "in context", "letter": "by letter",
           "text": "multiple choice", "free": "free form", "reason": "after thought"}
 ORDER = ("free", "text", "letter", "reason")        # of the blocks
-COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f", "#ff9da7")
+COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f",
+           "#ff9da7", "#f28e2b")
 
 
 def number(x):
