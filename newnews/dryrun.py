@@ -25,7 +25,7 @@ def dry_train(settings, processes=1):
     chat, config = Chat(folder), load_config(folder)
     count = parameter_count(config)
     e = choose_device(settings.device, settings.dtype, count)[1].itemsize
-    data = examples(read_conversations(settings.data), chat, config, settings.data)
+    data = examples(read_conversations(settings.data, numbered=True), chat, config, settings.data)
     recipe = settings.recipe(len(data), count)
     lora = None if settings.full else (settings.lora_rank, settings.targets)
     batches, steps = Shuffled([data], recipe.batch, [settings.seed]), min(recipe.steps, STEPS)

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from newnews.reading import number, read_yaml, record, whole
+from newnews.words import fill
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "prompts" / "qwen.yaml"
 
@@ -13,11 +14,6 @@ DEFAULT = Path(__file__).parent.parent / "configs" / "prompts" / "qwen.yaml"
 def letters(count):
     """The letters of `count` options, at most 26: A, B, C, ..."""
     return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
-
-
-def fill(template, **slots):
-    """Put values in for {name}, in one pass: braces inside a value (code, say) stay as they are."""
-    return re.sub(r"\{(\w+)\}", lambda m: str(slots[m[1]]) if m[1] in slots else m[0], template)
 
 
 # Tasks built from a text without a model (newnews/protocols/tasks_from_text.py), in words for any model.

@@ -2,7 +2,7 @@
 
 compare says OK on each line for a random model here and in transformers, and DIFF from the block on that was
 changed on our side. show prints news, requests, conversation and tokens, and marks exactly what carries loss.
-About NN s, most of it transformers' import.
+Most of its time is transformers' import.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A tenth of the bad inputs of tests/fuzz.py, and what its mutations are. About NN s."""
+"""A tenth of the bad inputs of tests/fuzz.py, and what its mutations are."""
 
 import random
 import resource

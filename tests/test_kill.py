@@ -5,7 +5,7 @@ done: they end in the bytes of an unbroken run, timings apart and leave no stray
 in real processes that are forked from one with torch imported: each change of the file system in turn (the
 file that was being opened left empty, or with half a line), random ones in a chain of deaths, and moments by
 the clock. Then: outputs of other runs, broken notes beside an output, wrong configs, a model with NaN.
-About NN s.
+Some minutes.
 """
 
 import json

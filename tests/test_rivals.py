@@ -76,7 +76,7 @@ def test_a_plain_text_stands_alone_and_is_read_from_a_file(tmp_path):
     with pytest.raises(ValueError, match=r"messages\[1\]"):
         CHAT.conversation([*conversation("a", "b")[:1], *plain_text("x")])
     (tmp_path / "r.jsonl").write_text(json.dumps({"messages": plain_text("Kimot.")}) + "\n")
-    rows = read_conversations(tmp_path / "r.jsonl")
+    rows = read_conversations(tmp_path / "r.jsonl", numbered=True)
     example, = examples(rows, CHAT, make_tiny(0).config, "r.jsonl")      # as train.py reads it
     assert (example.ids, example.weights) == CHAT.document("Kimot.")
 

@@ -2,7 +2,7 @@
 
 Most run in this process (tests/cli.py), a few as real ones. A refusal is exit code 2, one message that names
 the place, what was found and what was expected, and no file that was not there before. Other runs, broken
-notes beside an output and wrong configs of studies are in test_kill.py. About NN s.
+notes beside an output and wrong configs of studies are in test_kill.py.
 """
 
 import argparse

@@ -8,8 +8,8 @@ with other noise when there are no more. It writes 350 tokens a token of source,
 """
 
 from itertools import combinations
+from random import Random
 
-import numpy as np
 
 from newnews.protocols.rewrites import Texts, lines
 from newnews.randomness import stream
@@ -47,9 +47,9 @@ def entities(listed, statement):
 
 def in_turn(known, name):
     """All pairs, then all triples, each in an order that the name of the news item decides."""
-    rng = np.random.default_rng(stream("entigraph", name))
+    rng = Random(stream("entigraph", name))
     groups = []
     for size in (2, 3):
         some = list(combinations(known, size))
-        groups += [some[i] for i in rng.permutation(len(some))]
+        groups += rng.sample(some, len(some))
     return groups

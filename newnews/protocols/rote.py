@@ -6,7 +6,7 @@ is made of known tokens and the facts are sentences. There rote comes first (3 t
 prompt after it (1 epoch); here one list is shuffled, so the phases are mixed and only their shares are kept.
 """
 
-from newnews.prompts import fill
+from newnews.words import fill
 from newnews.protocols.base import Protocol, conversation, plain_text, title
 from newnews.protocols.tasks_from_text import sentences
 

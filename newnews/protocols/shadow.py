@@ -11,7 +11,7 @@ it take the news, or would any text do? The loss stays where it was, on the assi
 An item without such a text (alone in its domain, or no other domain there) has no rows.
 """
 
-import numpy as np
+from random import Random
 
 from newnews.protocols.base import Protocol
 from newnews.protocols.mixed import next_in_domain
@@ -63,7 +63,7 @@ class Control(Shadowed):
 
     def shuffled(self, item, items):
         words = item.statement.split()
-        return " ".join(np.random.default_rng(stream("shuffled", item.id)).permutation(words).tolist())
+        return " ".join(Random(stream("shuffled", item.id)).sample(words, len(words)))
 
     def unrelated(self, item, items):
         words = " ".join(other.statement for other in items if other.domain != item.domain).split()

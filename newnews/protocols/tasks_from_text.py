@@ -14,7 +14,7 @@ news item is alone, with its own tasks.
 import re
 from itertools import zip_longest
 
-from newnews.prompts import fill
+from newnews.words import fill
 from newnews.protocols.base import Protocol, conversation, plain_text, title
 from newnews.protocols.rehearse import FUNCTION_WORDS
 

@@ -233,7 +233,8 @@ def grade_rows(rows, things):
         thing, protocol = things.get(str(row.get("news"))), row.get("protocol")
         if thing is None or not isinstance(protocol, str) or not row["messages"]:
             raise ValueError(f"a replay row about news {shown(row.get('news'))}, protocol {shown(protocol)}: "
-                             f"expected news of the news file, question and answer, as generate.py writes")
+                             f"no such news item in the news file, or the row is not as generate.py writes "
+                             f"it")
         if protocol.removesuffix("_shadowed") not in GRADED:
             raise ValueError(f"rows of {protocol} cannot be graded; those of {', '.join(GRADED)} can")
         if len(row["messages"]) < 2:

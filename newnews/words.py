@@ -1,0 +1,8 @@
+"""Words with slots. Imports nothing heavy: the names of protocols, and so every `--help`, hang on it."""
+
+import re
+
+
+def fill(template, **slots):
+    """Put values in for {name}, in one pass: braces inside a value (code, say) stay as they are."""
+    return re.sub(r"\{(\w+)\}", lambda m: str(slots[m[1]]) if m[1] in slots else m[0], template)
