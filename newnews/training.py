@@ -334,6 +334,7 @@ def keep_state(folder, optimizer, params, state, run):
 def resume(folder, optimizer, params, run):
     """Load a kept state into the optimizer and the model, and cut metrics.jsonl back to it;
     None if there is none."""
+    distributed.wait()          # rank 0 may still be writing it: all must go on from the same step
     folder.mkdir(parents=True, exist_ok=True)
     path, metrics, state = folder / "state.safetensors", folder / "metrics.jsonl", None
     if path.is_file():
