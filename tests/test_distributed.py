@@ -111,6 +111,7 @@ def run_study(shared, out):
 
 def small_chunks(patch):
     patch.setattr("newnews.ask.CHUNK_TOKENS", 400)          # more chunks than processes
+    patch.setattr("newnews.studies.stages.CHUNK_TOKENS", 400)       # a copy by name, part of what answers are
 
 
 @pytest.fixture(scope="module")
