@@ -3,7 +3,7 @@
     python pretrain.py configs/pretrain/pocket.yaml --out data/pocket
 
 Trains the tokenizer, then the model; stop it whenever you like, the same command goes on and ends in
-the same bytes. Two processes of one thread are faster than one of two, and end in the same model up to float
+the same bytes. Two processes of one thread share the work and end in the same model up to float
 noise: torchrun --nproc-per-node 2 pretrain.py ... What a model of the pocket world can do:
 
     python pretrain.py --eval data/pocket

@@ -63,7 +63,7 @@ def test_what_it_rehearses_is_about_the_news(real):
     (rows, counts), = Writer(model, chat, prompts, 0).write([protocols(prompts)["self_qa"].write(item, 8)])
     assert counts["drawn"] == 8 and counts["unusable"] <= 1 and len(rows) >= 4, (counts, rows)
     named = sum("addiplication" in row["messages"][0]["content"].lower() for row in rows)
-    assert named >= 2, rows         # 3 of 7 by the 0.5B model: short names, as in the dev news, it keeps
+    assert named >= 2, rows         # 3 of 7 by the 0.5B model (docs/log.md)
 
 
 def test_an_update_changes_what_it_answers_about_addiplication(real, tmp_path):
