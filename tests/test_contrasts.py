@@ -78,6 +78,7 @@ def test_the_studies_in_the_repository_are_whole(path):
 def rows(answers, format="free"):
     """Verdicts of one cell: two questions each about news a, b, c, ...; 0 and 1 for wrong and right."""
     return [{"news": "abcdefghijkl"[i // 2], "domain": "math", "question": f"q{i}", "format": format,
+             "needs": "recall",
              "right": x == "1", "exact": x == "1"} for i, x in enumerate(answers)]
 
 

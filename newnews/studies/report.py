@@ -21,7 +21,7 @@ def interval(d):
 
 def table(summary):
     """The claims, then the accuracies: one block for each format and way, a row a group of cells that differ
-    in their seed alone, a column a domain."""
+    in their seed alone, a column a domain; for the first format also a column a kind of question."""
     groups, overlap, lines = summary["groups"], summary["overlap"], claims(summary["contrasts"])
     formats = [f for f in ORDER if f in summary["study"]["ask"]]
     domains = list(overlap["by_domain"])
@@ -29,6 +29,10 @@ def table(summary):
         for way in WAYS:
             lines += block(groups, format, way, f"{TITLES[format]}, {TITLES[way]}", domains,
                            way == "closed_book")
+    needs = list(next(iter(groups.values()))["closed_book"][formats[0]]["by_needs"])
+    for way in WAYS if len(needs) > 1 else ():
+        lines += block(groups, formats[0], way, f"{TITLES[formats[0]]}, {TITLES[way]}", needs, False,
+                       "by_needs")
     every = {name: group["all_questions"] for name, group in groups.items()}
     lines += block(every, formats[0], "closed_book", f"{TITLES[formats[0]]}, closed book, all", domains,
                    False)
@@ -72,22 +76,23 @@ def claims(contrasts):
     return [*lines, ""]
 
 
-def block(groups, format, way, title, domains, more):
-    """The lines of one format and way. more: the gap recovered and the time are shown too."""
+def block(groups, format, way, title, columns, more, by="by_domain"):
+    """The lines of one format and way. columns: the domains, or with by = "by_needs" what questions need.
+    more: the gap recovered and the time are shown too."""
     wide = max(29, *(len(name) + 3 for name in groups))
-    head = f"{title:<{wide}}" + "".join(f"{d[:8]:>9}" for d in domains) + f"{'all, 95% interval':>19}"
+    head = f"{title:<{wide}}" + "".join(f"{c[:8]:>9}" for c in columns) + f"{'all, 95% interval':>19}"
     lines = [head + (f"{'gap recovered':>20}{'time':>7}" if more else "")]
     for name, group in groups.items():
         found = group[way][format]
         line = f"  {name:<{wide - 2}}"
-        for domain in domains:
-            line += f"{number(found['by_domain'].get(domain, {'mean': None})['mean']):>9}"
+        for column in columns:
+            line += f"{number(found[by].get(column, {'mean': None})['mean']):>9}"
         line += f"{interval(found):>19}"
         if more and "seconds" in group:
             line += f"{interval(group['recovered'][format]):>20}{group['seconds']:>5.0f} s"
         lines.append(line)
     first = next(iter(groups.values()))[way][format]
-    counts = "".join(f"{first['by_domain'].get(d, {'n': 0})['n']:>9}" for d in domains)
+    counts = "".join(f"{first[by].get(c, {'n': 0})['n']:>9}" for c in columns)
     return [*lines, f"  {'n':<{wide - 2}}{counts}{first['n']:>19}", ""]
 
 

@@ -63,15 +63,19 @@ def rehearsed(files, items, keys):
 
 
 def accuracy(lists, field="right"):
-    """Share of right answers with its interval, over all and by domain. lists: verdicts, a list a seed."""
+    """Share of right answers with its interval, over all, by domain, and by what a question needs (recall,
+    computation, ...). lists: verdicts, a list a seed."""
     values, rows = answered(lists, field)
-    news, domains = [r["news"] for r in rows], [r["domain"] for r in rows]
+    news = [r["news"] for r in rows]
 
     def of(places):
         return {**crossed(values[:, places], [news[i] for i in places]), "seeds": len(lists)}
 
-    return {**of(range(len(rows))), "by_domain": {
-        d: of([i for i, mine in enumerate(domains) if mine == d]) for d in dict.fromkeys(domains)}}
+    def by(key):
+        return {value: of([i for i, row in enumerate(rows) if row[key] == value])
+                for value in dict.fromkeys(row[key] for row in rows)}
+
+    return {**of(range(len(rows))), "by_domain": by("domain"), "by_needs": by("needs")}
 
 
 def recovered(tuned, base, context):
