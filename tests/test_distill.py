@@ -219,7 +219,8 @@ def test_a_bank_is_its_single_runs(way, micro_tokens):
         assert gap(lora_tensors(together, k), lora_tensors(alone), start) < 1e-9
         assert result["loss"][k] == pytest.approx(single["loss"][0], rel=1e-9)
         spent += single["flops"]
-    assert result["flops"] == spent or micro_tokens == 60   # a split shares less of the prompts drawn from
+    # a split shares less of the prompts that answers are drawn from
+    assert result["flops"] == spent or micro_tokens == 60 and way.get("own")
 
 
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[4]], ids=str)

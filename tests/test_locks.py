@@ -253,6 +253,16 @@ def test_a_log_file_gets_a_line_a_minute(capsys, monkeypatch):
     assert capsys.readouterr().err == "  ask: 6 of 9 item, loss 1\n  ask: 10 of 9 item, loss 1\n"
 
 
+@pytest.mark.parametrize("rank, shows", [("0", True), ("1", False)])
+def test_of_torchruns_processes_the_first_one_shows_its_bar(rank, shows, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    bar = console.progress(9, 0, "ask", "item")
+    bar.update(9)
+    bar.close()
+    assert ("ask" in capsys.readouterr().err) == shows
+
+
 def test_an_argument_that_is_no_text(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["generate.py", "--chat", "caf\udce9"])
     with pytest.raises(SystemExit) as ended, console.user_errors():

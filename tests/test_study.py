@@ -252,12 +252,12 @@ def tiny(tmp_path):
 
     class Tiny:
         items, file, out = news, tmp_path / "news.yaml", tmp_path / "out"
+        changes = [f"model={tmp_path / 'pocket'}", f"news={file}", "draws=1", "bank=2",
+                   "axes.protocol=[naive, naive_shadowed]", "recipe={steps: 3, rate: 0.01, batch: 2}",
+                   "lora={rank: 2, alpha: 4, targets: [q_proj]}"]
 
         def run(self, *changes):
-            return run_study(read_study(DEMO, [
-                f"model={tmp_path / 'pocket'}", f"news={self.file}", "draws=1", "bank=2",
-                "axes.protocol=[naive, naive_shadowed]", "recipe={steps: 3, rate: 0.01, batch: 2}",
-                "lora={rank: 2, alpha: 4, targets: [q_proj]}", *changes]), self.out)
+            return run_study(read_study(DEMO, [*self.changes, *changes]), self.out)
 
         def stamps(self):
             return {p.relative_to(self.out): p.stat().st_mtime_ns for p in self.out.glob("*/**/*.*")
@@ -284,6 +284,24 @@ def test_what_is_trained_on_is_what_the_protocol_chooses(tiny, monkeypatch):
     assert {name: [e.ids for e in mine] for name, mine in lists.items()} == {
         name: [chat.conversation(conversation("?", wrote[other]))[0]]
         for name, other in (("zog", "zag"), ("zag", "zug"), ("zug", "zog"))}
+
+
+def test_a_small_study_ends_with_one_question_and_what_every_cell_answered(tiny):
+    sets = [word for change in tiny.changes for word in ("--set", change)]
+    done = script("newnews", "run", DEMO, "--out", tiny.out, *sets)
+    assert done.code == 0 and "zog-1: Is zog new?\n" in done.out, done
+    last = done.out[done.out.index("zog-1: "):]
+    assert sum(line[2:].startswith("naive_shadowed ") for line in last.splitlines()) == 4     # two ways, two formats
+
+
+def test_other_words_of_a_protocol_make_another_update_of_it_alone(tiny):
+    tiny.run("axes.protocol=[naive, masked]")
+    before = tiny.stamps()
+    with open(tiny.file.parent / "pocket" / "prompts.yaml", "a") as f:
+        f.write('\nrestore: "Fill the holes."\n')
+    tiny.run("axes.protocol=[naive, masked]")
+    fresh = {str(path).split("-")[0] for path in tiny.stamps().keys() - before.keys()}
+    assert fresh == {"updates/masked", "answers/masked.closed_book", "answers/masked.in_context"}
 
 
 def test_a_tiny_study_is_computed_once_and_kept(tiny, monkeypatch):

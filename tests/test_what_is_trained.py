@@ -166,6 +166,7 @@ def test_an_update_of_another_checkpoint_scaled(tiny, tmp_path, monkeypatch):   
     found = tiny.run(f"learner={second}", "axes={protocol: [naive], scale: [0.5, 1]}")
     assert list(found["cells"]) == ["base", "naive scale=0.5", "naive scale=1"]
     assert len(list(tiny.out.glob("updates/naive-*"))) == 2                             # two banks, learnt once
+    assert len(list(tiny.out.glob("answers/naive.closed_book-*.jsonl"))) == 2           # and asked at each scale
     path = next(p for p in tiny.out.glob("updates/*/zog"))
     assert json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(second)
     model = load_model(first)
