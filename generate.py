@@ -90,7 +90,7 @@ def main(args):
         print(chat.decode(generate(model, [prompt], chat.stop_ids, sampling)[0].ids))
         return
 
-    from newnews.distributed import world
+    from newnews.distributed import rank, world
     from newnews.news import read_news
     from newnews.outputs import digest
     from newnews.prompts import prompts_for, read_prompts
@@ -101,9 +101,13 @@ def main(args):
     news = read_news(args.news)
     if args.dry_run:
         from newnews.dryrun import dry_generate, report
-        print(report(dry_generate(args.model, news, lambda p: protocols(p)[args.protocol], args.n,
-                                  lambda folder: read_prompts(args.prompts) if args.prompts
-                                  else prompts_for(folder), args.device, args.dtype), most="at most "))
+        if args.adapter is not None:
+            raise ValueError("--dry-run counts no adapter; leave --adapter out")
+        if rank() == 0:
+            print(report(dry_generate(args.model, news, lambda p: protocols(p)[args.protocol], args.n,
+                                      lambda folder: prompts_for(folder) if args.prompts is None
+                                      else read_prompts(args.prompts), args.device, args.dtype),
+                         most="at most "))
         return
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     prompts = prompts_for(about["folder"]) if args.prompts is None else read_prompts(args.prompts)

@@ -18,8 +18,8 @@ def arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="model folder or hub id to start from")
     parser.add_argument("--data", required=True,
-                        help='JSONL, a {"messages": [{"role", "content"}, ...]} a line; a turn with "weight": 0 '
-                             'or "train": false is not learnt (docs/files.md)')
+                        help='JSONL, a {"messages": [{"role", "content"}, ...]} a line; a turn with '
+                             '"weight": 0 or "train": false is not learnt (docs/files.md)')
     parser.add_argument("--out", required=True,
                         help="folder to write: a PEFT adapter, or with --full a model")
     what = parser.add_argument_group("what is trained")

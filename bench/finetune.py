@@ -13,9 +13,10 @@ from bench.selfplay import draw
 from bench.tools import Done, Row, Work
 from model.flops import training_flops
 from model.lora import PROJECTIONS, add_lora, lora_tensors, remove_lora
+from newnews.batches import Shuffled
 from newnews.examples import Example
 from newnews.finetune import FineTune
-from newnews.training import Recipe, Shuffled, train
+from newnews.training import Recipe, train
 
 RANK, ALPHA = 16, 32
 PREFIX = "base_model.model."            # PEFT's name for the model that it wraps

@@ -123,6 +123,13 @@ def adapter_shape(model):
             sorted({name.rpartition(".")[2] for name in modules}), sorted({block_of(n) for n in modules}))
 
 
+def check_adapter(targets, rank):
+    if set(targets) - set(PROJECTIONS) or not targets or len(set(targets)) < len(targets) \
+            or not 1 <= rank <= 10 ** 5:
+        raise ValueError(f"targets {sorted(targets)}, rank {rank}: targets come from "
+                         f"{', '.join(PROJECTIONS)}, once each; rank from 1 to 100,000")
+
+
 def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,), layers=None):
     """Freeze `model` and put a bank of len(seeds) adapters on every Linear whose last name is in `targets`,
     in the blocks whose numbers are in `layers` (None: in all).
@@ -132,10 +139,7 @@ def add_lora(model, targets=PROJECTIONS, rank=16, alpha=32, seeds=(0,), layers=N
     model starts as the base.
     """
     targets = list(targets)
-    if set(targets) - set(PROJECTIONS) or not targets or len(set(targets)) < len(targets) \
-            or not 1 <= rank <= 10 ** 5:
-        raise ValueError(f"targets {sorted(targets)}, rank {rank}: targets come from "
-                         f"{', '.join(PROJECTIONS)}, once each; rank from 1 to 100,000")
+    check_adapter(targets, rank)
     if adapted(model):
         raise ValueError("the model carries adapters already; remove_lora(model) first")
     blocks = range(model.config.num_hidden_layers)

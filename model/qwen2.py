@@ -229,7 +229,7 @@ class Decoder(nn.Module):
         x = self.embed_tokens(ids)                                         # (B, T, D)
         cos, sin = rotary_tables(positions, self.config, x.dtype)
         for block in self.layers:
-            if self.recompute and torch.is_grad_enabled():
+            if self.recompute and cache is None and torch.is_grad_enabled():
                 x = checkpoint(block, x, cos, sin, None, mask, rows, use_reentrant=False,
                                preserve_rng_state=False)
             else:

@@ -106,7 +106,7 @@ def pick(logits, sampling, streams, step, seen=None):
 def inverse_cdf(probabilities, u):
     """The token of each row at which the running sum of its probabilities (B, V) passes u (B,) of the whole:
     first the block of BLOCK tokens in which it does, by fp32 sums of blocks added up in fp64, then the token
-    in it. A running sum over all of 152k tokens in fp64 would take four times as long."""
+    in it. A running sum over all of 152k tokens in fp64 would take longer."""
     B, V = probabilities.shape
     blocks = F.pad(probabilities, (0, -V % BLOCK)).view(B, -1, BLOCK)
     sums = blocks.sum(-1).double()                                          # (B, V / BLOCK)

@@ -55,9 +55,14 @@ def own_answers(model, batch):
     """The batch with the student's answers in place of the rows' own, and the FLOPs on top.
 
     The last token of a row's answer ends it. A student who is done earlier leaves the rest of the places
-    without weight; the row as a whole weighs as much as it did.
+    without weight; the row as a whole weighs as much as it did. Tokens drawn beyond a row's own number of
+    places, while a longer row of the batch went on, are cut and, as padding, not counted.
     """
     lora, runs = adapter_shape(model), answers(batch)
+    whole = all((batch.weights[i, first:first + n] > 0).all() for i, first, n in runs)
+    if not whole or len({int(batch.ids[i, first + n - 1]) for i, first, n in runs}) > 1:
+        raise ValueError("where the student answers anew, every example must have one answer, all closed by "
+                         "the same token: no plain texts, no conversations of several turns among them")
     before = cost(model.config, batch, lora)
     # 1. Draw, each row behind its own prompt, by its own adapter and noise.
     prompts = [batch.ids[i, :first].tolist() for i, first, _ in runs]

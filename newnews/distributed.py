@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-BUCKET = 2 ** 24        # numbers that are added up in one call: 64 MB of fp32 beside the gradients
+BUCKET = 2 ** 24        # numbers added up in one call, 64 MB of fp32 beside the gradients; a larger tensor
+                        # goes by itself
 
 
 def own_gpu(device):
@@ -22,8 +23,12 @@ def own_gpu(device):
     if "LOCAL_RANK" in os.environ and ":" in device:
         raise ValueError(f"--device {device}: under torchrun every process takes a GPU of its own; say cuda")
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    place = int(os.environ.get("LOCAL_RANK", 0))
+    if cuda and place >= torch.cuda.device_count():
+        raise ValueError(f"more than {place} processes and {torch.cuda.device_count()} GPUs: expected at "
+                         f"most one process a GPU (torchrun --nproc-per-node)")
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(place)
     return cuda
 
 
@@ -36,10 +41,8 @@ def group(device="auto"):
         return
     # one may wait long for the others' share of the work; torchrun ends all if one fails
     dist.init_process_group("cpu:gloo,cuda:nccl" if own_gpu(device) else "gloo", timeout=timedelta(days=7))
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()        # not after an error: the others may be in the middle of a sum
 
 
 def world():
@@ -115,5 +118,6 @@ def whole(tensor, like=None):
         tensor = type(like).from_local(tensor, like.device_mesh, like.placements, run_check=False,
                                        shape=like.shape, stride=like.stride())
     if is_sharded(tensor):
-        tensor = tensor.full_tensor().cpu()
+        tensor = tensor.full_tensor()
+        tensor = tensor.cpu() if rank() == 0 else tensor        # seven of eight copies would be thrown away
     return tensor if rank() == 0 else None

@@ -10,17 +10,18 @@ from model.checkpoint import find_model, load_config
 from model.flops import training_flops
 from model.memory import parameter_count, sampling_memory, training_memory
 from model.sampling import Completion, common_prefix
+from newnews.batches import Shuffled, micro_batches
 from newnews.console import choose_device
-from newnews.finetune import examples
+from newnews.finetune import check, examples
 from newnews.replay import read_conversations
 from newnews.selfplay import Writer, together
-from newnews.training import Shuffled, micro_batches
 
 STEPS = 200         # steps of a long run that are looked at; the rest is as they are on average
 
 
 def dry_train(settings, processes=1):
     """{"memory": {part: bytes} of each process, "tokens", "flops"} of newnews.finetune.finetune(settings)."""
+    check(settings, processes)
     folder = find_model(settings.model)
     chat, config = Chat(folder), load_config(folder)
     count = parameter_count(config)
@@ -53,14 +54,12 @@ class Longest(Writer):
         self.config, self.chat, self.prompts, self.e, self.memory = config, chat, prompts, e, {"total": 0}
 
     def answer(self, asks, temperature, costs):
-        texts, limit = {}, self.prompts.max_new_tokens
+        texts, limit = {}, next(iter(asks.values())).limit or self.prompts.max_new_tokens
         prompts = {job: [self.chat.prompt([{"role": "user", "content": r}]) for r in ask.requests]
                    for job, ask in asks.items()}
         for job, mine in prompts.items():
             self.book([(prompt, Completion([0] * limit, False)) for prompt in mine], costs[job])
-            # the request's own end, its number first: about the news, and no text twice
-            texts[job] = [self.chat.decode(self.chat.encode(f"{i} {request * limit}")[:limit])
-                          for i, request in enumerate(asks[job].requests)]
+            texts[job] = [self.text(i, request, limit) for i, request in enumerate(asks[job].requests)]
         everything = [prompt for mine in prompts.values() for prompt in mine]
         tokens = max(map(len, everything)) + limit
         rows = min(len(everything), rows_at_once(self.config, tokens, self.e))
@@ -68,6 +67,13 @@ class Longest(Writer):
         memory = sampling_memory(self.config, self.e, rows, tokens, rows * apart)
         self.memory = max(self.memory, memory, key=lambda m: m["total"])
         return texts
+
+
+    def text(self, i, request, limit):
+        """The request over and over, cut at the limit: it is about the news, a list of what it names, and by
+        its number no text is there twice."""
+        ids = self.chat.encode("\n".join([str(i), *request.split()]))
+        return self.chat.decode((ids * (1 + limit // len(ids)))[:limit])
 
 
 def dry_generate(model, news, protocol, n, prompts, device="auto", dtype="auto"):

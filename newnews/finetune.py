@@ -4,8 +4,9 @@ on disk."""
 from dataclasses import asdict, dataclass
 
 from model.checkpoint import save_adapter, save_model
-from model.lora import PROJECTIONS, add_lora, remove_lora
+from model.lora import PROJECTIONS, add_lora, check_adapter, remove_lora
 from model.settings import ADAPTER, wrong
+from newnews.batches import Shuffled
 from newnews.console import say
 from newnews.distributed import rank, shard, whole, world
 from newnews.examples import Example
@@ -14,7 +15,7 @@ from newnews.outputs import digest
 from newnews.randomness import stream
 from newnews.replay import read_conversations
 from newnews.together import build_together
-from newnews.training import Recipe, Shuffled, next_token, train
+from newnews.training import Recipe, next_token, train
 
 
 def examples(rows, chat, config, where):
@@ -90,13 +91,20 @@ class FineTune:
                       micro_tokens=self.micro_tokens, seed=self.seed)
 
 
+def check(settings, processes):
+    """What can be seen to be wrong before the data and the model are read."""
+    for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
+        raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
+    if not settings.full:
+        check_adapter(settings.targets, settings.lora_rank)
+    if settings.shard and processes == 1:
+        raise ValueError("--shard splits a model over processes, and this is one: start it with torchrun")
+
+
 def finetune(settings):
     """Train as FineTune says: OUT becomes a PEFT folder, or with full=True a model folder. Under torchrun
     every process calls this, within newnews.distributed.group."""
-    for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
-        raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
-    if settings.shard and world() == 1:
-        raise ValueError("--shard splits a model over processes, and this is one: start it with torchrun")
+    check(settings, world())
     rows = read_conversations(settings.data, numbered=True)
     # what will be sharded stays in mapped files until then, which processes share
     model, chat, about = load(settings.model, None, settings.device, settings.dtype,

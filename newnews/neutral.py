@@ -22,7 +22,8 @@ class Neutral:
         self.chat = chat
         self.lessons = Lessons(chat, prompts, 1, KNOWN, 1) if source == LESSONS else None
         self.rows = [] if self.lessons else [row["messages"] for row in read_conversations(source)]
-        self.digest = digest(self.rows)
+        # lessons are worded by the model's prompts
+        self.digest = digest([LESSONS, prompts.writing(), prompts.free] if self.lessons else self.rows)
         for i, messages in enumerate(self.rows, 1):
             if len(chat.conversation(messages)[0]) > most:
                 raise ValueError(f"{source}: conversation {i} is longer than the model's context, {most}")
@@ -43,7 +44,8 @@ def mixed(examples, share, neutral):
             if not neutral_now:
                 return found
             other = neutral.draw(rng)
-            return other._replace(other=other) if found.other else other     # a teacher sees it as it is
+            # a teacher sees it as it is; a student that answers it anew draws as at this use
+            return other._replace(other=other, noise=found.noise) if found.other else other
         return drawn
 
     return [use(example) for example in examples]

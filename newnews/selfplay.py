@@ -68,7 +68,7 @@ class Writer:
 
     def book(self, pairs, cost):
         """Count the tokens and FLOPs of one job's rows: equal prompts and the prefix that all share are read
-        once."""
+        once. A writer's adapter comes on top."""
         rows = [(prompt, len(done.ids) + done.stopped) for prompt, done in pairs]
         unique = set(tuple(prompt) for prompt, _ in rows)
         shared = common_prefix(list(unique))

@@ -3,12 +3,12 @@
 
 from collections import defaultdict
 
+from newnews.batches import once
 from newnews.loading import load
 from newnews.news import read_news
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import Writer
-from newnews.training import once
 
 
 class Recorder(Writer):
@@ -53,7 +53,7 @@ def show(name, news, protocol, source, n, seed, colour):
     for row in chosen:
         for request, text in asked[row["protocol"], row["row"]]:
             block("asked", request)
-            block("wrote", text)
+            block("wrote", "(nothing usable)" if text is None else text)
         for message in trained.messages(row, item):
             block(message["role"], message["content"])
         show_tokens(once(trained.examples([row], item, chat)[0]), chat, colour)

@@ -2,12 +2,16 @@
 The processes of several machines need a disk in common."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
+from model.files import read_json
 from newnews.distributed import rank, told, wait, world
 from newnews.locks import Taken
-from newnews.outputs import Rows, build_folder
+from newnews.outputs import Rows, build_folder, manifest_of
+
+WAITING = 60        # seconds between two lines about a lock that another process holds
 
 
 def build_together(out, run, fill):
@@ -55,6 +59,12 @@ def write_together(path, run, size, fill):
     finally:
         go = told(go)
     if not go:
+        if told(output is not None):        # whole: a kill may have left the parts that it was joined from
+            part = Path(f"{path}.{rank()}of{world()}")
+            note = read_json(manifest_of(part)) if manifest_of(part).is_file() else {}
+            if "share" in note.get("run", {}):              # ours, by its note
+                part.unlink(missing_ok=True)
+                manifest_of(part).unlink()
         return output
     names = [f"{path}.{r}of{world()}" for r in range(world())]
     part = fill(Part(names[rank()], {**run, "share": [rank(), world()]}), (rank(), world()))
@@ -79,17 +89,23 @@ def work_off(jobs):
     A job makes whole outputs and finds at once what is there. One that meets an output that another process
     is making (locks.Taken) is left for later. No group is needed, nor the same number of steps a process.
     """
-    me, all_of_us = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    first = me * len(jobs) // all_of_us             # each begins elsewhere
+    me, all_of_us = (int(os.environ.get(*pair)) for pair in (("RANK", 0), ("WORLD_SIZE", 1)))
+    if all_of_us == 1:
+        return True
+    first, said = me * len(jobs) // all_of_us, time.monotonic()         # each begins elsewhere
     jobs = jobs[first:] + jobs[:first]
-    while jobs and all_of_us > 1:
+    while jobs:
         left = []
         for job in jobs:
             try:
                 job()
-            except Taken:
+            except Taken as taken:
                 left.append(job)
+                why = taken
         if len(left) == len(jobs):
             time.sleep(0.5)
+            if time.monotonic() - said > WAITING:
+                said = time.monotonic()
+                print(f"  process {me} waits: {why}", file=sys.stderr, flush=True)
         jobs = left
     return me == 0

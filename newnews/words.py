@@ -6,3 +6,8 @@ import re
 def fill(template, **slots):
     """Put values in for {name}, in one pass: braces inside a value (code, say) stay as they are."""
     return re.sub(r"\{(\w+)\}", lambda m: str(slots[m[1]]) if m[1] in slots else m[0], template)
+
+
+def whole(span):
+    """Finds a span where it is no part of a longer word, in small or capital letters."""
+    return re.compile(rf"(?<!\w){re.escape(span)}(?!\w)", re.I)

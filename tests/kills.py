@@ -58,13 +58,16 @@ def unbroken(server, words, folder):
     return folder, time.time() - start
 
 
+def chosen(folder, server, seed, only):
+    """(name, words, random numbers, the folder of an unbroken run, its seconds) of each job."""
+    for name, words in jobs(make_shared(folder / "shared")).items():
+        if name in only:
+            yield name, words, random.Random(f"{seed} {name}"), *unbroken(server, words, folder / name)
+
+
 def kills(folder, seed, n, only):
-    shared, server, faults = make_shared(folder / "shared"), Forks(), []
-    for name, words in jobs(shared).items():
-        if name not in only:
-            continue
-        rng = random.Random(f"{seed} {name}")
-        whole, seconds = unbroken(server, words, folder / name)
+    server, faults = Forks(), []
+    for name, words, rng, whole, seconds in chosen(folder, server, seed, only):
         trials, killed = 0, 0
         while killed < n // 4 and trials < n:       # a machine that is busy at times ends some before their kill
             after = rng.uniform(0.02, seconds)
@@ -101,18 +104,16 @@ def vanish(folder):
 
 
 def ends(folder, seed, only):
-    shared, server, faults = make_shared(folder / "shared"), Forks(), []
-    for name, words in jobs(shared).items():
-        if name not in only:
-            continue
-        rng = random.Random(f"{seed} {name}")
-        whole, seconds = unbroken(server, words, folder / name)
+    server, faults = Forks(), []
+    for name, words, rng, whole, seconds in chosen(folder, server, seed, only):
         size = sum(p.stat().st_size for p in whole.rglob("*") if p.is_file())
 
         def judged(how, done, out, code=2, again=True):
             """One line, the exit code, and the same bytes after another start."""
             lines = [line for line in done.said.splitlines() if line.strip() and not line.startswith("  ")]
-            wrong = [] if done.code in (code, 0) and len(lines) <= 1 else [f"exit {done.code}: {lines[-3:]}"]
+            # a run may end before its signal: then it says what it made, which is no line of an error
+            told = len(lines) == 1 if done.code else len(lines) <= 1
+            wrong = [] if done.code in (code, 0) and told else [f"exit {done.code}: {lines[-3:]}"]
             if again:
                 after = server.run(words(out), out)
                 wrong += ([f"then exit {after.code}: {after.said[-300:]}"] if after.code
@@ -124,7 +125,7 @@ def ends(folder, seed, only):
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)) * 2:
             out = folder / f"{name}-{rng.random()}"
             out.mkdir()
-            done = server.run(words(out), out, after=rng.uniform(0.5, 1) * seconds / 2, number=number)
+            done = server.run(words(out), out, after=rng.uniform(0.5, 0.9) * seconds, number=number)
             judged(number.name, done, out, code)
         out = folder / f"{name}-full"
         for part in (0.3, 0.6, 0.9):

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import re
 
 import torch
 from safetensors.torch import load, save_file

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,8 +25,9 @@ from test_training import examples, gap, metrics_of, same_bits, weights_of
 from model.checkpoint import load_adapter, load_bank, save_adapter
 from model.lora import adapted, add_lora, lora_tensors
 from newnews import training
+from newnews.batches import Shuffled, micro_batches
 from newnews.examples import Example
-from newnews.training import Recipe, Shuffled, micro_batches, train
+from newnews.training import Recipe, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -312,7 +312,7 @@ def test_killed_while_the_state_is_written(tmp_path, monkeypatch):
 
 def test_sigkill(tmp_path):
     code = ("import sys, test_bank as t; t.torch.set_num_threads(1); "
-            "t.run_until(t.Path(sys.argv[1]), 'bank', 5, [2], 'SIGKILL')")
+            "import pathlib; t.run_until(pathlib.Path(sys.argv[1]), 'bank', 5, [2], 'SIGKILL')")
     path = os.pathsep.join([os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))])
     child = subprocess.run([sys.executable, "-c", code, tmp_path / "cut"], capture_output=True,
                            env={**os.environ, "PYTHONPATH": path})

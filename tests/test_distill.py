@@ -18,6 +18,7 @@ from model.lora import PROJECTIONS, adapted, add_lora, lora_tensors
 from model.loss import divergences
 from model.sampling import Sampling, generate_naive
 from newnews import distillation, training
+from newnews.batches import Shuffled, micro_batches
 from newnews.distillation import Distillation, own_answers
 from newnews.examples import Example
 from newnews.news import write_news
@@ -25,7 +26,7 @@ from newnews.protocols import protocols
 from newnews.protocols.base import conversation
 from newnews.selfplay import Writer
 from newnews.show import show
-from newnews.training import Recipe, Shuffled, micro_batches, train
+from newnews.training import Recipe, train
 from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -24,8 +24,9 @@ from cli import PRETRAIN, STUDY, content, differences, files, make_shared, scrip
 
 from model.lora import add_lora  # noqa: E402
 from newnews import training  # noqa: E402
+from newnews.batches import Shuffled, micro_batches  # noqa: E402
 from newnews.distributed import group, rank, shard, whole, world  # noqa: E402
-from newnews.training import Recipe, Shuffled, micro_batches, train  # noqa: E402
+from newnews.training import Recipe, train  # noqa: E402
 
 pytestmark = [pytest.mark.usefixtures("one_thread"),
               pytest.mark.skipif(not torch.distributed.is_available()

@@ -16,8 +16,9 @@ from model.capture import eager_attention
 from model.flops import forward_flops, pairs, training_flops
 from model.lora import PROJECTIONS, add_lora
 from model.qwen2 import Qwen2Config
+from newnews.batches import micro_batches
 from newnews.examples import Example
-from newnews.training import micro_batches, next_token
+from newnews.training import next_token
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPES = [{}, dict(tie_word_embeddings=True, num_key_value_heads=1), dict(head_dim=10),

@@ -12,12 +12,13 @@ from test_training import same_bits
 
 from model.lora import add_lora, lora_tensors
 from newnews import training
+from newnews.batches import Shuffled
 from newnews.news import write_news
 from newnews.protocols import protocols
 from newnews.protocols.base import conversation
 from newnews.protocols.masked import Masked
 from newnews.show import show
-from newnews.training import Recipe, Shuffled, train
+from newnews.training import Recipe, train
 from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")

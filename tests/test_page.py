@@ -226,7 +226,7 @@ def test_scales_and_marks():
         assert figures.whisker(SHARES, low, high).count("<line") == 1 + (low == 0.2) + (high == 0.4)
     assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10)] == ["10⁹", "2·10¹⁴", "5·10¹⁰"]
     drawn = figures.scatter([("a", 1e10, (0.5, 0.4, 0.6), "red"), ("b", 1e12, (0.25, 0.1, 0.3), "blue")],
-                            [("top", 0.75, "dashed")], {"red": "a"}, "FLOPs", "accuracy")
+                            [("top", 0.75, "dashed")], [("red", "a")], "FLOPs", "accuracy")
     (xa, ya), (xb, yb) = (map(float, re.search(f'<circle cx="([0-9.]+)%" cy="([0-9.]+)" r="5" fill="{c}"/></g>',
                                                drawn).groups()) for c in ("red", "blue"))
     assert (ya, yb) == (150, 225) and xa + xb == pytest.approx(100, abs=0.1) and xa < xb
@@ -246,7 +246,8 @@ def test_sums_stand_at_their_options_and_replies_at_their_cells(study):
             assert q["rehearsed"] == (item["id"] == "zog" and i == 1) and q["answer"] == i % 3
             for cell, ways in zip(("base", "naive", "self_qa"), q["answers"]):
                 for way, found in zip(WAYS, ways):
-                    assert found["text"] == found["letter"] == sums(cell, way, i)
+                    assert found["text"][0] == found["letter"][0] == sums(cell, way, i)
+                    assert found["text"][1] == max(range(3), key=found["text"][0].__getitem__)
                     assert found["free"][1] == int(RIGHT[cell, way][4 * NEWS.index(news) + i])
 
 

@@ -158,7 +158,7 @@ def summary_of(rehearsed=(), verdicts=ROWS, formats=FORMATS, contrasts=()):
             "cells": summary.block(fresh, single, formats), "all_questions": summary.block(every, single, formats),
             "groups": summary.grouped(summary.block(fresh, pooled, formats),
                                       summary.block(every, pooled, formats), pooled, about),
-            "contrasts": contrasted(read, names, fresh),
+            "contrasts": contrasted(read, names, fresh), "chance": 1 / 3,
             "overlap": {"questions": len(asked), "rehearsed": len(rehearsed), "by_domain": {
                 d: sum(asked[q] == d for q in rehearsed) for d in domains}}}
 

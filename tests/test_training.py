@@ -20,8 +20,9 @@ from safetensors.torch import safe_open
 from model.flops import training_flops
 from model.lora import PROJECTIONS, adapted, add_lora, switched_off
 from model.loss import token_losses
+from newnews.batches import Batch, Shuffled, micro_batches
 from newnews.examples import Example
-from newnews.training import Batch, Recipe, Shuffled, micro_batches, next_token, train
+from newnews.training import Recipe, next_token, train
 
 V = 97
 

@@ -20,12 +20,12 @@ from test_study import DEMO, tiny       # noqa: F401 (a fixture)
 from model.chat import Chat
 from model.checkpoint import load_adapter, load_bank, load_model, save_adapter
 from model.lora import adapted, add_lora
+from newnews.batches import Shuffled
 from newnews.examples import Example
 from newnews.neutral import Neutral, mixed
 from newnews.protocols.base import conversation, plain_text
 from newnews.studies import stages
 from newnews.studies.grid import cells, read_study
-from newnews.training import Shuffled
 from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,11 +12,10 @@ Overexposure (2505.01812) says that a tuned model reads worse: then heads that r
 should not under an unrelated adapter or a random twin of the update.
 """
 
-import re
-
 import torch
 
 from model.capture import capture, eager_attention
+from newnews.words import whole
 
 SCORES = ("induction", "retrieval", "reading")
 MARGIN = 0.1        # above its null, or a head is not said to do it
@@ -53,7 +52,7 @@ def needles(chat, batch):
         said = chat.decode([ids[t + 1] for t in batch.answer[row].nonzero()[:, 0].tolist()])
         places = batch.sites["news"][row].nonzero()[:, 0].tolist()
         pieces = [chat.decode([ids[t]]) for t in places]
-        match = re.search(rf"(?<!\w){re.escape(said.strip())}(?!\w)", "".join(pieces), re.I)
+        match = whole(said.strip()).search("".join(pieces))
         end = 0
         for place, piece in zip(places, pieces):
             start, end = end, end + len(piece)

@@ -89,6 +89,9 @@ def run_shadow(here):
                     if row.get("news", here.item.id) == here.item.id]
     if not messages:
         raise ValueError(f"{here.replay or here.item.id}: no replay elements about {here.item.id}")
+    if any(turns[0]["role"] == "text" for turns in messages):
+        raise ValueError(f"{here.replay}: holds plain texts, which have no turn that the news could stand "
+                         f"before")
     front, elements = Shadowed(Protocol(here.prompts)), []
     for alone in messages[:ELEMENTS]:
         shadowed = front.messages({"messages": alone}, here.item)

@@ -2,7 +2,12 @@
 would say at each token of an answer.
 
 The rows are those of Self-QA, so the only difference from it is the target: a distribution, not one drawn
-token. The teacher reads the request that the writer was answering, in whose distribution the row was drawn.
+token. The teacher reads the request that the writer was answering, in whose distribution the row was
+drawn.
+
+After prompt distillation (arXiv 2412.14964), on the student's own rows (2601.19897) and on the teacher's
+most likely tokens (Cartridges, 2506.06266). Where we differ: rows are drawn at the writer's temperature,
+logits are not divided by one, adapters are small; beside the top tokens the rest is one more outcome.
 """
 
 from newnews.examples import Example

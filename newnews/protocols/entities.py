@@ -10,9 +10,9 @@ with other noise when there are no more. It writes 350 tokens a token of source,
 from itertools import combinations
 from random import Random
 
-
 from newnews.protocols.rewrites import Texts, lines
 from newnews.randomness import stream
+from newnews.words import whole
 
 TRIES = 3           # at a list of at least two entities
 MOST = 12           # entities of one text; 12 give 66 pairs and 220 triples
@@ -40,7 +40,7 @@ def entities(listed, statement):
     """The entries of the writer's list that the news really names, each once, at most MOST."""
     named = {}
     for part in (part.strip(" .\"'`") for line in lines(listed) for part in line.split(", ")):
-        if part and part.lower() in statement.lower():
+        if part and whole(part).search(statement):
             named.setdefault(part.lower(), part)
     return list(named.values())[:MOST]
 

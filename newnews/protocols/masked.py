@@ -5,6 +5,9 @@
 
 Each use of a row draws t and the holes anew. So a token is predicted from what stands before and behind it in
 the user's turn; plain training only ever predicts from what stands before.
+
+Where we differ: there t is drawn once a batch, the mask of Qwen is the token [] (a rare one), and all weights
+learn; here t is drawn for each row and use, and adapters learn.
 """
 
 from newnews.examples import Example

@@ -17,14 +17,15 @@ import re
 
 from newnews.protocols.base import Ask, Protocol, plain_text, title
 
-# "1. ", "(2) ", "A. ", "III. ", "- ", "**"
-MARKER = re.compile(r"^[\s>#*_-]*(?:\(?(?:\d{1,3}|[A-Z]|[IVX]{2,4})[.)](?=[\s*])|[*•–-])?[\s*_]*")
+# "1. ", "(2) ", "A. ", "III. ", "- "; a dash without a space may be a minus. "A. Smith" loses its A.
+MARKER = re.compile(r"^[\s>#]*(?:(?:\(?(?:\d{1,3}|[A-Z]|[IVX]{2,4})[.)]|[*–-])(?=\s)|•|-{3,})?\s*")
+BOLD = re.compile(r"(?<!\w)\*\*(?=\S)(.+?)(?<=\S)\*\*(?!\w)")       # not in x**2
 
 
 def lines(text):
     """The entries of a list that a model wrote: its non-empty lines without numbers, bullets and bold marks.
     A line that ends in a colon announces the list and is none of it."""
-    found = [MARKER.sub("", line, count=1).replace("**", "").strip() for line in text.splitlines()]
+    found = [MARKER.sub("", BOLD.sub(r"\1", line), count=1).strip() for line in text.splitlines()]
     return [line for line in found if re.search(r"\w", line) and not line.endswith(":")]
 
 

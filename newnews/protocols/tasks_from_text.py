@@ -14,9 +14,9 @@ news item is alone, with its own tasks.
 import re
 from itertools import zip_longest
 
-from newnews.words import fill
 from newnews.protocols.base import Protocol, conversation, plain_text, title
 from newnews.protocols.rehearse import FUNCTION_WORDS
+from newnews.words import fill, whole
 
 WORD = re.compile(r"[\w'’]+(?:[-.]\w+)*")
 OPTIONS = 4         # of a cloze with options
@@ -29,7 +29,7 @@ def sentences(text):
 def key_spans(sentence):
     """[(span, kind)] in order: what a sentence tells. kind: "name" (a run of capitalised words), "number", or
     "word" (another word with content). Function words are left out, but for the New of New York."""
-    found, end = [], -1
+    found, start, end = [], 0, -1
     for match in WORD.finditer(sentence):
         word = match[0]
         kind = "number" if word[0].isdigit() else "name" if word[0].isupper() else "word"
@@ -43,11 +43,6 @@ def key_spans(sentence):
             found.append((word, kind))
         end = match.end()
     return list(dict.fromkeys(found))
-
-
-def whole(span):
-    """Finds a span where it is no part of a longer word."""
-    return re.compile(rf"(?<!\w){re.escape(span)}(?!\w)")
 
 
 def replaced(sentence, span, other):
@@ -86,7 +81,7 @@ class SelfTuning(Protocol):
 
     def comprehend(self, item, about, said, spans):
         """With the text in sight."""
-        tasks = [self.task("keywords", listed(spans), text=item.statement)]
+        tasks = [self.task("keywords", listed(spans), text=item.statement)] * bool(spans)
         return tasks + [self.task("title", about, text=item.statement)] * bool(about)
 
     def follows(self, item, about, said, spans):
@@ -108,15 +103,15 @@ class SelfTuning(Protocol):
         """Without the text in sight."""
         if not about:
             return []
-        return [self.task("tell", item.statement, title=about),
-                self.task("describe", item.statement, title=about, keywords=listed(spans)),
-                self.task("recall", listed(spans), title=about)]
+        named = [self.task("describe", item.statement, title=about, keywords=listed(spans)),
+                 self.task("recall", listed(spans), title=about)]
+        return [self.task("tell", item.statement, title=about)] + (named if spans else [])
 
     def gaps(self, about, said):
-        """(sentence with a gap under its title, span, kind) of every span but the title's own."""
+        """(sentence with a gap under its title, span, kind) of every span that the title does not say."""
         for sentence in said:
             for span, kind in key_spans(sentence):
-                if span != about:
+                if not whole(span).search(about):
                     yield titled(about, replaced(sentence, span, "___")), span, kind
 
     def cloze(self, item, about, said, spans):

@@ -103,9 +103,11 @@ def read_contrasts(rows, names, formats, where):
         if contrast.format not in formats:
             raise ValueError(f"{place} ({contrast.name}): format: expected one of {', '.join(formats)}, "
                              f"which are asked; found {contrast.format!r}")
-        if a == b or not matched(known[a[0]], known[b[0]]):
+        pairs = matched(known[a[0]], known[b[0]])
+        same = a[1] == b[1] and any(x == y for x, y in pairs)
+        if same or not pairs:
             raise ValueError(f"{place} ({contrast.name}): {contrast.a} and {contrast.b} "
-                             + ("are the same" if a == b else "have no seed in common"))
+                             + ("are the same" if same else "have no seed in common"))
         if contrast.name in [other.name for other in out]:
             raise ValueError(f"{place}: a second contrast {contrast.name!r}")
         out.append(contrast)

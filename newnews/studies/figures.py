@@ -38,7 +38,7 @@ def scale_over(numbers, least=0.1, most=2.0):
 
 def colour(i):
     """Of protocol number i; 0 is the base."""
-    return f"var(--c{i if i == 0 else 1 + (i - 1) % 8})"
+    return f"var(--c{i if i == 0 else 1 + (i - 1) % 9})"
 
 
 # ---- marks in a strip ----
@@ -138,7 +138,7 @@ def log_scale(numbers):
 
 def scatter(points, lines, key, across, up):
     """Shares over costs. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share, kind)]; key:
-    {colour: words}.
+    (colour, words) pairs.
 
     A label stands above its interval, higher where another stands there; a legend of the colours takes the
     labels' place beyond 12 points and on narrow screens.
@@ -170,4 +170,4 @@ def scatter(points, lines, key, across, up):
     made += names * named
     made.append(f'<text x="100%" y="{HIGH + 32}" text-anchor="end">{escape(across)}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'
-            f'{"".join(made)}</svg></div>' + legend(*((spot(fill), words) for fill, words in key.items())))
+            f'{"".join(made)}</svg></div>' + legend(*((spot(fill), words) for fill, words in key)))

@@ -65,13 +65,14 @@ function replies(format, states) {
 
 function options(format, question, states) {
   const sums = states.map(state => state && state[format]);
-  const floor = Math.max(-25, Math.min(-1, ...sums.flatMap(x => x || [])));
-  const bar = (all, k) => {
-    if (!all) return make("td", "", "–");
+  const floor = Math.max(-25, Math.min(-1, ...sums.flatMap(x => x ? x[0] : [])));
+  const bar = (found, k) => {
+    if (!found) return make("td", "", "–");
+    const [all, pick] = found;
     const fill = make("i");
     fill.style.width = `${Math.max(0, 100 * (1 - all[k] / floor))}%`;
     const sum = all[k] > -0.05 ? "0" : all[k].toFixed(1);
-    return make("td", all[k] === Math.max(...all) ? "pick" : "", sum, make("span", "meter", fill));
+    return make("td", k === pick ? "pick" : "", sum, make("span", "meter", fill));
   };
   const head = make("tr", "", make("th", "", "option"), ...STATES.map(name => make("th", "", name)));
   const lines = question.options.map((option, k) => make("tr", k === question.answer ? "is-right" : "",

@@ -8,6 +8,7 @@ news items. One file that fetches nothing; no torch, no model.
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from model.files import read_json
@@ -16,6 +17,7 @@ from newnews.outputs import check_out, read_manifest, write_json
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections
+from newnews.studies.contrasts import answered
 from newnews.studies.report import ORDER, TITLES
 from newnews.studies.stats import paired
 from newnews.studies.summary import Finished, rehearsed
@@ -42,8 +44,7 @@ def write_report(out, summary):
     files = dict.fromkeys(done.out / file for cell in done.index["cells"] for file in cell["replay"])
     seen = rehearsed(files, done.items, done.source.keys)
     # cells that differ in their seed alone are shown as one group
-    groups = summary.get("groups") or {name: {**cell, "cells": [name]}
-                                       for name, cell in summary["cells"].items()}
+    groups = summary["groups"]
     bases = list(done.base_of.values())
     tuned = {name: group["cells"] for name, group in groups.items() if name not in bases}
     tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}),
@@ -52,8 +53,8 @@ def write_report(out, summary):
     if summary.get("contrasts"):
         tables["claims"] = summary["contrasts"]
     shown = [*bases, *(cells[0] for cells in tuned.values())]
-    data, luck = walk_data(done, shown, judged, seen), chance(done, seen)
-    text = page(done, summary, groups, tuned, tables, data, luck)
+    data = walk_data(done, shown, judged, seen)
+    text = page(done, summary, groups, tuned, tables, data)
     write_tables(done.out / "figures", tables)
     write_page(done.out / "report.html", MAKER, WHAT, text)
 
@@ -63,7 +64,8 @@ def check_tables(folder):
     an error."""
     folder, made = check_out(folder, "folder"), folder / "made.json"
     note = read_json(made) if made.is_file() else {"made by": MAKER}
-    ours, names = note.get("tables", []), [f"{name}.csv" for name in TABLES]
+    names = [f"{name}.csv" for name in TABLES]
+    ours = [name for name in names if name in note.get("tables", [])]       # nothing else is ever removed
     foreign = [name for name in names if name not in ours] if note.get("made by") == MAKER else ["made.json"]
     for name in foreign:
         if (folder / name).exists():
@@ -103,17 +105,17 @@ def recovered_rows(groups):
 def kept_rows(done, judged, seen, tuned):
     """In-context answers after minus before, paired by question, on the questions that count and were asked
     under every seed."""
-    news = {q.id: item.id for item in done.items for q in item.questions if q.id not in seen}
     rows = []
     for format in [f for f in ORDER if f in done.study["ask"]]:
-        def right(cell):
-            return {v["question"]: v["right"] for _, v in judged[cell, CONTEXT] if v["format"] == format}
+        def fresh(cell):
+            return [verdict for _, verdict in judged[cell, CONTEXT]
+                    if verdict["format"] == format and verdict["question"] not in seen]
 
         for name, cells in tuned.items():
-            before, after = right(done.base_of[done.model_of[cells[0]]]), [right(cell) for cell in cells]
-            shared = [q for q in news if all(q in answers for answers in (before, *after))]
-            a, b = [[answers[q] for q in shared] for answers in after], [before[q] for q in shared]
-            found = paired(*((a, [b] * len(a)) if len(a) > 1 else (a[0], b)), [news[q] for q in shared])
+            base = done.base_of[done.model_of[cells[0]]]
+            values, common = answered([*map(fresh, cells), fresh(base)])
+            before = np.repeat(values[-1:], len(cells), 0)
+            found = paired(values[:-1], before, [row["news"] for row in common])
             rows.append({"cell": name, "format": format, "difference": found["mean"],
                          **{key: found[key] for key in ("low", "high", "p", "n")}})
     return rows
@@ -139,15 +141,9 @@ def cost_rows(done, groups, tuned):
     return rows
 
 
-def chance(done, seen):
-    """The mean of 1 / options over the questions that count; None without any."""
-    shares = [1 / len(q.options) for item in done.items for q in item.questions if q.id not in seen]
-    return sum(shares) / len(shares) if shares else None
-
-
 # ---- the page ----
 
-def page(done, summary, groups, tuned, tables, data, luck):
+def page(done, summary, groups, tuned, tables, data):
     contrasts, bases = summary.get("contrasts"), list(done.base_of.values())
     formats, seeds = [f for f in ORDER if f in done.study["ask"]], max(map(len, tuned.values()))
     known = list(dict.fromkeys(r["protocol"] for r in tables["costs"]))
@@ -157,7 +153,8 @@ def page(done, summary, groups, tuned, tables, data, luck):
     best = max(tables["costs"], key=lambda r: r["mean"] or 0)["cell"]
     pooled = f" Means over {seeds} seeds; intervals are for other news and other seeds." * (seeds > 1)
     bars = [sections.accuracy([r for r in tables["accuracy"] if r["cell"] in groups and r["format"] == f],
-                              base_of, luck if f in ("text", "letter") else None, colours, pooled)
+                              base_of, summary["chance"] if f in ("text", "letter") else None, colours,
+                              pooled)
             for f in formats]
     gap = sections.forest("recovered", tables["recovered"], "mean", [(0, "zero"), (1, "dashed")],
                           "(tuned - base) / (base in context - base): 0 is the base, 1 (dashed) is as good "
@@ -165,7 +162,8 @@ def page(done, summary, groups, tuned, tables, data, luck):
     kept = sections.forest("kept", tables["kept"], "difference", [(0, "zero")],
                            "Does the tuned model still read? Accuracy with the news in context, after minus "
                            f"before, paired by question; 95% intervals clustered by news.{pooled}", colours)
-    cost = sections.costs(tables["costs"], groups[bases[0]], colours, " Means over seeds." * (seeds > 1))
+    cost = sections.costs(tables["costs"], {name: groups[name] for name in bases}, colours,
+                          " Means over seeds." * (seeds > 1))
     made = [sections.section("claims", "Claims" if contrasts else "At a glance",
                              sections.claims(contrasts) if contrasts else sections.headline(groups, formats)),
             sections.section("accuracy", "Closed book", *bars),

@@ -8,7 +8,8 @@ kind in this store were computed; without any, over that of matrix products, whi
 then it is no upper bound: a small model spends its time between its matrices.
 
 On the demo with one news item a domain, an empty store: 1.8 to 5 times the real FLOPs of writing (texts end
-before the limit), 1.6 to 4.6 times those of training (equal texts are dropped); with the rows there, 1.000.
+before the limit), 1.6 to 4.6 times those of training (equal texts are dropped); with the rows there, 1.000,
+but for distillation, whose teacher is not counted.
 """
 
 import time
@@ -16,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 from model.flops import projections, training_flops
 from model.sampling import Completion
 from newnews.ask import prompt_ids, scored_ids
+from newnews.batches import once
+from newnews.dryrun import Longest
 from newnews.loading import DTYPES, describe
 from newnews.outputs import read_json, read_manifest, read_rows
 from newnews.prompts import prompts_for
@@ -58,23 +60,6 @@ class Row:
     ask: list = field(default_factory=list)
 
 
-class Pretender(Writer):
-    """A writer that fills every draw to its limit with words of the request, and books what that costs."""
-
-    def answer(self, asks, temperature, costs):
-        most, texts = self.prompts.max_new_tokens, {}
-        for job, ask in asks.items():
-            pairs, texts[job] = [], []
-            for name, request in zip(ask.names, ask.requests):
-                prompt = self.chat.prompt([{"role": "user", "content": request}])
-                pairs.append((prompt, Completion([0] * (most - 1), True)))
-                label, words = self.chat.encode(f" {name}"), self.chat.encode(request)
-                words *= 1 + most // max(1, len(words))             # the name makes each text its own
-                texts[job].append(self.chat.decode(words[:max(1, most - len(label))] + label))
-            self.book(pairs, costs[job])
-        return texts
-
-
 class Plan(Stages):
     """Stages that are looked for and not computed."""
 
@@ -100,7 +85,8 @@ class Plan(Stages):
 
         def pretend():
             writer = self.reader(cell.writer)
-            pretender = Pretender(writer.model, writer.chat, writer.prompts, cell.seed)
+            pretender = Longest(writer.model.config, writer.chat, writer.prompts,
+                                DTYPES[writer.about["dtype"]].itemsize)
             source = protocols(writer.prompts)[protocol]
             done = pretender.write([source.write(item, cell.draws) for item in news])
             counts = [sum(cost[key] for _, cost in done) for key in ("prompt_tokens", "new_tokens", "flops")]
@@ -125,16 +111,18 @@ class Plan(Stages):
             if real:
                 folder, _, lists = self.bank_folder(*bank)
             else:                       # the same examples under every seed and recipe
-                folder, shape = None, (cell.protocol, cell.learner, cell.writer, cell.draws, items, len(rows))
+                folder, shape = None, (cell.protocol, cell.learner, cell.writer, cell.draws, cell.neutral,
+                                       items, len(rows))
                 lists = self.guess(("lists", *shape), lambda: self.bank_folder(*bank)[2])
             tokens, flops = training_cost(lists, cell, config)
             done = real and (folder / "manifest.json").is_file()
             manifest = read_json(folder / "manifest.json") if done else None
-            key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, items,
+            key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, cell.neutral, items,
                              *(w.key for w in written))
             banks.append((folder, manifest, Work(key, tokens, flops, manifest and manifest["seconds"])))
         whole = real and all(manifest for _, manifest, _ in banks)
-        update = gathered([(folder, manifest) for folder, manifest, _ in banks], news) if whole else None
+        made = [(folder, manifest) for folder, manifest, _ in banks]
+        update = gathered(made, news, cell.scale) if whole else None
         return written, [work for *_, work in banks], update
 
     def asked(self, model, study, news, who, key, update=None):
@@ -152,13 +140,14 @@ class Plan(Stages):
 
 
 def training_cost(lists, cell, config):
-    """(tokens, FLOPs) of the training of one bank: `steps` times a mean step."""
+    """(tokens, FLOPs) of the training of one bank: `steps` times a mean step. What a loss computes beyond
+    next_token, a teacher's forward and the drawing of answers, comes on top."""
     rank, _, targets, *layers = cell.lora
     lora = rank, targets, *(range(first, last + 1) for first, last in layers)
     tokens = flops = 0
     for examples in lists:
-        examples = [e(np.random.default_rng(0)) if callable(e) else e for e in examples]
-        share = cell.recipe.steps * min(cell.recipe.batch, len(examples)) / len(examples)
+        batch = cell.recipe.batch if any(map(callable, examples)) else min(cell.recipe.batch, len(examples))
+        examples, share = list(map(once, examples)), cell.recipe.steps * batch / len(examples)
         lengths = [len(e.ids) for e in examples]
         supervised = sum(w > 0 for e in examples for w in e.weights[1:])
         tokens += round(share * sum(lengths))
@@ -206,7 +195,8 @@ def plan(study, out, store=None):
             bases[cell.model] = Row(names[cell.model], ask=asked)
             rows.append(bases[cell.model])
         written, banks, update = stages.trained(cell, news)
-        asked = stages.asked(cell.model, study, news, cell.protocol, tuple(str(w.key) for w in banks),
+        asked = stages.asked(cell.model, study, news, cell.protocol,
+                             (cell.model, cell.scale, *(str(w.key) for w in banks)),
                              False if update is None else update)
         rows.append(Row(cell.name, written, banks, asked))
     return render(rows, stages, every, len(news))
@@ -281,10 +271,11 @@ def memory(stages, every, news):
     """A line on the most that is held at once: weights, and a bank's adapters with their optimizer."""
     def need(cell):
         """(bytes of both, of the weights, adapters)"""
-        reader, (rank, _, targets) = stages.reader(cell.model), cell.lora
+        reader, (rank, _, targets, *layers) = stages.reader(cell.model), cell.lora
         weights = int(reader.about["parameters"].replace(",", "")) * DTYPES[reader.about["dtype"]].itemsize
         shapes, side_by_side = projections(reader.model.config), min(cell.bank, news)
-        adapter = rank * reader.model.config.num_hidden_layers * sum(sum(shapes[t]) for t in targets)
+        blocks = layers[0][1] - layers[0][0] + 1 if layers else reader.model.config.num_hidden_layers
+        adapter = rank * blocks * sum(sum(shapes[t]) for t in targets)
         return weights + side_by_side * adapter * STATE, weights, side_by_side
 
     both, weights, adapters = max(map(need, every))

@@ -126,7 +126,7 @@ def draw(summary, path):
                                 figsize=(2.3 * len(domains), 2.6 * len(formats)))
     for row, format in zip(axes, formats):
         for ax, domain in zip(row, domains):
-            panel(ax, cells, format, domain)
+            panel(ax, cells, format, domain, summary["chance"])
         row[0].set_ylabel(TITLES[format] + "\naccuracy")
     handles, labels = axes[0][0].get_legend_handles_labels()
     rings = plt.Line2D([], [], marker="o", linestyle="", markerfacecolor="none", markeredgecolor="#222222")
@@ -140,8 +140,8 @@ def draw(summary, path):
     plt.close(figure)
 
 
-def panel(ax, cells, format, domain):
-    """One panel: a bar a group of cells."""
+def panel(ax, cells, format, domain, chance):
+    """One panel: a bar a group of cells. Of several base models each has its own line, so none is drawn."""
     def part(cell, way):
         found = cell[way][format]
         return found if domain == "all" else found["by_domain"].get(domain, {"mean": None, "n": 0})
@@ -158,10 +158,10 @@ def panel(ax, cells, format, domain):
     top = part(base, "in_context")["mean"]
     if top is None:
         ax.text(0.5, 0.5, "all rehearsed", transform=ax.transAxes, ha="center", fontsize=8, color="#777777")
-    else:
+    elif not any(name.startswith("base ") for name in cells):
         ax.axhline(top, color="#222222", linestyle="--", linewidth=0.8)
-    if format in ("text", "letter"):
-        ax.axhline(0.25, color="#999999", linestyle=":", linewidth=0.8)
+    if format in ("text", "letter") and chance is not None:
+        ax.axhline(chance, color="#999999", linestyle=":", linewidth=0.8)
     ax.set(ylim=(0, 1.03), xticks=[])
     ax.set_title(f"{domain} (n = {part(base, 'closed_book')['n']})", fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)

@@ -70,14 +70,16 @@ def claims(contrasts):
 
 def numbers_of(contrast):
     c = contrast
-    sides = [readable(c[side]).replace(".", ", ") for side in ("a", "b")]
-    way = "" if all("." in c[side] for side in ("a", "b")) else f", {TITLES[c['way']]}"
+    own = [c[side].endswith(tuple(f".{way}" for way in WAYS)) for side in ("a", "b")]
+    sides = [", ".join(map(readable, c[side].rsplit(".", 1))) if says_way else readable(c[side])
+             for side, says_way in zip(("a", "b"), own)]
+    way = "" if all(own) else f", {TITLES[c['way']]}"
     parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
     parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (
         ("p", "p"), ("holm", "after Holm"), ("smallest", "smallest effect that it could see"))
         if c[key] is not None]
-    return "; ".join([*parts, f"{c['n']} questions" + f" about {c['news']} news" * ("news" in c)])
+    return "; ".join([*parts, f"{c['n']} questions about {c['news']} news"])
 
 
 def headline(groups, formats):
@@ -155,8 +157,8 @@ def every_number(rows):
             f"figures/accuracy.csv</a>, with the interval of each domain.</p>")
 
 
-def costs(rows, base, colours, more):
-    """base: the base model's part of the summary. more: the end of the caption."""
+def costs(rows, bases, colours, more):
+    """bases: {name: a base model's part of the summary}. more: the end of the caption."""
     format, points = rows[0]["format"], []
     columns = [("cell", False), *((title, True) for title in (
         "closed book", "tokens written", "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
@@ -169,9 +171,10 @@ def costs(rows, base, colours, more):
         if r["mean"] is not None and r["flops"] > 0:
             points.append((readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]),
                            colours[r["cell"]]))
-    drawn = fig.scatter(points, [("base, news in context", base[CONTEXT][format]["mean"], "dashed"),
-                                 ("base", base[CLOSED][format]["mean"], "dotted")],
-                        {colours[r["cell"]]: readable(r["protocol"]) for r in rows},
+    lines_of = [(readable(name) + words, base[way][format]["mean"], kind) for name, base in bases.items()
+                for words, way, kind in ((", news in context", CONTEXT, "dashed"), ("", CLOSED, "dotted"))]
+    drawn = fig.scatter(points, lines_of,
+                        dict.fromkeys((colours[r["cell"]], readable(r["protocol"])) for r in rows),
                         "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
     caption = ("Accuracy over what a cell cost, all its news together; asking is not counted. Replay that "
                f"cells share counts in each.{more}")
@@ -191,8 +194,8 @@ def walk(data, total, best, seeds):
     words += " Of several seeds the first." * (seeds > 1)
     return section("walk", "Walk a news item",
                    f"<p>{words} “+ news” means that it stands in the context. Bars go from "
-                   f"the question's lowest log-probability to 0, which is certainty; the model's pick "
-                   f"is bold.</p>"
+                   f"the question's lowest log-probability (between -25 and -1) to 0, which is "
+                   f"certainty; the model's pick is bold.</p>"
                    f'<div class="choose"><label>News <select id="walk-news">{news}</select></label>'
                    f'<label>After <select id="walk-cell">{cells}</select></label></div><div id="walk-here">'
                    f"<noscript>This part needs the page's own script.</noscript></div>")

@@ -17,6 +17,7 @@ from pathlib import Path
 from model.checkpoint import load_bank
 from model.lora import remove_lora
 from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
+from newnews.batches import once, width
 from newnews.finetune import train_bank
 from newnews.loading import load
 from newnews.neutral import Neutral, mixed
@@ -26,7 +27,6 @@ from newnews.protocols import protocols
 from newnews.selfplay import write_replay
 from newnews.tasks.settings import requests_digest
 from newnews.together import work_off
-from newnews.training import once, width
 
 
 @dataclass
@@ -143,7 +143,7 @@ class Stages:
             share, source = cell.neutral
             neutral = Neutral(source, learner.chat, learner.prompts, most)
             lists = [mixed(examples, share, neutral) for examples in lists]
-            spec["neutral"] = [share, source if neutral.lessons else neutral.digest]
+            spec["neutral"] = [share, neutral.digest]
         return self.store / "updates" / f"{cell.protocol}-{digest(spec)}", spec, lists
 
     def answers(self, model, task, items, way, who, label, update=None):

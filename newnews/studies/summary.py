@@ -177,7 +177,7 @@ def summarise(out):
             "groups": grouped(block(fresh, pooled, formats), block(every, pooled, formats), pooled, about),
             "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, out), names,
                                     fresh),
-            "about": about, "seconds": index["seconds"],
+            "about": about, "seconds": index["seconds"], "chance": chance(items, seen),
             "overlap": {"questions": len(questions), "rehearsed": len(seen),
                         "by_domain": {d: sum(q.id in seen for q, mine in questions if mine == d)
                                       for d in domains}},
@@ -185,6 +185,12 @@ def summarise(out):
                                                    for r in rows if r["format"] == f)
                                             for f in formats if f in ("free", "reason")}
                           for (name, way), rows in verdicts_of.items()}}
+
+
+def chance(items, seen):
+    """The mean of 1 / options over the questions that count; None without any."""
+    shares = [1 / len(q.options) for item in items for q in item.questions if q.id not in seen]
+    return sum(shares) / len(shares) if shares else None
 
 
 def grouped(fresh, every, pooled, about):

@@ -61,7 +61,8 @@ def in_turn(items):
 
 
 def answers(found, question, seed):
-    """What one cell answered: {format: sums by option, or [reply, right, undecided, cut]}; None: nothing."""
+    """What one cell answered: {format: [sums by option, pick] or [reply, right, undecided, cut]}; None:
+    nothing."""
     out = {}
     for format, (response, verdict) in found.items():
         if format in ("free", "reason"):
@@ -69,11 +70,11 @@ def answers(found, question, seed):
             out[format] = [text[:LONGEST] + " …" * (len(text) > LONGEST), int(verdict["right"]),
                            int(verdict["undecided"]), int(not response["stopped"])]
             continue
-        sums = [round(x, 2) for x in response["logprobs"]]
+        sums = [round(x, 2) for x in response["logprobs"]]      # to look at; the pick is that of the raw ones
         if format == "letter":          # they stand in the order that was shown
             order = shown_order(question, seed)
             sums = [sums[order.index(k)] for k in range(len(sums))]
-        out[format] = sums
+        out[format] = [sums, verdict["pick"]]
     return out or None
 
 
@@ -89,7 +90,7 @@ class Trained:
         self.done, self.sets, self.chats = done, {}, {}
         for cell in [cell for cell in done.index["cells"] if cell["name"] in names]:
             # cells that were trained on the same share an entry
-            key = cell["protocol"], cell["model"], tuple(cell["replay"])
+            key = cell["protocol"], cell["model"], tuple(cell["replay"]), *cell.get("neutral", ())
             if key not in self.sets:
                 prompts = read_prompts(done.out / done.index["prompts"][cell["model"]])
                 how = protocols(prompts)[cell["protocol"]]
@@ -106,7 +107,7 @@ class Trained:
     def groups(self, item):
         return [{"cells": names, "count": len(chosen[item.id]),
                  "rows": [self.conversation(how, row, item, model) for row in chosen[item.id][:SHOWN]]}
-                for (_, model, _), (names, how, chosen) in self.sets.items()]
+                for (_, model, *_), (names, how, chosen) in self.sets.items()]
 
     def conversation(self, how, row, item, model):
         """{"tokens", "paid": "0011"}; {"messages": [role, content]} where the tokenizer is not at hand."""
