@@ -18,7 +18,7 @@ from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections
 from newnews.studies.contrasts import answered
-from newnews.studies.report import ORDER, TITLES
+from newnews.studies.report import ORDER, TITLES, left_out
 from newnews.studies.stats import paired
 from newnews.studies.summary import Finished, rehearsed
 from newnews.studies.walk import embedded, walk_data
@@ -190,12 +190,7 @@ def notes(summary):
     """What was left out, and of whom."""
     overlap = summary["overlap"]
     lines = [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
-             f"self-play too; they are left out of every figure and table here."]
-    for name, about in summary["about"].items():
-        for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
-            if left:
-                lines.append(f"{name}: {len(left)} of {summary['news']} news {words} and are left out: "
-                             f"{', '.join(left)}.")
+             f"self-play too; they are left out of every figure and table here.", *left_out(summary)]
     return "".join(f'<p class="small">{escape(line)}</p>' for line in lines)
 
 

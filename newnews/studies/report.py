@@ -48,12 +48,16 @@ def table(summary):
         lines[-1:] = [f"Rows are means over {seeds} seeds, n counts questions; time is that of one seed. "
                       f"Intervals: 95%,", "for other news (clustered by news item) and other seeds. "
                       "The base model has no seed."]
-    for name, about in summary["about"].items():
-        for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"])):
-            if left:
-                lines.append(f"{name}: {len(left)} of {summary['news']} news {words} and are left out"
-                             + (", under every seed" if seeds > 1 else "") + f": {', '.join(left)}")
-    return "\n".join([*lines, f"{summary['seconds']:.0f} s in all."])
+    return "\n".join([*lines, *left_out(summary), f"{summary['seconds']:.0f} s in all."])
+
+
+def left_out(summary):
+    """A line for each cell and reason for which it lacks news items."""
+    under = ", under every seed" * (max(len(group["cells"]) for group in summary["groups"].values()) > 1)
+    return [f"{name}: {len(left)} of {summary['news']} news {words} and are left out{under}: {', '.join(left)}"
+            for name, about in summary["about"].items()
+            for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"]))
+            if left]
 
 
 def claims(contrasts):
