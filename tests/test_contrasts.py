@@ -7,14 +7,17 @@ groups       means over seeds; a news item that diverged under one seed is left 
 table        the claims and the groups in lines of 120 columns
 """
 
+from dataclasses import replace
+
 import pytest
 from conftest import ROOT
 from test_study import CLOSED, CONTEXT, DEMO, blocks_of, summary_of, tiny  # noqa: F401 (a fixture)
 
+from newnews.news import News, Question, write_news
 from newnews.studies import contrasts, stages, summary
 from newnews.studies.contrasts import HELD, NOT, UNCLEAR, matched, members, read_contrasts, verdict
 from newnews.studies.grid import cells, read_study
-from newnews.studies.report import table
+from newnews.studies.report import claims, table
 from newnews.studies.stats import crossed, holm, paired, ratio
 
 GOOD = {"name": "gap", "a": "self_qa", "b": "naive", "format": "free", "direction": ">", "says": "More."}
@@ -65,6 +68,19 @@ def test_a_study_is_checked_with_its_contrasts():
         read_contrasts([GOOD, GOOD], NAMES, ["free"], "s.yaml")
 
 
+def test_a_contrast_may_be_about_one_kind_of_question():
+    """The kinds are those of the study's news, which are read only if a contrast names one."""
+    backwards = "{name: x, a: self_qa, b: base, format: free, direction: '>', says: y, needs: %s}"
+    study = read_study(DEMO, [f"contrasts=[{backwards % 'reversal'}]"])
+    assert study["contrasts"][0]["needs"] == "reversal"
+    with pytest.raises(ValueError, match=r"entry 1 \(x\): needs: expected one of background, computation, recall, "
+                                         r"reversal, which.*found 'reversed'"):
+        read_study(DEMO, [f"contrasts=[{backwards % 'reversed'}]"])
+    with pytest.raises(ValueError, match="needs: expected a text"):
+        read_study(DEMO, [f"contrasts=[{backwards % '[reversal]'}]"])
+    read_study(DEMO, ["news=/no/such/file", f"contrasts=[{backwards.replace(', needs: %s', '')}]"])
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "studies").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_studies_in_the_repository_are_whole(path):
     study = read_study(path)
@@ -107,6 +123,27 @@ def test_differences_are_paired_over_questions_and_crossed_with_seeds():
     assert {**GOOD, "way": CLOSED} == {k: first[k] for k in (*GOOD, "way")}
 
 
+def test_a_contrast_counts_the_questions_of_its_kind_only():
+    """Every third question is backward; q0 of them is rehearsed."""
+    kinds = {key: [{**row, "needs": "recall" if i % 3 else "reversal"} for i, row in enumerate(mine)]
+             for key, mine in PLANTED.items()}
+    rest = [Question(f"q{i}", "?", ["a", "b"], 0, needs=need) for i, need in enumerate(("reversal", "recall"))]
+    item = News("n", "math", "s", rest)
+    backwards = {**GOOD, "needs": "reversal"}
+    read = read_contrasts([GOOD, {**backwards, "name": "2"}], NAMES, ["free"], "s.yaml", lambda: [item])
+    both = contrasts.contrasted(read, NAMES, lambda cell, way, _: kinds[cell, way][1:])
+    a, b = ([[int(text[i]) for i in range(3, 24, 3)] for text in texts] for texts in (
+        ("1" * 20 + "0" * 4, "1" * 22 + "0" * 2), ("1" * 2 + "0" * 22, "0" * 22 + "1" * 2)))
+    by_hand = paired(a, b, [i // 2 for i in range(3, 24, 3)])
+    assert [c["n"] for c in both] == [23, 7] and (both[0]["needs"], both[1]["needs"]) == ("", "reversal")
+    assert {k: both[1][k] for k in ("low", "high", "p", "n")} == {k: by_hand[k] for k in ("low", "high", "p", "n")}
+    assert both[1]["difference"] == by_hand["mean"] and both[1]["news"] == 7
+    first, second = "\n".join(claims(both)).split("self_qa - naive, free form, closed book")[1:]
+    assert first.startswith(": +0.80 ") and second.split()[:3] == [",", "reversal:", "+0.93"]
+    none = contrasts.contrasted(read, NAMES, lambda cell, way, _: kinds[cell, way][:1] if way == CONTEXT else [])
+    assert [c["verdict"] for c in none] == [UNCLEAR] * 2 and none[1]["n"] == 0      # all of them were rehearsed
+
+
 @pytest.mark.parametrize("direction, low, high, holm, wanted", [
     (">", 0.02, 0.3, 0.01, HELD), (">", 0.02, 0.06, 0.01, HELD), (">", 0.02, 0.3, 0.06, UNCLEAR),
     (">", -0.02, 0.3, 0.01, UNCLEAR), (">", -0.3, 0.09, 0.5, NOT), (">", -0.3, 0.11, 0.5, UNCLEAR),
@@ -143,8 +180,11 @@ def test_what_diverged_under_one_seed_is_left_out_under_all_of_them(tiny, monkey
         return {**manifest, "stopped": {n: 2 for n in manifest["names"] if (n, seed) == ("zag", 1)}}
 
     monkeypatch.setattr(stages, "train_bank", bad)
+    write_news(tiny.file, [replace(item, questions=[replace(q, needs="reversal") for q in item.questions])
+                           for item in tiny.items])
     found = tiny.run("axes={protocol: [naive], seed: [0, 1, 2]}", "ask=[free]",
-                     "contrasts=[{name: x, a: naive, b: base, format: free, direction: '>', says: y}]")
+                     "contrasts=[{name: x, a: naive, b: base, format: free, direction: '>', says: y, "
+                     "needs: reversal}]")
     assert [found["cells"][f"naive seed={s}"][CLOSED]["free"]["n"] for s in range(3)] == [3, 2, 3]
     group = found["groups"]["naive"]
     assert (group[CLOSED]["free"]["n"], group[CLOSED]["free"]["seeds"], group["left_out"]) == (2, 3, ["zag"])

@@ -92,9 +92,12 @@ def test_any_written_text_can_be_masked_and_the_words_are_part_of_an_updates_ide
     _, chat, _ = pocket
     known = protocols(POCKET)
     assert known["masked"].sources == (known["naive"],)
-    wrapped = Masked(known["paraphrase"], "masked_paraphrase")
-    assert wrapped.sources == (known["paraphrase"],)
+    wrapped = known["masked_paraphrase"]
+    assert wrapped.sources == (known["paraphrase"],) and wrapped.fraction == known["masked"].fraction
     assert wrapped.messages(row("other"), ITEM)[1]["content"] == f"{POCKET.restored}\nother"
+    a, b = (known[name].examples([row("other")], ITEM, chat)[0](np.random.default_rng(1))
+            for name in ("masked", "masked_paraphrase"))
+    assert a == b                                           # the same text, the same holes
     changed = protocols(replace(POCKET, restore="Again."))["masked"]
     assert changed.wording() != known["masked"].wording() and known["naive"].wording() == [POCKET.in_context]
 

@@ -281,7 +281,7 @@ def test_a_page_stays_light_and_says_so(name, most, left, study, monkeypatch):
 # ---- claims ----
 
 CLAIM = {"name": "c", "a": "self_qa", "b": "naive.in_context", "way": CLOSED, "format": "free", "direction": ">",
-         "says": f"It teaches. {EVIL}", "difference": 0.3, "low": 0.1, "high": 0.5, "p": 0.004, "holm": 0.012,
+         "needs": "two_steps", "says": f"It teaches. {EVIL}", "difference": 0.3, "low": 0.1, "high": 0.5, "p": 0.004, "holm": 0.012,
          "smallest": 0.2, "n": 11, "news": 3, "verdict": "held"}
 NOTHING = {**CLAIM, "verdict": "too small to tell", **dict.fromkeys(
     ("difference", "low", "high", "p", "holm", "smallest"))}
@@ -293,6 +293,7 @@ def test_claims_open_the_page(study):
     first = text[text.index("<h2"):text.index("<h2", text.index("<h2") + 1)]
     assert re.findall(r'class="verdict (\w+)">([\w ]+)<', first) == [("held", "held"), ("not", "not"),
                                                                     ("unsure", "too small to tell")]
+    assert "(free form, closed book, two steps): 0.30" in first
     assert f"It teaches. {EVIL}" in page.text and "0.30 [0.10, 0.50]; p\u00a00.004; after Holm\u00a00.012" in first
     scale = figures.scale_over([0.3, 0.1, 0.5])
     assert f'class="whisker" x1="{scale.at(0.1)}" x2="{scale.at(0.5)}"' in first

@@ -8,6 +8,7 @@
     mixed         naive, paraphrase, implication and self_qa together
     masked        user: the news with holes     assistant: the whole news. Controls: _t0 without holes,
                                                 _half half of the tokens, _random other tokens for holes
+    masked_paraphrase           the same, of paraphrase's texts in place of the news
     distill       as self_qa; the target is what the model with the news in sight would say. Also _top20,
                   _reverse (the KL), _student (at the student's own answers), _student_reverse
     X_shadowed    as X, with the news put before the conversation
@@ -44,7 +45,7 @@ def protocols(prompts):
     plain, naive, self_qa = [*written, Mixed(written)], written[0], written[-1]
     controls = [Control(self_qa, kind) for kind in ("other", "shuffled", "unrelated", "after")]
     masked = [Masked(naive, "masked"), Masked(naive, "masked_t0", 0), Masked(naive, "masked_half", 0.5),
-              Masked(naive, "masked_random", random_fill=True)]
+              Masked(naive, "masked_random", random_fill=True), Masked(written[1], "masked_paraphrase")]
     distilled = [Distill(self_qa, "distill"), Distill(self_qa, "distill_reverse", reverse=True),
                  Distill(self_qa, "distill_top20", top=20), Distill(self_qa, "distill_student", own=True),
                  Distill(self_qa, "distill_student_reverse", reverse=True, own=True)]

@@ -7,6 +7,7 @@
         way: closed_book            the way of sides that do not say their own; closed_book if left out
         format: free                one of the study's `ask`
         direction: ">"              a lies above b; "<": below; "=": at most SIZE apart
+        needs: reversal             only questions that need this (newnews/news.py: Question); all if left out
         says: Self-QA teaches more than the text of the news.
 
 The difference a - b is paired over questions (those that no self-play rehearsed, and that both sides were
@@ -25,6 +26,7 @@ Holm-corrected over the study's list. What became of the claim:
 import difflib
 import re
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -47,6 +49,7 @@ class Contrast:
     direction: Literal[">", "<", "="]
     says: str
     way: Literal["closed_book", "in_context"] = "closed_book"
+    needs: str = ""
 
     def side(self, text):
         """(name of a cell or group, way)."""
@@ -85,10 +88,11 @@ def matched(a, b):
     return [(a[seed], b[seed]) for seed in a if seed in b]
 
 
-def read_contrasts(rows, names, formats, where):
-    """[Contrast] of a study's list. names: of all cells, base models too. A name that is not there, a format
-    that is not asked, or two sides that cannot be compared is a ValueError."""
-    known, out = members(names), []
+def read_contrasts(rows, names, formats, where, news=list):
+    """[Contrast] of a study's list. names: of all cells, base models too. news(): the news, read if a
+    contrast says what its questions need. A name that is not there, a format or a kind of question that is
+    not asked, or two sides that cannot be compared is a ValueError."""
+    known, out, news = members(names), [], cache(news)
     for i, row in enumerate(rows, 1):
         place = f"{where}: contrasts: entry {i}"
         contrast = record(Contrast, row, place)
@@ -103,6 +107,10 @@ def read_contrasts(rows, names, formats, where):
         if contrast.format not in formats:
             raise ValueError(f"{place} ({contrast.name}): format: expected one of {', '.join(formats)}, "
                              f"which are asked; found {contrast.format!r}")
+        kinds = sorted({q.needs for item in news() for q in item.questions}) if contrast.needs else [""]
+        if contrast.needs not in kinds:
+            raise ValueError(f"{place} ({contrast.name}): needs: expected one of {', '.join(kinds)}, which "
+                             f"the questions of these news need; found {contrast.needs!r}")
         pairs = matched(known[a[0]], known[b[0]])
         same = a[1] == b[1] and any(x == y for x, y in pairs)
         if same or not pairs:
@@ -129,8 +137,8 @@ def contrasted(contrasts, names, rows):
     for c in contrasts:
         (a, a_way), (b, b_way) = c.side(c.a), c.side(c.b)
         pairs = matched(known[a], known[b])
-        values, common = answered([rows(x, a_way, c.format) for x, _ in pairs]
-                                  + [rows(y, b_way, c.format) for _, y in pairs])
+        lists = [rows(x, a_way, c.format) for x, _ in pairs] + [rows(y, b_way, c.format) for _, y in pairs]
+        values, common = answered([[row for row in mine if c.needs in ("", row["needs"])] for mine in lists])
         found = paired(*np.split(values, 2), [row["news"] for row in common])
         C, sd, quantile = found["clusters"], found["sd"], found["quantile"]
         out.append({**asdict(c), "difference": found["mean"], "low": found["low"], "high": found["high"],

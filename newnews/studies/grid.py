@@ -122,11 +122,12 @@ def check(study, path):
             raise ValueError(f"{path}: axes: {key}: expected a list of different values, found {values!r}")
     if "protocol" not in study["axes"]:
         raise ValueError(f"{path}: axes: protocol is missing: which protocols are run?")
-    source(study["news"], path)
+    news = source(study["news"], path)
     lora_of(study["lora"], path)                # also where an axis varies it
     every = cells(study, path)
     bases = base_names(dict.fromkeys(cell.model for cell in every)).values()
-    read_contrasts(study.get("contrasts", []), [*bases, *(cell.name for cell in every)], study["ask"], path)
+    read_contrasts(study.get("contrasts", []), [*bases, *(cell.name for cell in every)], study["ask"], path,
+                   news.load)
 
 
 def recipe_of(study, protocol, path="recipe"):

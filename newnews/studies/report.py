@@ -68,6 +68,7 @@ def claims(contrasts):
     for c in contrasts:
         own = all(side.endswith(WAYS) for side in (c["a"], c["b"]))        # each side says its own way
         way = "" if own else f", {TITLES[c['way']]}"
+        way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
         sides = f"{c['a']} - {c['b']}, {TITLES[c['format']]}{way}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:

@@ -74,6 +74,7 @@ def numbers_of(contrast):
     sides = [", ".join(map(readable, c[side].rsplit(".", 1))) if says_way else readable(c[side])
              for side, says_way in zip(("a", "b"), own)]
     way = "" if all(own) else f", {TITLES[c['way']]}"
+    way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
     parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
     parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (

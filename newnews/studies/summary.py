@@ -175,8 +175,8 @@ def summarise(out):
     return {"study": study, "judge": NewsTask.version, "news": len(items),
             "cells": block(fresh, single, formats), "all_questions": block(every, single, formats),
             "groups": grouped(block(fresh, pooled, formats), block(every, pooled, formats), pooled, about),
-            "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, out), names,
-                                    fresh),
+            "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, out,
+                                                   lambda: items), names, fresh),
             "about": about, "seconds": index["seconds"], "chance": chance(items, seen),
             "overlap": {"questions": len(questions), "rehearsed": len(seen),
                         "by_domain": {d: sum(q.id in seen for q, mine in questions if mine == d)
