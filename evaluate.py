@@ -102,15 +102,14 @@ def main(args):
 
     where, how = settings(args)
 
-    from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
+    from newnews.ask import answer_file
     from newnews.console import say
     from newnews.distributed import world
     from newnews.loading import load
     from newnews.prompts import prompts_for, read_prompts
     from newnews.studies.scores import score_table, scored
     from newnews.studies.summary import accuracy_table, verdicts
-    from newnews.tasks.settings import make_items, make_task, requests_digest
-    from newnews.together import write_together
+    from newnews.tasks.settings import make_items, make_task
 
     items = make_items(how, where)
     task = make_task(how, args.examples) if args.task != "news" else None       # before the model is loaded
@@ -119,22 +118,10 @@ def main(args):
         prompts = read_prompts(args.prompts) if args.prompts is not None else prompts_for(about["folder"])
         how["prompts"] = asdict(prompts)
         task = make_task(how)
-    run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
-           "device": about["device"].partition(":")[0], "task": task.name,
-           "chunk": [CHUNK_TOKENS, CHUNK_REPLIES],
-           "requests": requests_digest(task, items),
-           "data": requests_digest(make_task(how), items), "how": how}
-
-    def fill(output, share):
-        try:
-            return answer_all(output, model, chat, task, items, share=share)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-
     say(**about, processes=world(), data=f"{len(items)} from {where}", out=args.out,
         **{name: value for name, value in how.items()
            if name not in ("prompts", "limit") and value is not None})
-    output = write_together(args.out, run, 1, fill)
+    output = answer_file(args.out, (model, chat, about), task, items, how, where)
     if output and args.task == "news":
         print(accuracy_table(verdicts(output.path, task, items)))
     elif output:

@@ -2,6 +2,7 @@
 
     python train.py --model data/pocket --data replay.jsonl --out runs/adapter
     python train.py --model data/pocket --data replay.jsonl --out runs/tuned --full
+    python train.py --model data/pocket --data texts.jsonl --out runs/masked --masked
 
 Loss is on the assistant's turns; one message of the role "text" alone is a plain text with loss on all of it.
 A killed run goes on where it stopped and ends in the same bytes. Several processes share the work, and with
@@ -24,6 +25,10 @@ def arguments():
                         help="folder to write: a PEFT adapter, or with --full a model")
     what = parser.add_argument_group("what is trained")
     what.add_argument("--full", action="store_true", help="all weights (default: a LoRA adapter)")
+    what.add_argument("--masked", nargs="?", const="0.05,0.95", metavar="T0,T1",
+                      help="teach the last text of each row by restoring it: the user's turn shows it, a "
+                           "share of T0 to T1 of its tokens hidden, anew at each use; earlier turns are left "
+                           "out (default: off; --masked alone: %(const)s)")
     what.add_argument("--lora-rank", type=int, default=16, help="(default: %(default)s)")
     what.add_argument("--lora-alpha", type=float,
                       help="the update is scaled by alpha / rank (default: 2 * rank)")

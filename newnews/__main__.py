@@ -25,6 +25,11 @@ def arguments():
     answers = tools.add_parser("answers", help="one question of a study: what each cell answered")
     answers.add_argument("out", metavar="RUN", help="the folder that `run` wrote")
     answers.add_argument("question", help="id of a question, e.g. addiplication-1")
+    facts = tools.add_parser("reversal", help="teach facts plainly and masked, ask forwards and backwards")
+    facts.add_argument("config", help="YAML of the experiment (configs/reversal.yaml)")
+    facts.add_argument("--out", required=True, help="folder of the results; a second start goes on there")
+    facts.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                       help="change a key, e.g. train.steps=30")
     show = tools.add_parser("show", help="one worked example, from a news item to training tokens")
     show.add_argument("id", help="id of a news item, e.g. the first of data/pocket_news.yaml")
     show.add_argument("--protocol", default="self_qa",
@@ -123,6 +128,9 @@ def main(args):
         done = Finished(args.out)
         rows = done.walk(args.question)
         print(walk(next(q for item in done.items for q in item.questions if q.id == args.question), rows))
+    elif args.tool == "reversal":
+        from newnews.reversal import reversal, table
+        print(f"{table(reversal(args.config, args.out, args.set))}\n{args.out}/reversal.json")
     elif args.tool == "show":
         from newnews.show import show
         for name, low, high in (("n", 1, 10 ** 6), ("seed", 0, 2 ** 63 - 1)):

@@ -11,6 +11,8 @@ from collections import defaultdict
 from model.sampling import Sampling, generate, score
 from newnews.console import progress
 from newnews.randomness import stream
+from newnews.tasks.settings import make_task, requests_digest
+from newnews.together import write_together
 
 CHUNK_TOKENS = 2 ** 15      # prompt tokens that are asked together: what bounds memory. At Qwen2.5-0.5B in
                             # bf16 their keys and values take 400 MB. Part of what answers are: a constant.
@@ -138,3 +140,24 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
     bar.close()
     output.finish()
     return output
+
+
+def answer_file(path, loaded, task, items, how, where):
+    """The file of raw responses, whole, that evaluate.py writes; None at torchrun's other processes.
+
+    loaded: newnews.loading.load's. how: what made the task (newnews/tasks/settings.py). where: the data, for
+    errors."""
+    model, chat, about = loaded
+    run = {"model_digest": about["digest"], "adapter": about.get("adapter"), "dtype": about["dtype"],
+           "device": about["device"].partition(":")[0], "task": task.name,
+           "chunk": [CHUNK_TOKENS, CHUNK_REPLIES],
+           "requests": requests_digest(task, items),
+           "data": requests_digest(make_task(how), items), "how": how}
+
+    def fill(output, share):
+        try:
+            return answer_all(output, model, chat, task, items, share=share)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+    return write_together(path, run, 1, fill)

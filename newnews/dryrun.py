@@ -12,7 +12,7 @@ from model.memory import parameter_count, sampling_memory, training_memory
 from model.sampling import Completion, common_prefix
 from newnews.batches import Shuffled, micro_batches
 from newnews.console import choose_device
-from newnews.finetune import check, examples
+from newnews.finetune import check, examples, mask_of
 from newnews.replay import read_conversations
 from newnews.selfplay import Writer, together
 
@@ -26,7 +26,8 @@ def dry_train(settings, processes=1):
     chat, config = Chat(folder), load_config(folder)
     count = parameter_count(config)
     e = choose_device(settings.device, settings.dtype, count)[1].itemsize
-    data = examples(read_conversations(settings.data, numbered=True), chat, config, settings.data)
+    data = examples(read_conversations(settings.data, numbered=True), chat, config, settings.data,
+                    mask_of(settings, folder, chat))
     recipe = settings.recipe(len(data), count)
     lora = None if settings.full else (settings.lora_rank, settings.targets)
     batches, steps = Shuffled([data], recipe.batch, [settings.seed]), min(recipe.steps, STEPS)

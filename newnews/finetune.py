@@ -2,33 +2,60 @@
 on disk."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
+from model.chat import TEXT, learnt
 from model.checkpoint import save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, check_adapter, remove_lora
 from model.settings import ADAPTER, wrong
-from newnews.batches import Shuffled
+from newnews.batches import Shuffled, once
 from newnews.console import say
 from newnews.distributed import rank, shard, whole, world
 from newnews.examples import Example
 from newnews.loading import default_rate, load, parameters
 from newnews.outputs import digest
+from newnews.prompts import prompts_for
+from newnews.protocols.masked import FRACTION, masked
 from newnews.randomness import stream
 from newnews.replay import read_conversations
 from newnews.together import build_together
 from newnews.training import Recipe, next_token, train
 
 
-def examples(rows, chat, config, where):
+def examples(rows, chat, config, where, mask=None):
     """[(line, row)] of a replay file -> [Example]; one that does not fit the model's context is an error
-    with its line."""
+    with its line. mask(text): what is trained on in place of a row, made of its last text that is learnt."""
     out = []
     for line, row in rows:
-        ids, weights = chat.conversation(row["messages"])
-        if len(ids) > config.max_position_embeddings:
-            raise ValueError(f"{where}: line {line}: {len(ids)} tokens; the model's context is "
+        text = [m["content"] for m in row["messages"] if m["role"] in ("assistant", TEXT) and learnt(m)][-1]
+        if mask and not text.strip():
+            raise ValueError(f"{where}: line {line}: --masked hides parts of the text that is learnt, and "
+                             f"this one is empty")
+        example = mask(text) if mask else Example(*chat.conversation(row["messages"]))
+        if len(once(example).ids) > config.max_position_embeddings:
+            raise ValueError(f"{where}: line {line}: {len(once(example).ids)} tokens; the model's context is "
                              f"{config.max_position_embeddings}")
-        out.append(Example(ids, weights))
+        out.append(example)
     return out
+
+
+def mask_of(settings, folder, chat):
+    """What `examples` makes of a text under FineTune.masked; None without."""
+    if settings.masked is None:
+        return None
+    return partial(masked, prompts=prompts_for(folder), chat=chat, fraction=fractions(settings.masked))
+
+
+def fractions(text):
+    """(low, high) of "LOW,HIGH"."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = -1
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"--masked {text}: expected T0,T1, the least and the largest share of tokens that "
+                         f"are hidden, 0 <= T0 <= T1 <= 1 (the method's: {FRACTION[0]},{FRACTION[1]})")
+    return low, high
 
 
 def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=None):
@@ -65,6 +92,7 @@ class FineTune:
     data: str
     out: str
     full: bool = False
+    masked: str | None = None               # "LOW,HIGH": restore each text, so much of it hidden (masked.py)
     lora_rank: int = 16
     lora_alpha: float | None = None         # twice the rank
     targets: tuple = PROJECTIONS
@@ -95,6 +123,8 @@ def check(settings, processes):
     """What can be seen to be wrong before the data and the model are read."""
     for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
         raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
+    if settings.masked is not None:
+        fractions(settings.masked)
     if not settings.full:
         check_adapter(settings.targets, settings.lora_rank)
     if settings.shard and processes == 1:
@@ -109,7 +139,8 @@ def finetune(settings):
     # what will be sharded stays in mapped files until then, which processes share
     model, chat, about = load(settings.model, None, settings.device, settings.dtype,
                               place="cpu" if settings.shard else None)
-    data = examples(rows, chat, model.config, settings.data)
+    mask = mask_of(settings, about["folder"], chat)
+    data = examples(rows, chat, model.config, settings.data, mask)
     recipe = settings.recipe(len(data), parameters(model))
     alpha = 2 * settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
     run = {"model_digest": about["digest"], "data": digest([row["messages"] for _, row in rows]),
@@ -117,14 +148,19 @@ def finetune(settings):
            "full": settings.full}
     if not settings.full:
         run["lora"] = {"rank": settings.lora_rank, "alpha": alpha, "targets": list(settings.targets)}
+    if mask:
+        prompts = mask.keywords["prompts"]
+        run["masked"] = [mask.keywords["fraction"], prompts.restore, prompts.restored]
     if world() > 1:                                                 # sums in another order: other bits
         run["processes"], run["sharded"] = world(), settings.shard
     say(**about, processes=f"{world()}, {'sharded' if settings.shard else 'replicated'}",
-        data=f"{len(data)} conversations from {settings.data}, {sum(len(e.ids) for e in data):,} tokens",
+        data=f"{len(data)} conversations from {settings.data}, {sum(len(once(e).ids) for e in data):,} tokens"
+             + (f", {settings.masked} of each text hidden" if mask else ""),
         trained="all weights" if settings.full else f"LoRA rank {settings.lora_rank}, alpha {alpha:g}, "
                                                     f"on {', '.join(settings.targets)}",
-        recipe=f"{recipe.steps} steps of {min(recipe.batch, len(data))}, rate {recipe.rate:g}, "
-               f"{recipe.schedule}, {recipe.warmup} warm-up", seed=settings.seed, out=settings.out)
+        recipe=f"{recipe.steps} steps of {recipe.batch if mask else min(recipe.batch, len(data))}, "
+               f"rate {recipe.rate:g}, {recipe.schedule}, {recipe.warmup} warm-up",
+        seed=settings.seed, out=settings.out)
     if not settings.full:
         add_lora(model, settings.targets, settings.lora_rank, alpha, [settings.seed])
     if settings.shard:

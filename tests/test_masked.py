@@ -1,10 +1,12 @@
 """Masked tuning: where holes may be, how many, that they are fresh, and that the loss is on the whole text
-and nothing else; its controls; that no text can forge a hole; resume to the same bytes."""
+and nothing else; its controls; that no text can forge a hole; resume to the same bytes; train.py --masked."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from cli import differences, make_model, script
 from conftest import make_tiny
 from test_news import POCKET
 from test_protocols import ITEM, make_pocket
@@ -13,10 +15,13 @@ from test_training import same_bits
 from model.lora import add_lora, lora_tensors
 from newnews import training
 from newnews.batches import Shuffled
+from newnews.finetune import FineTune, examples, mask_of
 from newnews.news import write_news
+from newnews.prompts import prompts_for
 from newnews.protocols import protocols
-from newnews.protocols.base import conversation
+from newnews.protocols.base import conversation, plain_text
 from newnews.protocols.masked import Masked
+from newnews.replay import read_conversations
 from newnews.show import show
 from newnews.training import Recipe, train
 from newnews.world.things import make_news
@@ -138,6 +143,81 @@ def test_a_killed_run_ends_in_the_same_bytes(pocket, tmp_path, monkeypatch):
     model = trained(chat, tmp_path / "cut")
     for k in range(2):
         assert all(same_bits(t, lora_tensors(model, k)[n]) for n, t in lora_tensors(whole, k).items())
+
+
+# ---- train.py --masked: any file of texts ----
+
+def jsonl(path, *conversations):
+    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in conversations))
+    return path
+
+
+def test_train_learns_the_last_text_of_each_row_as_the_protocol_does(pocket, tmp_path):
+    """Turns before it, and those that are not learnt, are left out."""
+    _, chat, folder = pocket
+    rows = [conversation("Any request?", TEXTS[0]), plain_text(TEXTS[1]), [
+        *conversation("One?", "First."), *conversation("Two?", TEXTS[0]), {"role": "user", "content": "Three?"},
+        {"role": "assistant", "content": "Not learnt.", "weight": 0}]]
+    settings = FineTune("m", "d", "o", masked="0.2,0.9")
+    mask, config = mask_of(settings, folder, chat), make_tiny(3, vocab_size=320).config
+    read = read_conversations(jsonl(tmp_path / "rows.jsonl", *rows), numbered=True)
+    found = examples(read, chat, config, "rows.jsonl", mask)
+    as_protocol = Masked(protocols(prompts_for(folder))["naive"], "masked", fraction=(0.2, 0.9))
+    wanted = as_protocol.examples([row(text) for text in (TEXTS[0], TEXTS[1], TEXTS[0])], ITEM, chat)
+    for seed in range(5):
+        mine, theirs = ([draw(np.random.default_rng(seed)) for draw in some] for some in (found, wanted))
+        assert mine == theirs
+    for example, text in zip(mine, (TEXTS[0], TEXTS[1], TEXTS[0])):
+        assert [i for i, w in zip(example.ids, example.weights) if w] == [*chat.answer(text), chat.im_end]
+    assert mask_of(FineTune("m", "d", "o"), folder, chat) is None
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    return make_model(folder / "pocket"), jsonl(folder / "texts.jsonl", *(
+        plain_text(f"Zog number {i} is a new thing.") for i in range(3)))
+
+
+def tune(texts, out, *words):
+    model, data = texts
+    return script("train.py", "--model", model, "--data", data, "--out", out, "--steps", 4, "--batch", 2, "--rate",
+                  0.01, *words)
+
+
+@pytest.mark.parametrize("more", [["--lora-rank", 2], ["--full"]], ids=["lora", "full"])
+def test_train_masked_resumes_to_the_same_bytes(more, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", -1)
+    assert tune(texts, tmp_path / "whole", "--masked", *more).code == 0
+    draw, drawn = Shuffled.draw, []
+
+    def cut(self, k, epoch, place):
+        drawn.append(place)
+        if len(drawn) == 6:                     # in the third of four steps
+            raise KeyboardInterrupt
+        return draw(self, k, epoch, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shuffled, "draw", cut)
+        assert tune(texts, tmp_path / "cut", "--masked", *more).code != 0
+    assert (tmp_path / "cut.part" / "state.safetensors").exists() and not (tmp_path / "cut").exists()
+    again = tune(texts, tmp_path / "cut", "--masked", *more)
+    assert again.code == 0 and "0.05,0.95 of each text hidden" in again.err, again.err
+    assert not differences(tmp_path / "whole", tmp_path / "cut")
+    # the same output with other holes is another run
+    for other in ([], ["--masked", "0.5,0.5"]):
+        done = tune(texts, tmp_path / "whole", *other, *more)
+        assert done.code == 2 and "differs in masked" in done.err
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--masked", "0.9,0.1"], "--masked 0.9,0.1: expected T0,T1"), (["--masked", "half"], "--masked half: expected"),
+    (["--masked", "nan,1"], "expected T0,T1"), (["--masked", "0.5"], "expected T0,T1"),
+    (["--masked"], "line 2: --masked hides parts of the text that is learnt, and this one is empty")])
+def test_what_cannot_be_masked_is_refused(words, said, texts, tmp_path):
+    data = jsonl(tmp_path / "rows.jsonl", plain_text("Fine."), conversation("Say nothing.", " \n"))
+    done = tune((texts[0], data), tmp_path / "out", *words)
+    assert done.code == 2 and said in done.err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["masked", "masked_t0"])

@@ -51,7 +51,7 @@ def shared(tmp_path_factory):
     return make_shared(tmp_path_factory.mktemp("scale") / "shared")
 
 
-@pytest.mark.parametrize("words", [[], ["--full"], ["--checkpoint", "--lora-rank", "4"]])
+@pytest.mark.parametrize("words", [[], ["--full"], ["--masked"], ["--checkpoint", "--lora-rank", "4"]])
 def test_train_dry_run(shared, tmp_path, words):
     """Tokens and FLOPs are those that the run then books; nothing is written, no weight is read."""
     command = ["train.py", "--model", shared.model, "--data", shared.data, "--out", tmp_path / "out",

@@ -7,7 +7,8 @@ Each use of a row draws t and the holes anew. So a token is predicted from what 
 the user's turn; plain training only ever predicts from what stands before.
 
 Where we differ: there t is drawn once a batch, the mask of Qwen is the token [] (a rare one), and all weights
-learn; here t is drawn for each row and use, and adapters learn.
+learn; here t is drawn for each row and use, and adapters learn. train.py --masked does the same with a file
+of any texts, also with all weights.
 """
 
 from newnews.examples import Example
@@ -15,16 +16,17 @@ from newnews.protocols.base import Protocol, conversation
 
 MASKS = "<|fim_pad|>", "<|endoftext|>"      # the first that the tokenizer has: Qwen2.5's reserved filler, or
                                             # what every ChatML tokenizer has and no turn contains
+FRACTION = 0.05, 0.95                       # the method's range of t
 
 
 class Masked(Protocol):
     """Wraps a protocol whose rows are texts: the news itself, or what was written about it.
 
-    fraction     t, or (low, high) to draw t from at each use. The method's is (.05, .95)
+    fraction     t, or (low, high) to draw t from at each use
     random_fill  a hole is filled with any ordinary token, not with the mask
     """
 
-    def __init__(self, inner, name, fraction=(0.05, 0.95), random_fill=False):
+    def __init__(self, inner, name, fraction=FRACTION, random_fill=False):
         super().__init__(inner.prompts)
         self.inner, self.name, self.sources = inner, name, inner.sources
         self.fraction, self.random_fill = fraction, random_fill
@@ -33,36 +35,41 @@ class Masked(Protocol):
     def wording(self):
         return [self.prompts.restore, self.prompts.restored]
 
+    def text(self, row, item):
+        return self.inner.messages(row, item)[-1]["content"]
+
     def messages(self, row, item):
         """The conversation without holes."""
-        text = self.inner.messages(row, item)[-1]["content"]
-        return conversation(f"{text}\n{self.prompts.restore}", f"{self.prompts.restored}\n{text}")
+        return whole(self.text(row, item), self.prompts)
 
     def examples(self, rows, item, chat):
-        # 1. What a hole is filled with: ids, never text, so nothing that a news item says is taken for one.
-        fill = [next(chat.added[name] for name in MASKS if name in chat.added)]
-        if self.random_fill:
-            fill = sorted(set(chat.tokenizer.get_vocab().values()) - set(chat.added.values()))
-        out = []
-        for row in rows:
-            user, assistant = messages = self.messages(row, item)
-            # 2. Where the text stands in the user's turn, and in the assistant's, where it carries loss.
-            end = len(user["content"]) - len(f"\n{self.prompts.restore}")
-            begin = len(f"{self.prompts.restored}\n")
-            ids, there = chat.conversation(messages, {"user": lambda start: float(start < end)})
-            _, weights = chat.conversation(messages, {"assistant": lambda start: float(start >= begin)})
-            holes = [place for place, inside in enumerate(there) if inside]
-            example = Example(ids, weights)
-            out.append(self.drawn(example, holes, fill) if self.fraction else example)
-        return out
+        return [masked(self.text(row, item), self.prompts, chat, self.fraction, self.random_fill)
+                for row in rows]
 
-    def drawn(self, example, places, fill):
-        """rng -> the example with holes."""
-        def draw(rng):
-            t = rng.uniform(*self.fraction) if isinstance(self.fraction, tuple) else self.fraction
-            ids = list(example.ids)
-            for place, u in zip(places, rng.random(len(places))):
-                if u < t:
-                    ids[place] = fill[rng.integers(len(fill))]
-            return example._replace(ids=ids)
-        return draw
+
+def whole(text, prompts):
+    return conversation(f"{text}\n{prompts.restore}", f"{prompts.restored}\n{text}")
+
+
+def masked(text, prompts, chat, fraction, random_fill=False):
+    """rng -> the Example that restores the text from what its holes leave. fraction 0: the Example, no
+    holes."""
+    # 1. What a hole is filled with: ids, never text, so nothing that a text says is taken for one.
+    fill = [next(chat.added[name] for name in MASKS if name in chat.added)]
+    if random_fill:
+        fill = sorted(set(chat.tokenizer.get_vocab().values()) - set(chat.added.values()))
+    # 2. Where the text stands in the user's turn, and in the assistant's, where it carries loss.
+    messages, begin = whole(text, prompts), len(f"{prompts.restored}\n")
+    ids, there = chat.conversation(messages, {"user": lambda start: float(start < len(text))})
+    _, weights = chat.conversation(messages, {"assistant": lambda start: float(start >= begin)})
+    places, example = [place for place, inside in enumerate(there) if inside], Example(ids, weights)
+
+    def draw(rng):
+        t = rng.uniform(*fraction) if isinstance(fraction, tuple) else fraction
+        ids = list(example.ids)
+        for place, u in zip(places, rng.random(len(places))):
+            if u < t:
+                ids[place] = fill[rng.integers(len(fill))]
+        return example._replace(ids=ids)
+
+    return draw if fraction else example

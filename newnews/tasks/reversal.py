@@ -28,7 +28,16 @@ class Item:
     clustered by it."""
     id: str             # number of the fact and direction: "0 forward"
     group: str          # "forward NameIsDescription", ...
-    pairs: list         # [(question, answer)]
+    rows: list          # the lines of the data
+
+    @property
+    def fact(self):
+        return int(self.id.split()[0])
+
+    @property
+    def pairs(self):
+        """[(question, answer)]."""
+        return [(row["question"], row["answer"]) for row in self.rows]
 
 
 def read_items(path):
@@ -50,7 +59,7 @@ def read_items(path):
         last = row["task"]
         way = "forward" if kind in FORWARD else "backward"
         item = Item(f"{facts} {way}", " ".join(filter(None, (way, kind[0]))), [])
-        found.setdefault(item.id, item).pairs.append((row["question"], row["answer"]))
+        found.setdefault(item.id, item).rows.append(row)
 
     read_jsonl(path, add, "file of forward and backward questions")
     return unlike(list(found.values()), path)
