@@ -116,7 +116,7 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
     """Fill `output` (newnews.outputs.Rows) with the responses to what `task` asks about `items`. Resumes.
 
     adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, in their
-    order. share (r, s): only the chunks r, r + s, ... (newnews/together.py: write_together).
+    order; or, where items share adapters, gives each one's number. share (r, s): only the chunks r, r + s, ... (newnews/together.py: write_together).
     """
     if output.whole:
         return output
@@ -129,8 +129,8 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
             if adapters_of is None:
                 rows = ask(model, chat, requests)
             else:
-                place = {item.id: k for k, item in enumerate(some)}
-                with adapters_of(some):
+                with adapters_of(some) as numbers:
+                    place = dict(zip([item.id for item in some], numbers or range(len(some))))
                     rows = ask(model, chat, requests, [place[item] for item, _ in requests])
         except ValueError as error:
             names = some[0].id if len(some) == 1 else f"{some[0].id} to {some[-1].id}"

@@ -87,6 +87,24 @@ def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
     assert more["base"] == ["-", "-", "whole"] and tiny.stamps() == stamps
 
 
+def test_forms_and_shared_adapters_are_planned_as_they_are_trained(tiny):
+    """Two news of one conversation each and a batch of two: every step is the mean step."""
+    axes = "axes={protocol: [naive], form: [all, text], together: [true]}"
+    study = study_of(tiny, axes)
+    news, every = source(study["news"], "x").load(), cells(study)
+    before = Plan(tiny.out, "auto", "auto")
+    guesses = [before.trained(cell, news)[1] for cell in every]
+    assert "1 adapters" in memory(before, every, 3)
+    tiny.run("recipe={steps: 3, rate: 0.01, batch: 2}", "draws=6", "ask=[text]", axes)
+    after = Plan(tiny.out, "auto", "auto")
+    for cell, guess in zip(every, guesses):
+        _, banks, update = after.trained(cell, news)
+        real = [json.loads((work.key / "manifest.json").read_text()) for work in banks]
+        assert [(w.tokens, w.flops) for w in banks] == [(r["tokens"], r["flops"]) for r in real]
+        assert [w.tokens for w in guess] == [w.tokens for w in banks]
+        assert {path.name for path in update.folders.values()} == {"together"} and len(banks) == 2
+
+
 def test_memory_is_that_of_weights_and_the_adapters_side_by_side(tiny):
     study = study_of(tiny, "axes={protocol: [naive], lora.rank: [1, 3]}", "bank=9")
     line = memory(Plan(tiny.out, "auto", "auto"), cells(study), 3)

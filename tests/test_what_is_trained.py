@@ -1,9 +1,11 @@
 """What is trained, and on what beside the news: each a line of a study's YAML.
 
-grid      blocks, targets and rank as axes; learner, scale, neutral; mistakes; a study without them is what it was
+grid      blocks, targets and rank as axes; learner, scale, neutral, form, together; mistakes; a study without
+          them is what it was
+form      what carries loss in each, by hand; which protocols have one
 neutral   the share, over lists of any length; what is drawn; a teacher's view; resume
 a study   adapters in some blocks only, read by PEFT's name; neutral examples; grafting: another checkpoint's
-          updates, scaled, on the model that is asked
+          updates, scaled, on the model that is asked; forms; one adapter for several news
 """
 
 import json
@@ -20,12 +22,16 @@ from test_study import DEMO, tiny       # noqa: F401 (a fixture)
 from model.chat import Chat
 from model.checkpoint import load_adapter, load_bank, load_model, save_adapter
 from model.lora import adapted, add_lora
+from newnews.ask import ask
 from newnews.batches import Shuffled
 from newnews.examples import Example
 from newnews.neutral import Neutral, mixed
+from newnews.protocols import protocols
 from newnews.protocols.base import conversation, plain_text
+from newnews.protocols.form import FORMS, in_form
 from newnews.studies import stages
 from newnews.studies.grid import cells, read_study
+from newnews.tasks.news import NewsTask
 from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,12 +55,18 @@ def test_what_is_trained_is_a_line_in_a_study():
     assert [c.neutral for c in axes("neutral.share: [0, 0.1]", "neutral.source=lessons")] == [(), (0.1, "lessons")]
     found, = axes("scale: [0.5]", "learner=other")
     assert (found.learner, found.writer, found.model, found.scale) == ("other", "other", "data/pocket", 0.5)
+    found = axes("form: [chat, text], together: [true, false]")
+    assert [(c.name, c.form, c.together) for c in found[:3]] == [
+        ("naive form=chat together=true", "chat", True), ("naive form=chat together=false", "chat", False),
+        ("naive form=text together=true", "text", True)]
+    assert [(c.name, c.form, c.together) for c in axes("seed: [0]", "form=all", "together=true")] == [("naive", "all", True)]
 
 
 def test_a_study_without_these_lines_is_what_it_was():
     """Its cells have the values that digests leave out."""
     for cell in cells(read_study(DEMO)):
         assert len(cell.lora) == 3 and cell.neutral == () and cell.scale == 1
+        assert cell.form == "chat" and not cell.together
         assert cell.learner == cell.writer == cell.model
 
 
@@ -63,13 +75,58 @@ def test_a_study_without_these_lines_is_what_it_was():
     (["lora.layers=[-1, 2]"], ["layers"]), (["neutral={share: 0.1}"], ["neutral", "source"]),
     (["neutral={share: 1, source: lessons}"], ["neutral", "share"]), (["neutral=0.1"], ["neutral"]),
     (["neutral={share: true, source: lessons}"], ["share"]), (["scale=0"], ["scale"]), (["scale=.nan"], ["scale"]),
-    (["learner=7"], ["learner"]),
+    (["learner=7"], ["learner"]), (["form=verse"], ["form", "chat, all, text", "'verse'"]), (["form=[all]"], ["form"]),
+    (["axes={protocol: [naive], form: [2]}"], ["form", "texts"]), (["together=1"], ["together"]),
+    (["axes={protocol: [naive], together: [maybe]}"], ["together", "true or false", "'maybe'"]),
+    (["axes={protocol: [naive, masked], form: [chat, all]}"], ["form", "all is not for masked"]),
     (["axes={protocol: [naive], scale: [big]}"], ["scale", "'big'"]),
     (["axes={protocol: [naive], neutral.share: [0.1]}"], ["neutral", "source"])], ids=str)
 def test_mistakes_are_refused(changes, wanted):
     with pytest.raises(ValueError) as error:
         read_study(DEMO, changes)
     assert all(word in str(error.value) for word in wanted), error.value
+
+
+# ---- form ----
+
+def test_what_carries_loss_in_each_form():
+    item = make_news("dev", 1, 0, 1)[0]
+    row = {"messages": conversation("Is it so?", "It is."), "news": item.id}
+    for name, before in (("self_qa", ""), ("self_qa_shadowed", f"{item.statement}\n\n")):
+        found = {form: in_form(protocols(POCKET)[name], form).examples([row], item, CHAT)[0] for form in FORMS}
+        assert found["chat"].ids == found["all"].ids
+        asked, end = [*CHAT.encode(f"user\n{before}Is it so?")], CHAT.im_end
+        heads = [len(CHAT.encode("user\n")), len(CHAT.encode("assistant\n"))]
+        answer = CHAT.encode("It is.")
+        nothing, start = [0.0], [0.0]
+        turns = [[0.0] * heads[0] + [1.0] * (len(asked) - heads[0] + 1), [0.0] * heads[1] + [1.0] * (len(answer) + 1)]
+        assert found["all"].weights == [w for turn in turns for w in (*start, *turn, *nothing)]
+        assert sum(found["chat"].weights) == len(answer) + 1 and end in found["all"].ids
+        assert found["text"] == Example(*CHAT.document(f"{before}Is it so?\nIt is."))
+        assert sum(found["text"].weights) == len(found["text"].ids) - 1
+
+
+def test_a_form_is_for_protocols_that_are_trained_on_conversations():
+    plain = {"naive", "paraphrase", "implication", "self_qa", "mixed"}
+    fine = plain | {f"{name}_shadowed" for name in plain} | {"self_qa_other", "self_qa_wrong"} | {
+        f"self_qa_shadowed_{kind}" for kind in ("other", "shuffled", "unrelated", "after")}
+    for name, protocol in protocols(POCKET).items():
+        assert in_form(protocol, "chat") is protocol
+        if name in fine:
+            wrapped = in_form(protocol, "text")
+            assert wrapped.name == name and wrapped.sources == protocol.sources and wrapped.loss is None
+            continue
+        with pytest.raises(ValueError, match=f"text is not for {name}, which"):
+            in_form(protocol, "text")
+
+
+def test_a_form_keeps_which_rows_are_chosen_and_the_words_that_count():
+    news = make_news("dev", 2, 0, 1)
+    rows = {item.id: [{"messages": conversation("?", item.id), "news": item.id, "row": 0}] for item in news}
+    for name in ("self_qa_other", "self_qa_shadowed_unrelated"):
+        inner = protocols(POCKET)[name]
+        assert in_form(inner, "all").choose(rows, news) == inner.choose(rows, news) != rows
+        assert in_form(inner, "all").wording() == inner.wording()
 
 
 # ---- neutral examples ----
@@ -190,3 +247,62 @@ def test_a_bank_is_loaded_with_a_strength(tmp_path):
     save_adapter(tmp_path / "a", model)
     bank = load_bank([tmp_path / "a"] * 2, make_tiny(0), 0.3)
     assert all(torch.allclose(module.delta(1), wanted[name]) for name, module in adapted(bank).items())
+
+
+def test_forms_are_updates_of_their_own_and_chat_is_the_plain_one(tiny):         # noqa: F811
+    tiny.run("axes.protocol=[naive]")
+    before = tiny.stamps()
+    runs = [json.loads(p.read_text())["run"] for p in tiny.out.glob("updates/*/manifest.json")]
+    assert all(set(run) == {"stage", "model", "dtype", "device", "protocol", "lora", "recipe", "names", "data"}
+               for run in runs)                                 # as before there were forms: stores stay valid
+    tiny.run("axes={protocol: [naive], form: [chat, all, text]}")
+    assert tiny.stamps().items() >= before.items() and len(list(tiny.out.glob("replay/*.jsonl"))) == 1
+    tokens = {}
+    for path in tiny.out.glob("updates/*/manifest.json"):
+        found = json.loads(path.read_text())
+        tokens.setdefault(found["run"].get("form", "chat"), []).append(found["tokens"])
+    assert sorted(tokens) == ["all", "chat", "text"] and sorted(tokens["all"]) == sorted(tokens["chat"])
+    assert sum(tokens["text"]) < sum(tokens["chat"])
+    page = json.loads((tiny.out / "study.json").read_text())
+    assert [cell["form"] for cell in page["cells"]] == ["chat", "all", "text"]
+
+
+def test_news_of_a_bank_share_one_adapter_that_is_asked_about_each(tiny, monkeypatch):       # noqa: F811
+    """Trained on the rows of all of them, loaded once; its answers are those of the adapter alone."""
+    lists, banks, train_bank, bank_of = [], [], stages.train_bank, stages.load_bank
+    monkeypatch.setattr(stages, "train_bank", lambda out, model, data, names, *rest: (
+        lists.append((names, data)), train_bank(out, model, data, names, *rest))[1])
+    monkeypatch.setattr(stages, "load_bank", lambda folders, *rest: (banks.append(folders), bank_of(folders, *rest))[1])
+    found = tiny.run("axes.protocol=[naive]", "together=true", "ask=[text]")
+    chat = Chat(tiny.file.parent / "pocket")
+    said = [[chat.decode(e.ids).split("\n")[-2] for e in data] for _, (data,) in lists]
+    assert [names for names, _ in lists] == [["together"], ["together"]]
+    assert said == [["A zog is new.", "A zag is new."], ["A zug is new."]]
+    folders = {tuple(json.loads((p / "manifest.json").read_text())["run"]["names"]): p
+               for p in tiny.out.glob("updates/*/")}
+    assert all(sorted(bank) == sorted(p / "together" for p in folders.values()) for bank in banks) and len(banks) == 2
+    assert found["cells"]["naive"]["closed_book"]["text"]["n"] == 3
+    # a slow twin: each adapter alone
+    prompts = stages.prompts_for(tiny.file.parent / "pocket")
+    task, rows = NewsTask(prompts, False, 0, ["text"]), {}
+    for names, path in folders.items():
+        model = load_adapter(path / "together", load_model(tiny.file.parent / "pocket"))
+        some = [(item.id, request) for item in tiny.items if item.id in names for request in task.requests(item)]
+        rows |= {row["item"]: row["logprobs"] for row in ask(model, chat, some, [0] * len(some))}
+    stored = {row["item"]: row["logprobs"] for row in map(json.loads, next(
+        tiny.out.glob("answers/naive.closed_book-*.jsonl")).read_text().splitlines())}
+    assert stored.keys() == rows.keys() and all(np.allclose(stored[name], rows[name], atol=1e-4) for name in rows)
+    assert not np.allclose(stored["zug"], stored["zog"], atol=1e-2)
+
+
+def test_a_shared_adapter_that_diverged_takes_all_of_its_news(tiny, monkeypatch):            # noqa: F811
+    train_bank = stages.train_bank
+
+    def bad(*args):
+        manifest = train_bank(*args)
+        return {**manifest, "stopped": {"together": 2} if "zog" in manifest["run"]["names"] else {}}
+
+    monkeypatch.setattr(stages, "train_bank", bad)
+    found = tiny.run("axes.protocol=[naive]", "together=true")
+    assert found["about"]["naive"]["diverged"] == {"zog": 2, "zag": 2}
+    assert found["cells"]["naive"]["closed_book"]["free"]["n"] == 1

@@ -23,6 +23,9 @@ Keys that may be left out:
     scale                   what updates are multiplied by before they are asked; 1
     neutral                 share: of the training examples that are neutral ones instead; source: a file of
                             them, or lessons, of the pocket world (newnews/neutral.py)
+    form                    of conversations in training: chat, all or text (newnews/protocols/form.py)
+    together                true: the news of a bank share one adapter, trained on the rows of all of them; then
+                            `recipe` is that of a bank, not of a news item
     contrasts               the claims that the study is run for (newnews/studies/contrasts.py)
 """
 
@@ -31,7 +34,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from model.lora import PROJECTIONS
-from newnews.protocols import NAMES
+from newnews.protocols import NAMES, protocols
+from newnews.protocols.form import in_form
 from newnews.reading import plain, read_yaml, shown
 from newnews.studies.contrasts import base_names, read_contrasts
 from newnews.studies.sources import source
@@ -40,7 +44,11 @@ from newnews.training import Recipe
 
 KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int,
         "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
-OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dict, "contrasts": list}
+OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dict, "form": str,
+            "together": bool, "contrasts": list}
+PLAIN_AXES = {"seed": int, "draws": int, "bank": int, "model": str, "writer": str, "learner": str, "form": str,
+              "scale": (int, float), "together": bool}
+WANTED = {int: "whole numbers", str: "texts", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,8 @@ class Cell:
     learner: str
     scale: float = 1.0
     neutral: tuple = ()         # (share, source)
+    form: str = "chat"
+    together: bool = False      # one adapter for all news of a bank
 
 
 def read_study(path, changes=()):
@@ -98,8 +108,8 @@ def check(study, path):
         if key in OPTIONAL and key not in study:
             continue
         value = study[key]
-        empty = not value and key not in ("recipes", "seed", "contrasts")
-        if not isinstance(value, kind) or isinstance(value, bool) or empty:
+        empty = not value and key not in ("recipes", "seed", "contrasts", "together")
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool) or empty:
             raise ValueError(f"{path}: {key}: found {value!r}, see configs/demo.yaml for what is expected")
     for key, low, high in (("draws", 1, 10 ** 6), ("bank", 1, 10 ** 4), ("seed", 0, 2 ** 63)):
         if not low <= study[key] < high:
@@ -154,35 +164,40 @@ def cells(study, path="study"):
         learner, scale = mine.get("learner", mine["model"]), mine.get("scale", 1.0)
         if not abs(scale) < 1e6:            # not so for a NaN
             raise ValueError(f"{path}: scale: expected a number, found {scale!r}")
+        form = mine.get("form", "chat")
+        try:
+            in_form(protocols(None)[protocol], form)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", learner),
                         mine["draws"], mine["seed"], lora_of(mine["lora"], path), mine["bank"],
                         recipe_of(mine, protocol, path), learner, scale,
-                        neutral_of(mine.get("neutral"), path)))
+                        neutral_of(mine.get("neutral"), path), form, mine.get("together", False)))
     return out
 
 
 def words(value):
-    """A value as it stands in a cell's name: [q_proj, v_proj] as q,v."""
-    return ",".join(str(v).removesuffix("_proj") for v in value) if isinstance(value, list) else value
+    """A value as it stands in a cell's name: [q_proj, v_proj] as q,v, True as true."""
+    if isinstance(value, list):
+        return ",".join(str(v).removesuffix("_proj") for v in value)
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def set_axis(study, key, value, path):
     """Put one axis's value into the study. What a protocol's own recipe says of the key gives way to it."""
-    allowed = ("seed", "draws", "model", "writer", "learner", "bank", "scale")
     group, dot, last = key.partition(".")
-    if not dot and key in allowed:
-        kind = str if key in ("model", "writer", "learner") else (int, float) if key == "scale" else int
-        if isinstance(value, bool) or not isinstance(value, kind) \
+    if key in PLAIN_AXES:
+        kind = PLAIN_AXES[key]
+        if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind) \
                 or kind is int and value < (key != "seed"):
-            wanted = "texts" if kind is str else "whole numbers" if kind is int else "numbers"
-            raise ValueError(f"{path}: axes: {key}: expected {wanted}, found {value!r}")
+            raise ValueError(f"{path}: axes: {key}: expected {WANTED.get(kind, 'numbers')}, found {value!r}")
         study[key] = value
     elif group in ("lora", "recipe", "neutral") and last:
         study.setdefault(group, {})[last] = value
         for recipe in study["recipes"].values() if group == "recipe" else ():
             recipe.pop(last, None)
     else:
-        raise ValueError(f"{path}: axes: unknown axis {key!r}; expected protocol, {', '.join(allowed)}, "
+        raise ValueError(f"{path}: axes: unknown axis {key!r}; expected protocol, {', '.join(PLAIN_AXES)}, "
                          f"lora.KEY, recipe.KEY or neutral.KEY")
 
 

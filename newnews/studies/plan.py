@@ -112,13 +112,13 @@ class Plan(Stages):
                 folder, _, lists = self.bank_folder(*bank)
             else:                       # the same examples under every seed and recipe
                 folder, shape = None, (cell.protocol, cell.learner, cell.writer, cell.draws, cell.neutral,
-                                       items, len(rows))
+                                       cell.form, cell.together, items, len(rows))
                 lists = self.guess(("lists", *shape), lambda: self.bank_folder(*bank)[2])
             tokens, flops = training_cost(lists, cell, config)
             done = real and (folder / "manifest.json").is_file()
             manifest = read_json(folder / "manifest.json") if done else None
-            key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, cell.neutral, items,
-                             *(w.key for w in written))
+            key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, cell.neutral, cell.form,
+                             cell.together, items, *(w.key for w in written))
             banks.append((folder, manifest, Work(key, tokens, flops, manifest and manifest["seconds"])))
         whole = real and all(manifest for _, manifest, _ in banks)
         made = [(folder, manifest) for folder, manifest, _ in banks]
@@ -273,7 +273,7 @@ def memory(stages, every, news):
         """(bytes of both, of the weights, adapters)"""
         reader, (rank, _, targets, *layers) = stages.reader(cell.model), cell.lora
         weights = int(reader.about["parameters"].replace(",", "")) * DTYPES[reader.about["dtype"]].itemsize
-        shapes, side_by_side = projections(reader.model.config), min(cell.bank, news)
+        shapes, side_by_side = projections(reader.model.config), 1 if cell.together else min(cell.bank, news)
         blocks = layers[0][1] - layers[0][0] + 1 if layers else reader.model.config.num_hidden_layers
         adapter = rank * blocks * sum(sum(shapes[t]) for t in targets)
         return weights + side_by_side * adapter * STATE, weights, side_by_side

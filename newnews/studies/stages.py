@@ -5,7 +5,8 @@ start computes only what is missing, and a change recomputes only what depends o
 recompute nothing, other questions no replay and no adapter.
 
     STORE/replay/self_qa-DIGEST.jsonl           what the writer wrote
-    STORE/updates/self_qa-DIGEST/NEWS/          one bank of updates, PEFT folders, trained side by side
+    STORE/updates/self_qa-DIGEST/NEWS/          one bank of updates, PEFT folders, trained side by side; or
+                                 together/      the one that all its news share
     STORE/answers/self_qa.closed_book-DIGEST.jsonl      raw responses, judged by nobody
 """
 
@@ -24,9 +25,12 @@ from newnews.neutral import Neutral, mixed
 from newnews.outputs import Rows, digest
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
+from newnews.protocols.form import in_form
 from newnews.selfplay import write_replay
 from newnews.tasks.settings import requests_digest
 from newnews.together import work_off
+
+TOGETHER = "together"       # the name of an adapter that several news share
 
 
 @dataclass
@@ -58,8 +62,13 @@ class Update:
 
 def gathered(manifests, news, scale=1.0):
     """The Update of a cell from [(folder, manifest)] of its banks."""
-    folders = {name: folder / name for folder, manifest in manifests for name in manifest["names"]}
-    diverged = {name: step for _, manifest in manifests for name, step in manifest["stopped"].items()}
+    folders, diverged = {}, {}
+    for folder, manifest in manifests:
+        for name in manifest["run"]["names"]:
+            adapter = TOGETHER if manifest["names"] == [TOGETHER] else name
+            folders[name] = folder / adapter
+            if adapter in manifest["stopped"]:
+                diverged[name] = manifest["stopped"][adapter]
     spent = {key: sum(manifest[key] for _, manifest in manifests) for key in ("seconds", "flops", "tokens")}
     return Update(folders, diverged, empty=[item.id for item in news if item.id not in folders], **spent,
                   manifests=[manifest for _, manifest in manifests], scale=scale)
@@ -105,7 +114,7 @@ class Stages:
     def banks(self, cell, rows, news):
         """[(cell, learner, protocol, items, their rows by news)] of each bank, out of all rows."""
         learner = self.reader(cell.learner)
-        protocol = protocols(learner.prompts)[cell.protocol]
+        protocol = in_form(protocols(learner.prompts)[cell.protocol], cell.form)
         by_news = {item.id: [] for item in news}
         for row in rows:
             by_news[row["news"]].append(row)
@@ -117,12 +126,13 @@ class Stages:
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
         folder, spec, lists = self.bank_folder(cell, learner, protocol, items, by_news)
-        manifest = train_bank(folder, learner.model, lists, spec["names"], cell.recipe, spec["lora"], spec,
+        names = [TOGETHER] if cell.together else spec["names"]
+        manifest = train_bank(folder, learner.model, lists, names, cell.recipe, spec["lora"], spec,
                               cell.learner, f"{self.place}train {cell.name}", protocol.loss)
         return folder, manifest
 
     def bank_folder(self, cell, learner, protocol, items, by_news):
-        """(folder, spec, [examples of each item])."""
+        """(folder, spec, [examples of each adapter])."""
         lists, most = [], learner.model.config.max_position_embeddings
         for item in items:
             try:
@@ -139,6 +149,10 @@ class Stages:
                 "names": [item.id for item in items],
                 "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
                                [item.statement for item in items], *protocol.wording())}
+        # What differs from a plain study only: without these, stores that are there keep their names.
+        spec |= {"form": cell.form} if cell.form != "chat" else {}
+        if cell.together:
+            spec["together"], lists = True, [[example for examples in lists for example in examples]]
         if cell.neutral:
             share, source = cell.neutral
             neutral = Neutral(source, learner.chat, learner.prompts, most)
@@ -147,7 +161,7 @@ class Stages:
         return self.store / "updates" / f"{cell.protocol}-{digest(spec)}", spec, lists
 
     def answers(self, model, task, items, way, who, label, update=None):
-        """Rows (whole) of the raw responses of the base model, or with an update of each item's own
+        """Rows (whole) of the raw responses of the base model, or with an update of each item's
         adapter. who: how the file's name begins, "base" or the protocol; label: of the progress bar."""
         reader = self.reader(model)
         path, spec, items = self.answers_file(model, task, items, way, who, update)
@@ -155,9 +169,11 @@ class Stages:
         if update is not None:
             @contextmanager
             def adapters_of(some):
-                load_bank([update.folders[item.id] for item in some], reader.model, update.scale)
+                folders = [update.folders[item.id] for item in some]
+                bank = list(dict.fromkeys(folders))         # news may share one
+                load_bank(bank, reader.model, update.scale)
                 try:
-                    yield
+                    yield [bank.index(folder) for folder in folders]
                 finally:
                     remove_lora(reader.model)
 

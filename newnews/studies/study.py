@@ -65,7 +65,7 @@ def run_study(study, out, store=None):
         rows = [stages.replay(cell, s.name, items) for s in protocols(None)[cell.protocol].sources]
         update = stages.update(cell, items)
         mine = {"name": cell.name, "protocol": cell.protocol, "model": cell.model, "writer": cell.writer,
-                "learner": cell.learner, "neutral": list(cell.neutral),
+                "learner": cell.learner, "neutral": list(cell.neutral), "form": cell.form,
                 "recipe": asdict(cell.recipe),
                 "answers": answers(cell.model, cell.protocol, cell.name, update),
                 "replay": [os.path.relpath(r.path, out) for r in rows],

@@ -10,6 +10,7 @@ import numpy as np
 from newnews.outputs import read_rows
 from newnews.prompts import read_prompts
 from newnews.protocols import protocols
+from newnews.protocols.form import in_form
 from newnews.studies.report import ORDER, TITLES
 from newnews.tasks.news import WAYS, shown_order
 
@@ -90,10 +91,11 @@ class Trained:
         self.done, self.sets, self.chats = done, {}, {}
         for cell in [cell for cell in done.index["cells"] if cell["name"] in names]:
             # cells that were trained on the same share an entry
-            key = cell["protocol"], cell["model"], tuple(cell["replay"]), *cell.get("neutral", ())
+            form = cell.get("form", "chat")
+            key = cell["protocol"], cell["model"], tuple(cell["replay"]), form, *cell.get("neutral", ())
             if key not in self.sets:
                 prompts = read_prompts(done.out / done.index["prompts"][cell["model"]])
-                how = protocols(prompts)[cell["protocol"]]
+                how = in_form(protocols(prompts)[cell["protocol"]], form)
                 self.sets[key] = [], how, self.chosen(how, cell["replay"])
             self.sets[key][0].append(cell["name"])
 
