@@ -38,15 +38,16 @@ def gates(model, positions, layers, part="all", complement=False):
     return found
 
 
-def gate_map(model, batch, adapter=0, parts=tuple(PARTS), groups=None):
+def gate_map(model, batch, adapter=0, parts=tuple(PARTS), groups=None, sites=None):
     """Rows {"positions", "layers", "modules", "how": only or without, "log_odds", "accuracy", "share"} of
-    every site x group of layers x part. The first two rows are the base and the whole adapter."""
+    every site (default: the batch's) and all positions x group of layers x part. The first two rows are the
+    base and the whole adapter."""
     groups = layer_groups(model.config.num_hidden_layers) if groups is None else groups
     everywhere = torch.ones_like(batch.answer)
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
     whole = {"layers": "all", "modules": "all", "how": "only"}
     rows = [{"positions": "none", **whole, **base}, {"positions": "all", **whole, **tuned}]
-    for site, mask in {**batch.sites, "all": everywhere}.items():
+    for site, mask in {**(batch.sites if sites is None else sites), "all": everywhere}.items():
         for label, layers in groups.items():
             for part in parts:
                 for how in ("only", "without"):
