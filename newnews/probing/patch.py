@@ -2,8 +2,9 @@
 
 Activation patching (Meng et al., 2202.05262; in-context against closed book as donor and recipient): at
 chosen positions an output of the recipient's run (residual stream behind a block, attention out, MLP out, or
-one head's z before o_proj) is replaced by the donor's. recovered = (patched - recipient) / (donor - recipient), in log-odds of the right
-option, several-token answers summed. Runs: base closed book, base in context, tuned closed book.
+one head's z, what o_proj reads) is replaced by the donor's. recovered = (patched - recipient) /
+(donor - recipient), in log-odds of the right option, several-token answers summed. Runs: base closed book,
+base in context, tuned closed book.
 
 A prompt in context is longer than the closed one; the rows end alike, so positions are matched from the end,
 as far as the tokens are the same. Patched values keep their donor's content and get the recipient's position.
