@@ -56,6 +56,9 @@ def test_every_kind_writes_rows_and_a_picture_and_says_its_nulls(here, kind):
     rows = read(here / "out" / f"{kind}.csv")
     assert rows and (here / "out" / f"{kind}.png").stat().st_size > 5000
     assert "null" in (here / "out" / f"{kind}.csv").read_text()
+    if kind == "gate":      # nulls by layer and module too
+        assert {(r["layers"], r["modules"]) for r in rows if r["update"].startswith("null")} == {
+            (layer, part) for layer in ("0", "1", "all") for part in ("attention", "mlp", "all")}
     assert "null" in done.out and f"{kind}.csv" in done.out
     said = done.out.partition(f"\n{probing.READ[kind]}, farthest from 0: ")[2]
     assert "null" in said and said.index("null") < said.index(f"{kind}.csv")

@@ -61,9 +61,7 @@ def run_gate(here):
         found += gate.gate_map(here.model, batch, k, groups=groups, sites={})[2:]
         rows += [{"update": label, **row} for row in found]
     base, tuned = rows[:2]
-    # log-odds above the base: one colour scale holds for all updates
-    rows = [{**row, "gain": row["log_odds"] - base["log_odds"]} for row in rows]
-    panels = []
+    panels = []         # of gains, log-odds above the base: one colour scale holds for all updates
     for how in ("only", "without"):
         mine = [r for r in rows if (r["how"], r["update"]) == (how, labels[0]) and r["positions"] != "none"]
         for part in gate.PARTS:
@@ -113,7 +111,7 @@ def run_transplant(here):
     names = {"keep": "keep", "remove": "remove", "null: twin's kept": "null keep"}
     panels.append(("one layer", {name: list(enumerate(y for _, y in points(layers, how)))
                                  for name, how in names.items()}))
-    columns = ["how", "what", "log_odds", "share", "accuracy", "mean_share"]
+    columns = ["how", "what", "log_odds", "gain", "share", "accuracy", "mean_share"]
     return rows, output.table(rows, columns, 60), lambda path: output.draw_curves(path, panels, "a; r; layer")
 
 
