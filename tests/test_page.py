@@ -142,6 +142,7 @@ def test_nothing_is_fetched_and_only_its_own_script_may_run(study):
     (study / "probes" / "one").mkdir(parents=True)
     (study / "probes" / "one" / "lens.png").write_bytes(b"\x89PNG picture")
     (study / "probes" / "one" / "lens.csv").write_text("a\n1\n")
+    (study / "probes" / "one" / "else.csv").write_text("not a probe")
     page, _ = written(study)
     text = (study / "report.html").read_text()
     assert set(page.tags).isdisjoint({"link", "iframe", "object", "base", "form"})
@@ -155,6 +156,22 @@ def test_nothing_is_fetched_and_only_its_own_script_may_run(study):
     digest = b64encode(hashlib.sha256(script_text[0].encode()).digest()).decode()
     policy, = (v for name, v in page.attributes if name == "content" and "default-src" in v)
     assert "default-src 'none'" in policy and policy.endswith(f"script-src 'sha256-{digest}'")
+
+
+def test_a_probe_has_its_reading_with_nulls_its_pictures_and_a_table_that_sorts(study):
+    folder = study / "probes" / "one"
+    folder.mkdir(parents=True)
+    for name in ("gate.png", "gate_more.png"):
+        (folder / name).write_bytes(name.encode())
+    rows = [f"{EVIL},0,1.5", f"{EVIL},1,-2.5", "null: random twin,1,0.125", "null: random twin,2,", "base,1,0"]
+    (folder / "gate.csv").write_text("\n".join(["update,layer,gain", *rows, *["base,3,0"] * 600]))
+    page, _ = written(study)
+    assert f"gain, farthest from 0: {EVIL} -2.5; null: random twin 0.12; base 0. Numbers: " in page.text
+    assert "605 rows, the first 500 here" in page.text and "one / gate" in page.text
+    sources = [b64decode(v.partition(",")[2]).decode() for name, v in page.attributes if name == "src"]
+    assert sources == ["gate.png", "gate_more.png"]
+    values = [v for name, v in page.attributes if name == "data-value"]
+    assert ["1.0", "-2.5", "1.0", "0.125", "2.0", ""] == values[-len(values) + values.index("-2.5") - 1:][:6]
 
 
 def test_the_command_works_without_torch_and_matplotlib_and_writes_the_same_again(study):

@@ -14,6 +14,7 @@ from model.checkpoint import load_model, save_adapter, save_model
 from model.lora import adapted, add_lora, merged_tensors, remove_lora
 from newnews import probing
 from newnews.news import read_news
+from newnews.probing import output
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,25 @@ def test_every_kind_writes_rows_and_a_picture_and_says_its_nulls(here, kind):
     rows = read(here / "out" / f"{kind}.csv")
     assert rows and (here / "out" / f"{kind}.png").stat().st_size > 5000
     assert "null" in (here / "out" / f"{kind}.csv").read_text()
+    if kind == "gate":      # nulls by layer and module too
+        assert {(r["layers"], r["modules"]) for r in rows if r["update"].startswith("null")} == {
+            (layer, part) for layer in ("0", "1", "all") for part in ("attention", "mlp", "all")}
     assert "null" in done.out and f"{kind}.csv" in done.out
+    said = done.out.partition(f"\n{probing.READ[kind]}, farthest from 0: ")[2]
+    assert "null" in said and said.index("null") < said.index(f"{kind}.csv")
     assert max(map(len, done.out.splitlines())) < 260 and len(done.out.splitlines()) < 80
+
+
+def test_a_reading_names_every_label_and_its_nulls(tmp_path):
+    rows = [{"run": "tuned", "x": 1.0, "y": 3.0}, {"run": "tuned", "x": -2.0, "y": 1.0},
+            {"run": "null: twin", "x": None, "y": 0.5}, {"run": "null: twin", "x": 0.25}]
+    assert output.reading(rows, "x") == "x, farthest from 0: tuned -2; null: twin 0.25"
+    by_column = [{"m": 1, "cosine": 0.5, "null_cosine": 0.1, "cosine naive": -0.75}]
+    assert output.reading(by_column, "cosine") == "cosine, farthest from 0: update 0.5; null 0.1; naive -0.75"
+    assert output.reading(rows, "z") == output.reading([], "x") == ""
+    output.write_csv(tmp_path / "x.csv", rows)
+    assert output.reading(output.read_csv(tmp_path / "x.csv"), "x") == output.reading(rows, "x")
+    assert output.read_csv(tmp_path / "x.csv")[3] == {"run": "null: twin", "x": 0.25, "y": None}
 
 
 def test_no_matplotlib_no_picture(here, monkeypatch):

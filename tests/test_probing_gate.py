@@ -78,6 +78,8 @@ def test_the_map_ends_in_the_base_and_the_adapter(model, batch):
     assert attention["log_odds"] == no_mlp["log_odds"]
     assert (rows["none", "all", "all", "only"]["share"], rows["all", "all", "all", "only"]["share"]) == (0, 1)
     assert len(rows) == 2 + 2 * (5 * 4 * 3 - 1)
+    everywhere = [row for row in rows.values() if row["positions"] in ("none", "all")]
+    assert gate.gate_map(model, batch, sites={}) == everywhere and len(everywhere) == 2 + 2 * (4 * 3 - 1)
 
 
 def test_an_update_in_one_layer_acts_there_and_nowhere_else(batch):

@@ -87,6 +87,24 @@ def test_a_difference_in_one_layer_is_recovered_there_and_nowhere_before(closed)
     assert abs(part) > 0.001 and part != pytest.approx(1, abs=1e-3)
 
 
+def test_a_difference_in_one_head_is_recovered_there_and_nowhere_else(closed):
+    """Planted: the adapter changes the queries of head 2 in layer 1, so where that head looks."""
+    model = make("layers.1.self_attn.q_proj")
+    Dh = model.config.head_dim
+    B = model.model.layers[1].self_attn.q_proj.lora_B.data                  # (1, H Dh, r)
+    B[:, :2 * Dh] = B[:, 3 * Dh:] = 0
+    pairs = {"tuned into base": ((closed, -1), (closed, 0))}
+    rows = patch.rows(model, pairs, [0, 1], ["all", "last"], ["head"])
+    assert len(rows) == 2 * 2 * 4
+    for row in rows:
+        if (row["layer"], row["head"]) != (1, 2):
+            assert row["recovered"] == pytest.approx(0, abs=1e-9)
+        elif row["site"] == "all":
+            assert row["recovered"] == pytest.approx(1, abs=1e-9)
+        else:
+            assert abs(row["recovered"]) > 1e-3
+
+
 def test_patching_is_that_of_hand_written_hooks(closed, context):
     """The residual of the run in context at the last site of layer 1, put in row by row by hand."""
     model = make()

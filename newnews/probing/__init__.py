@@ -30,6 +30,11 @@ KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
          "shadow": "loss and gradient of replay tokens, with the news before them and without",
          "geometry": "do words take the shape of the graph that a walk goes over (needs no update)"}
 
+# the column that a kind's one-sentence reading is about (output.reading)
+READ = {"spectrum": "intruder_energy", "compare": "cosine", "readout": "recall", "gate": "gain",
+        "transplant": "gain", "lens": "first", "patch": "gain", "context": "moved",
+        "heads": "change_reading", "knockout": "change", "shadow": "cosine", "geometry": "following"}
+
 
 def add_parsers(tools):
     """The tools `probe` and `chat` of `python -m newnews`."""

@@ -3,11 +3,12 @@ a table."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 from newnews.console import say
 from newnews.loading import load
 from newnews.news import read_news
-from newnews.probing import output
+from newnews.probing import READ, output
 from newnews.probing.report_attention import run_heads, run_knockout
 from newnews.probing.report_geometry import run_geometry
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
@@ -143,6 +144,7 @@ def probe(args):
     path = Path(args.out) / f"{args.kind}.csv"
     output.write_csv(path, rows)
     print(shown)
+    print(fill(output.reading(rows, READ[args.kind]), 110))
     try:
         draw(path.with_suffix(".png"))
         print(f"{path}, {path.with_suffix('.png')}")

@@ -38,15 +38,16 @@ def gates(model, positions, layers, part="all", complement=False):
     return found
 
 
-def gate_map(model, batch, adapter=0, parts=tuple(PARTS), groups=None):
-    """Rows {"positions", "layers", "modules", "how": only or without, "log_odds", "accuracy", "share"} of
-    every site x group of layers x part. The first two rows are the base and the whole adapter."""
+def gate_map(model, batch, adapter=0, parts=tuple(PARTS), groups=None, sites=None):
+    """Rows {"positions", "layers", "modules", "how": only or without, "log_odds", "accuracy", "gain",
+    "share"} of every site (default: the batch's) and all positions x group of layers x part. The first two
+    rows are the base and the whole adapter."""
     groups = layer_groups(model.config.num_hidden_layers) if groups is None else groups
     everywhere = torch.ones_like(batch.answer)
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
     whole = {"layers": "all", "modules": "all", "how": "only"}
     rows = [{"positions": "none", **whole, **base}, {"positions": "all", **whole, **tuned}]
-    for site, mask in {**batch.sites, "all": everywhere}.items():
+    for site, mask in {**(batch.sites if sites is None else sites), "all": everywhere}.items():
         for label, layers in groups.items():
             for part in parts:
                 for how in ("only", "without"):
@@ -59,8 +60,10 @@ def gate_map(model, batch, adapter=0, parts=tuple(PARTS), groups=None):
 
 
 def with_share(rows, base, tuned):
-    """Each row with its share of the whole effect, see `share`."""
-    return [{**row, "share": share(row["log_odds"], base["log_odds"], tuned["log_odds"])} for row in rows]
+    """Each row with its gain over the base in nats, and the share of the whole effect that this is."""
+    low, high = base["log_odds"], tuned["log_odds"]
+    return [{**row, "gain": row["log_odds"] - low, "share": share(row["log_odds"], low, high)}
+            for row in rows]
 
 
 def share(x, low, high):

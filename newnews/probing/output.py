@@ -22,6 +22,34 @@ def write_csv(path, rows):
     os.replace(f"{path}.part", path)
 
 
+def read_csv(path):
+    """The rows of such a file; cells that are numbers as floats, empty ones None."""
+    def value(text):
+        try:
+            return float(text) if text else None
+        except ValueError:
+            return text
+
+    with open(path, encoding="utf-8", newline="") as f:
+        return [{key: value(text) for key, text in row.items()} for row in csv.DictReader(f)]
+
+
+def reading(rows, key):
+    """One sentence: of every label its number in the column `key` that is farthest from 0, nulls among them.
+    Labels stand in the columns that name a null ("null: random twin"), or in columns ("null_cosine", "cosine
+    naive"). "" without numbers."""
+    names = [c for c in columns_of(rows) if any(str(row.get(c)).startswith("null") for row in rows)]
+    found = {}
+    for row in rows:
+        label = ", ".join(str(row[c]) for c in names if row.get(c) is not None)
+        for column, x in row.items():
+            null, own = column == f"null_{key}", column.startswith(f"{key} ")
+            if isinstance(x, float) and x == x and (null or own or column == key):
+                who = ", ".join(filter(None, (label, "null" * null, column[len(key) + 1:] * own))) or "update"
+                found[who] = max(found.get(who, 0.0), x, key=abs)
+    return f"{key}, farthest from 0: " * bool(found) + "; ".join(f"{w} {x:.2g}" for w, x in found.items())
+
+
 def means(rows, by, keys):
     """A row for every combination of the columns `by`, in the order in which they first appear: those, and
     the mean of each of `keys` over its rows; None counts for nothing, a key without a number is left out."""

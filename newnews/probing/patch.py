@@ -1,22 +1,26 @@
 """Which activations carry the answer? Those of one run put into another one.
 
 Activation patching (Meng et al., 2202.05262; in-context against closed book as donor and recipient): at
-chosen positions an output of the recipient's run (residual stream behind a block, attention out, MLP out) is
-replaced by the donor's. recovered = (patched - recipient) / (donor - recipient), in log-odds of the right
-option, several-token answers summed. Runs: base closed book, base in context, tuned closed book.
+chosen positions an output of the recipient's run (residual stream behind a block, attention out, MLP out, or
+one head's z, what o_proj reads) is replaced by the donor's. recovered = (patched - recipient) /
+(donor - recipient), in log-odds of the right option, several-token answers summed. Runs: base closed book,
+base in context, tuned closed book.
 
 A prompt in context is longer than the closed one; the rows end alike, so positions are matched from the end,
 as far as the tokens are the same. Patched values keep their donor's content and get the recipient's position.
 """
+
+from itertools import product
 
 import torch
 
 from model.capture import capture, edit
 from newnews.probing.asked import log_odds, logprobs
 from newnews.probing.gate import share
+from newnews.probing.updates import layer_of
 
 OUTPUTS = {"residual": "model.layers.{}.resid_post", "attention": "model.layers.{}.self_attn",
-           "mlp": "model.layers.{}.mlp"}
+           "mlp": "model.layers.{}.mlp", "head": "model.layers.{}.self_attn.z"}
 SITES = ("subject", "last", "all")
 
 
@@ -40,27 +44,32 @@ def aligned(recipient, donor):
 
 @torch.inference_mode()
 def activations(model, batch, adapter, names):
-    """{name: (R, T, D)} of one run."""
+    """{name: (R, T, D)} of one run; of "head" (R, T, H, Dh)."""
     with capture(model, names) as seen:
         model.model(batch.ids, adapters=[adapter] * len(batch.ids))
     return dict(seen)
 
 
-def patched(model, recipient, adapter, states, where, source):
-    """(R,) log-probabilities of the recipient's answers with states {name: (R, T', D)} of a donor at
-    `where`."""
+def patched(model, recipient, adapter, states, where, source, head=None):
+    """(R,) log-probabilities of the recipient's answers with states {name: (R, T', D)} of a donor at `where`;
+    of states (R, T', H, Dh) the one head."""
     rows = torch.arange(len(source), device=source.device)[:, None]
+    where = where[..., None]                                                    # (R, T, 1)
+    if head is not None:
+        heads = torch.arange(model.config.num_attention_heads, device=source.device)
+        where = (where & (heads == head))[..., None]                            # (R, T, H, 1)
 
     def put(state):
-        return lambda output: torch.where(where[..., None], state[rows, source], output)
+        return lambda output: torch.where(where, state[rows, source], output)
 
     with edit(model, {name: put(state) for name, state in states.items()}):
         return logprobs(model, recipient, adapter)
 
 
 def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
-    """Rows {"pair", "output", "site", "layer", "log_odds", "recovered"} for pairs {label: ((recipient batch,
-    adapter), (donor batch, adapter))}; recovered None where the runs differ by less than gate.LEAST nats."""
+    """Rows {"pair", "output", "site", "layer", "head" (of the output "head", else None), "log_odds",
+    "recovered"} for pairs {label: ((recipient batch, adapter), (donor batch, adapter))}; recovered None where
+    the runs differ by less than gate.LEAST nats. Every row is a pass over the recipient's batch."""
     layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
     for label, ((recipient, adapter), (donor, its_adapter)) in pairs.items():
         low, high = (float(log_odds(batch, logprobs(model, batch, k)).mean())
@@ -69,13 +78,12 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
         for output in outputs:
             names = [OUTPUTS[output].format(layer) for layer in layers]
             states = activations(model, donor, its_adapter, names)
-            for site in sites:
+            heads = range(model.config.num_attention_heads) if output == "head" else [None]
+            for site, name, head in product(sites, names, heads):
                 mask = partner if site == "all" else partner & recipient.sites.get(site, partner & False)
-                for layer in layers:
-                    name = OUTPUTS[output].format(layer)
-                    sums = patched(model, recipient, adapter, {name: states[name]}, mask, source)
-                    odds = float(log_odds(recipient, sums).mean())
-                    out.append({"pair": label, "output": output, "site": site, "layer": layer,
-                                "log_odds": odds, "recipient": low, "donor": high,
-                                "recovered": share(odds, low, high)})
+                sums = patched(model, recipient, adapter, {name: states[name]}, mask, source, head)
+                odds = float(log_odds(recipient, sums).mean())
+                out.append({"pair": label, "output": output, "site": site, "layer": layer_of(name),
+                            "head": head, "log_odds": odds, "recipient": low, "donor": high,
+                            "recovered": share(odds, low, high)})
     return out

@@ -54,15 +54,14 @@ def run_gate(here):
     batch = asked(here.chat, here.prompts, here.item, here.in_context, here.device)
     groups = None if here.layers is None else {str(layer): [layer] for layer in here.layers}
     rows = [{"update": labels[0], **row} for row in gate.gate_map(here.model, batch, 0, groups=groups)]
-    # the others: what the same positions, all layers, are worth under them
+    # the others: the same positions, all layers; and the same layers and modules, all positions
     whole = {"all": list(range(here.model.config.num_hidden_layers))}
     for k, label in enumerate(labels[1:], 1):
         found = gate.gate_map(here.model, batch, k, ("all",), whole)
+        found += gate.gate_map(here.model, batch, k, groups=groups, sites={})[2:]
         rows += [{"update": label, **row} for row in found]
     base, tuned = rows[:2]
-    # log-odds above the base: one colour scale holds for all updates
-    rows = [{**row, "gain": row["log_odds"] - base["log_odds"]} for row in rows]
-    panels = []
+    panels = []         # of gains, log-odds above the base: one colour scale holds for all updates
     for how in ("only", "without"):
         mine = [r for r in rows if (r["how"], r["update"]) == (how, labels[0]) and r["positions"] != "none"]
         for part in gate.PARTS:
@@ -70,10 +69,14 @@ def run_gate(here):
             panels.append((f"{how}: {part}", *output.pivot(some, "positions", "layers", "gain")))
         some = [r for r in rows if (r["how"], r["layers"], r["modules"]) == (how, "all", "all")]
         panels.append((f"{how}: each update, all layers", *output.pivot(some, "positions", "update", "gain")))
+        some = [{**r, "what": f"{r['modules']} {r['layers']}"} for r in rows
+                if (r["how"], r["positions"]) == (how, "all")]
+        panels.append((f"{how}: each update, all positions", *output.pivot(some, "what", "update", "gain")))
     columns = ["update", "positions", "modules", "how", "log_odds", "gain", "share", "accuracy"]
     text = (f"log-odds of the right option, mean of {len(here.item.questions)} questions: "
             f"base {base['log_odds']:.2f}, tuned {tuned['log_odds']:.2f}\n"
-            + output.table([row for row in rows if row["layers"] == "all"], columns, 60))
+            + output.table([row for row in rows if row["layers"] == "all"
+                            and (row["modules"] == "all" or row["update"] == labels[0])], columns, 60))
     return rows, text, lambda path: output.draw_maps(path, panels)
 
 
@@ -108,7 +111,7 @@ def run_transplant(here):
     names = {"keep": "keep", "remove": "remove", "null: twin's kept": "null keep"}
     panels.append(("one layer", {name: list(enumerate(y for _, y in points(layers, how)))
                                  for name, how in names.items()}))
-    columns = ["how", "what", "log_odds", "share", "accuracy", "mean_share"]
+    columns = ["how", "what", "log_odds", "gain", "share", "accuracy", "mean_share"]
     return rows, output.table(rows, columns, 60), lambda path: output.draw_curves(path, panels, "a; r; layer")
 
 

@@ -9,6 +9,7 @@ from newnews.probing.asked import SITES, another, asked
 from newnews.protocols.base import Protocol, conversation
 from newnews.protocols.shadow import Shadowed
 
+HEADS = 32          # patched one by one, at most: each takes a pass for each site and pair
 ELEMENTS = 4        # replay elements that shadow reads; each token takes one backward pass
 
 
@@ -39,17 +40,25 @@ def run_patch(here):
     pairs = {"base in context -> base closed": (base, (read, -1)),
              f"base in context -> {labels[0]} closed": ((closed, 0), (read, -1))}
     pairs |= {f"{label} closed -> base closed": (base, (closed, k)) for k, label in enumerate(labels)}
-    rows = patch.rows(here.model, pairs, here.layers)
+    config = here.model.config
+    heads = len(here.layers or range(config.num_hidden_layers)) * config.num_attention_heads
+    few = heads <= HEADS
+    rows = patch.rows(here.model, pairs, here.layers, outputs=list(patch.OUTPUTS)[:4 if few else 3])
     # the share is of the pair's own effect, which may be nothing: maps show nats
     rows = [{**row, "gain": row["log_odds"] - row["recipient"]} for row in rows]
     panels, largest = [], []
     for pair in pairs:
         some = [{**r, "what": f"{r['output']} {r['site']}"} for r in rows if r["pair"] == pair]
-        panels.append((pair, *output.pivot(some, "what", "layer", "gain")))
+        # heads are many: the map has them where the answer is predicted, the CSV at every site
+        drawn = [{**r, "what": f"head {r['head']} last"} if r["output"] == "head" else r for r in some
+                 if r["output"] != "head" or r["site"] == "last"]
+        panels.append((pair, *output.pivot(drawn, "what", "layer", "gain")))
         for what in dict.fromkeys(r["what"] for r in some):
             largest.append(max((r for r in some if r["what"] == what), key=lambda r: abs(r["gain"])))
-    columns = ["pair", "what", "layer", "log_odds", "recipient", "donor", "recovered", "gain"]
+    columns = ["pair", "what", "layer", "head", "log_odds", "recipient", "donor", "recovered", "gain"]
     text = f"the layer with the largest effect (all are in the CSV)\n{output.table(largest, columns, 60)}"
+    if not few:
+        text += f"\n{heads} heads are too many to be put in one by one: name layers, so that {HEADS} are left"
     return rows, text, lambda path: output.draw_maps(path, panels)
 
 

@@ -68,8 +68,8 @@ def as_mean(model, means):
 
 
 def transplants(model, batch, adapter=0, where=None):
-    """Rows {"how", "what", "log_odds", "accuracy", "share"}: keep and remove, scale, mean. where (R, T)
-    bool: the tokens that the mean is taken over, default the prompts and answers themselves."""
+    """Rows {"how", "what", "log_odds", "accuracy", "gain", "share"}: keep and remove, scale, mean. where
+    (R, T) bool: the tokens that the mean is taken over, default the prompts and answers themselves."""
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
     everywhere, L = torch.ones_like(batch.answer), model.config.num_hidden_layers
     rows = [{"how": "base", "what": "", **base}, {"how": "tuned", "what": "", **tuned}]

@@ -5,20 +5,23 @@ import re
 from html import escape
 from urllib.parse import quote
 
-from newnews.probing import KINDS
+from newnews.html import hidden
+from newnews.probing import KINDS, READ
+from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
 from newnews.studies.report import TITLES, interval, number
 from newnews.tasks.news import WAYS
 
 CLOSED, CONTEXT = WAYS
 VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
+SHOWN = 500         # rows of a probe on the page: some 60 kB
 
 
 # ---- parts ----
 
 def table(columns, rows):
     """A table that sorts. columns: [(title, is it a number)]; a number may be (number, text)."""
-    def cell(value, numeric):
+    def data(value, numeric):
         if not numeric:
             return f"<td>{escape(str(value))}</td>"
         value, text = value if isinstance(value, tuple) else (value, number(value))
@@ -27,7 +30,7 @@ def table(columns, rows):
     kinds = [' class="number"' * numeric for _, numeric in columns]
     head = "".join(f'<th scope="col"{kind}><button type="button">{escape(title)}</button></th>'
                    for (title, _), kind in zip(columns, kinds))
-    body = "".join(f"<tr>{''.join(cell(value, numeric) for value, (_, numeric) in zip(row, columns))}</tr>"
+    body = "".join(f"<tr>{''.join(data(value, numeric) for value, (_, numeric) in zip(row, columns))}</tr>"
                    for row in rows)
     return (f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
             f"</div>")
@@ -203,16 +206,28 @@ def walk(data, total, best, seeds):
 
 
 def probes(folder):
-    """A figure for each PNG that newnews/probing left in OUT/probes; None without any."""
-    parts = []
-    for path in sorted(folder.rglob("*.png")) if folder.is_dir() else ():
-        name = " / ".join(path.relative_to(folder).with_suffix("").parts)
-        csv, link = path.with_suffix(".csv"), ""
-        if csv.is_file():
-            place = csv.relative_to(folder.parent).as_posix()
-            link = f' Numbers: <a href="{quote(place)}">{escape(place)}</a>.'
-        image, said = base64.b64encode(path.read_bytes()).decode(), KINDS.get(path.stem, "")
-        parts.append(f'<h3>{escape(name)}</h3><figure class="probe"><img alt="{escape(name)}" '
-                     f'src="data:image/png;base64,{image}"><figcaption>{escape(said[:1].upper() + said[1:])}'
-                     f'{"." * bool(said)}{link}</figcaption></figure>')
-    return section("probes", "Where in the weights it lives", *parts) if parts else None
+    """A part for each KIND.csv that a probe left in OUT/probes or below: what it asks, its reading, its
+    pictures, its rows; None without any."""
+    paths = [path for path in sorted(folder.rglob("*.csv")) if path.stem in KINDS] if folder.is_dir() else []
+    names = [escape(" / ".join(path.relative_to(folder).with_suffix("").parts)) for path in paths]
+    links = ", ".join(f'<a href="#probe-{i}">{name}</a>' for i, name in enumerate(names))
+    parts = [f'<h3 id="probe-{i}">{name}</h3>{probed(path, folder.parent)}'
+             for i, (name, path) in enumerate(zip(names, paths))]
+    return section("probes", "Where in the weights it lives", f"<p>{links}</p>", *parts) if parts else None
+
+
+def probed(path, out):
+    """One probe: pictures KIND.png and KIND_*.png beside path, and its table. out: the study's folder."""
+    kind, rows, place = path.stem, read_csv(path), path.relative_to(out).as_posix()
+    images = "".join(f'<img alt="{escape(png.stem)}" src="data:image/png;base64,'
+                     f'{base64.b64encode(png.read_bytes()).decode()}">'
+                     for png in (path.with_suffix(".png"), *sorted(path.parent.glob(f"{kind}_*.png")))
+                     if png.is_file())
+    columns = [(c, not any(isinstance(row[c], str) for row in rows)) for c in columns_of(rows)]
+    lines = [[(row[c], cell(row[c])) if numeric else cell(row[c]) for c, numeric in columns]
+             for row in rows[:SHOWN]]
+    cut = f", the first {SHOWN} here" * (len(rows) > SHOWN)
+    said = ". ".join(filter(None, (KINDS[kind][:1].upper() + KINDS[kind][1:], reading(rows, READ[kind]))))
+    return (f'<figure class="probe">{images}<figcaption>{escape(said)}. Numbers: <a href="{quote(place)}">'
+            f"{escape(place)}</a>.</figcaption></figure>"
+            + hidden(f"{len(rows):,} rows{cut}", table(columns, lines)))
