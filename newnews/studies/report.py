@@ -54,10 +54,10 @@ def table(summary):
 def left_out(summary):
     """A line for each cell and reason for which it lacks news items."""
     under = ", under every seed" * (max(len(group["cells"]) for group in summary["groups"].values()) > 1)
-    return [f"{name}: {len(left)} of {summary['news']} news {words} and are left out{under}: {', '.join(left)}"
-            for name, about in summary["about"].items()
-            for words, left in (("diverged", about["diverged"]), ("had nothing usable written", about["empty"]))
-            if left]
+    reasons = {"diverged": "diverged", "empty": "had nothing usable written"}
+    return [f"{name}: {len(about[key])} of {summary['news']} news {words} and are left out{under}: "
+            + ", ".join(about[key])
+            for name, about in summary["about"].items() for key, words in reasons.items() if about[key]]
 
 
 def claims(contrasts):
