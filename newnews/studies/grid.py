@@ -24,8 +24,8 @@ Keys that may be left out:
     neutral                 share: of the training examples that are neutral ones instead; source: a file of
                             them, or lessons, of the pocket world (newnews/neutral.py)
     form                    of conversations in training: chat, all or text (newnews/protocols/form.py)
-    together                true: the news of a bank share one adapter, trained on the rows of all of them; then
-                            `recipe` is that of a bank, not of a news item
+    together                true: the news of a bank share one adapter, trained on the rows of all of them;
+                            then `recipe` is that of a bank, not of a news item
     contrasts               the claims that the study is run for (newnews/studies/contrasts.py)
 """
 
@@ -46,8 +46,8 @@ KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": l
         "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
 OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dict, "form": str,
             "together": bool, "contrasts": list}
-PLAIN_AXES = {"seed": int, "draws": int, "bank": int, "model": str, "writer": str, "learner": str, "form": str,
-              "scale": (int, float), "together": bool}
+PLAIN_AXES = {"seed": int, "draws": int, "bank": int, "model": str, "writer": str, "learner": str,
+              "form": str, "scale": (int, float), "together": bool}
 WANTED = {int: "whole numbers", str: "texts", bool: "true or false"}
 
 
