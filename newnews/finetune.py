@@ -39,25 +39,6 @@ def examples(rows, chat, config, where, mask=None):
     return out
 
 
-def mask_of(settings, folder, chat):
-    """What `examples` makes of a text under FineTune.masked; None without."""
-    if settings.masked is None:
-        return None
-    return partial(masked, prompts=prompts_for(folder), chat=chat, fraction=fractions(settings.masked))
-
-
-def fractions(text):
-    """(low, high) of "LOW,HIGH"."""
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        low = high = -1
-    if not 0 <= low <= high <= 1:
-        raise ValueError(f"--masked {text}: expected T0,T1, the least and the largest share of tokens that "
-                         f"are hidden, 0 <= T0 <= T1 <= 1 (the method's: {FRACTION[0]},{FRACTION[1]})")
-    return low, high
-
-
 def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=None):
     """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each. Returns the
     manifest, in which "stopped" is {name: step} of the adapters whose loss was not finite any more.
@@ -129,6 +110,25 @@ def check(settings, processes):
         check_adapter(settings.targets, settings.lora_rank)
     if settings.shard and processes == 1:
         raise ValueError("--shard splits a model over processes, and this is one: start it with torchrun")
+
+
+def mask_of(settings, folder, chat):
+    """What `examples` makes of a text under FineTune.masked; None without."""
+    if settings.masked is None:
+        return None
+    return partial(masked, prompts=prompts_for(folder), chat=chat, fraction=fractions(settings.masked))
+
+
+def fractions(text):
+    """(low, high) of "LOW,HIGH"."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = -1
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"--masked {text}: expected T0,T1, the least and the largest share of tokens that "
+                         f"are hidden, 0 <= T0 <= T1 <= 1 (the method's: {FRACTION[0]},{FRACTION[1]})")
+    return low, high
 
 
 def finetune(settings):

@@ -22,6 +22,7 @@ from model.lora import PROJECTIONS
 from newnews.ask import answer_file
 from newnews.finetune import FineTune, check, finetune
 from newnews.loading import load
+from newnews.news import check_id
 from newnews.outputs import Rows, digest, provenance, write_json
 from newnews.prompts import prompts_for
 from newnews.protocols.base import conversation
@@ -91,6 +92,7 @@ def chosen(e, path):
     n = whole(f"{path}: facts", count if e.facts is None else e.facts, 1, count)
     some = {i * count // n for i in range(n)}
     for name, file in e.texts.items():
+        check_id(name)                      # it becomes the name of a file
         said = [checked(dict[str, str], row, f"{file}: entry {i}").get("text", "")
                 for i, row in enumerate(read_list(file, "texts"), 1)]
         each, rest = divmod(len(said), count)

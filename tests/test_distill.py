@@ -1,6 +1,8 @@
 """Context distillation: the divergence against torch's, the teacher, the student's own answers, banks,
 resume, and what it costs by torch's counter."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from newnews import distillation, training
 from newnews.batches import Shuffled, micro_batches
 from newnews.distillation import Distillation, own_answers
 from newnews.examples import Example
+from newnews.neutral import mixed
 from newnews.news import write_news
 from newnews.protocols import protocols
 from newnews.protocols.base import conversation
@@ -247,6 +250,33 @@ def test_it_learns_and_a_killed_run_ends_in_the_same_bytes(way, tmp_path, monkey
     assert again["flops"] == result["flops"] and again["loss"] == result["loss"]
     losses = [line["loss"][0] for line in map(training.json.loads, open(tmp_path / "whole/metrics.jsonl"))]
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+
+
+def test_neutral_rows_hold_the_student_to_the_base():
+    """After as many uses of the news, KL(base || student) elsewhere, by torch on all logits, is far smaller where
+    as many neutral ones stood among them; the news are learnt all the same."""
+    unrelated = [row._replace(other=None) for row in rows_of(60, [5, 6, 4, 7])]
+    news, base = rows_of(40, [4, 7, 3]), make_tiny(0)
+
+    def kl(model, rows):
+        total = 0.0
+        for row in rows:
+            there, here = (m(torch.tensor([r.ids[:-1]]))[0].log_softmax(-1)[torch.tensor(r.weights[1:]) > 0]
+                           for m, r in ((base, row.other or row), (model, row)))
+            total += F.kl_div(here, there, reduction="sum", log_target=True).item()
+        return total / sum(map(sum, (row.weights for row in rows)))
+
+    found = []
+    for share, steps in ((0, 20), (0.5, 40)):
+        model = add_lora(make_tiny(0), rank=3, alpha=6)
+        some = mixed(news, share, SimpleNamespace(draw=lambda rng: unrelated[rng.integers(4)]))
+        train(model, Shuffled([some], 3, [1]), Recipe(steps=steps, rate=1e-2), loss=Distillation())
+        with torch.no_grad():
+            found.append((kl(model, unrelated), kl(model, news)))
+    (elsewhere, there), (held, learnt) = found
+    with torch.no_grad():
+        before = kl(add_lora(make_tiny(0), rank=3, alpha=6), news)
+    assert held < elsewhere / 3 and learnt < before / 2 and there < before / 2, (found, before)
 
 
 @pytest.mark.parametrize("lora", [(3, PROJECTIONS), (2, ("q_proj", "down_proj"))], ids=str)

@@ -6,8 +6,10 @@ token. The teacher reads the request that the writer was answering, in whose dis
 drawn.
 
 After prompt distillation (arXiv 2412.14964), on the student's own rows (2601.19897) and on the teacher's
-most likely tokens (Cartridges, 2506.06266). Where we differ: rows are drawn at the writer's temperature,
-logits are not divided by one, adapters are small; beside the top tokens the rest is one more outcome.
+most likely tokens (Cartridges, 2506.06266). A second KL, on unrelated prompts, is the key `neutral` of a
+study: teacher and student read its rows alike, so there the student is held to the base. Where we differ:
+rows are drawn at the writer's temperature, logits are not divided by one, adapters are small; beside the top
+tokens the rest is one more outcome.
 """
 
 from newnews.examples import Example
