@@ -71,6 +71,8 @@ def test_a_reading_names_every_label_and_its_nulls(tmp_path):
     assert output.reading(rows, "x") == "x, farthest from 0: tuned -2; null: twin 0.25"
     by_column = [{"m": 1, "cosine": 0.5, "null_cosine": 0.1, "cosine naive": -0.75}]
     assert output.reading(by_column, "cosine") == "cosine, farthest from 0: update 0.5; null 0.1; naive -0.75"
+    more = [*rows, {"one": "tuned", "two": "null: twin", "x": 9.0}]      # rows of another shape
+    assert output.reading(more, "x") == output.reading(rows, "x")
     assert output.reading(rows, "z") == output.reading([], "x") == ""
     output.write_csv(tmp_path / "x.csv", rows)
     assert output.reading(output.read_csv(tmp_path / "x.csv"), "x") == output.reading(rows, "x")

@@ -37,10 +37,10 @@ def read_csv(path):
 def reading(rows, key):
     """One sentence: of every label its number in the column `key` that is farthest from 0, nulls among them.
     Labels stand in the columns that name a null ("null: random twin"), or in columns ("null_cosine", "cosine
-    naive"). "" without numbers."""
+    naive"); rows of another shape, without the first such column, are left out. "" without numbers."""
     names = [c for c in columns_of(rows) if any(str(row.get(c)).startswith("null") for row in rows)]
     found = {}
-    for row in rows:
+    for row in [row for row in rows if row.get(names[0]) is not None] if names else rows:
         label = ", ".join(str(row[c]) for c in names if row.get(c) is not None)
         for column, x in row.items():
             null, own = column == f"null_{key}", column.startswith(f"{key} ")

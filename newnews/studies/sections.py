@@ -14,7 +14,7 @@ from newnews.tasks.news import WAYS
 
 CLOSED, CONTEXT = WAYS
 VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
-SHOWN = 500         # rows of a probe on the page: some 60 kB
+SHOWN = 200         # rows of a probe on the page: some 100 kB
 
 
 # ---- parts ----
