@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from model.chat import TEXT, learnt
-from model.checkpoint import save_adapter, save_model
+from model.checkpoint import load_bank, save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, check_adapter, remove_lora
 from model.settings import ADAPTER, wrong
 from newnews.batches import Shuffled, once
@@ -39,18 +39,22 @@ def examples(rows, chat, config, where, mask=None):
     return out
 
 
-def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=None):
+def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=None,
+               start=None):
     """One adapter for each list of examples, side by side; OUT/NAME is the PEFT folder of each. Returns the
     manifest, in which "stopped" is {name: step} of the adapters whose loss was not finite any more.
 
     lora: {"rank", "alpha", "targets", ["layers": (first, last) of the blocks that carry adapters]}. An
     adapter's start and the order of its data hang on (recipe.seed, its name) alone: it is the same in any
-    bank.
+    bank. start: PEFT folders of adapters of that kind to go on from instead, one a name.
     """
     def fill(work, result):
         seeds = [stream("adapter", recipe.seed, name) for name in names]
         layers = range(lora["layers"][0], lora["layers"][1] + 1) if "layers" in lora else None
-        add_lora(model, lora["targets"], lora["rank"], lora["alpha"], seeds, layers)
+        if start:
+            load_bank(start, model)
+        else:
+            add_lora(model, lora["targets"], lora["rank"], lora["alpha"], seeds, layers)
         try:
             done = train(model, Shuffled(lists, recipe.batch, seeds), recipe, work, digest(run), label,
                          loss or next_token)

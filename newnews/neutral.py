@@ -44,8 +44,8 @@ def mixed(examples, share, neutral):
             if not neutral_now:
                 return found
             other = neutral.draw(rng)
-            # a teacher sees it as it is; a student that answers it anew draws as at this use
-            return other._replace(other=other, noise=found.noise) if found.other else other
+            # a teacher sees it as it is, or as it has it; a student that answers it anew draws as at this use
+            return other._replace(other=other.other or other, noise=found.noise) if found.other else other
         return drawn
 
     return [use(example) for example in examples]

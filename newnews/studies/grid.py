@@ -26,6 +26,8 @@ Keys that may be left out:
     form                    of conversations in training: chat, all or text (newnews/protocols/form.py)
     together                true: the news of a bank share one adapter, trained on the rows of all of them;
                             then `recipe` is that of a bank, not of a news item
+    stream                  news arrive one after another into one model (newnews/studies/stream.py);
+                            replay_share: of the rows trained on that are about earlier ones
     contrasts               the claims that the study is run for (newnews/studies/contrasts.py)
 """
 
@@ -45,7 +47,7 @@ from newnews.training import Recipe
 KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int,
         "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
 OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dict, "form": str,
-            "together": bool, "contrasts": list}
+            "together": bool, "stream": dict, "contrasts": list}
 PLAIN_AXES = {"seed": int, "draws": int, "bank": int, "model": str, "writer": str, "learner": str,
               "form": str, "scale": (int, float), "together": bool}
 WANTED = {int: "whole numbers", str: "texts", bool: "true or false"}
@@ -68,6 +70,7 @@ class Cell:
     neutral: tuple = ()         # (share, source)
     form: str = "chat"
     together: bool = False      # one adapter for all news of a bank
+    stream: float | None = None     # the share of earlier rows, where news arrive one after another
 
 
 def read_study(path, changes=()):
@@ -169,10 +172,12 @@ def cells(study, path="study"):
             in_form(protocols(None)[protocol], form)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+        stream = stream_of(mine.get("stream"), path)
         out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", learner),
                         mine["draws"], mine["seed"], lora_of(mine["lora"], path), mine["bank"],
                         recipe_of(mine, protocol, path), learner, scale,
-                        neutral_of(mine.get("neutral"), path), form, mine.get("together", False)))
+                        neutral_of(mine.get("neutral"), path), form,
+                        mine.get("together", False) or stream is not None, stream))
     return out
 
 
@@ -192,13 +197,13 @@ def set_axis(study, key, value, path):
                 or kind is int and value < (key != "seed"):
             raise ValueError(f"{path}: axes: {key}: expected {WANTED.get(kind, 'numbers')}, found {value!r}")
         study[key] = value
-    elif group in ("lora", "recipe", "neutral") and last:
+    elif group in ("lora", "recipe", "neutral", "stream") and last:
         study.setdefault(group, {})[last] = value
         for recipe in study["recipes"].values() if group == "recipe" else ():
             recipe.pop(last, None)
     else:
         raise ValueError(f"{path}: axes: unknown axis {key!r}; expected protocol, {', '.join(PLAIN_AXES)}, "
-                         f"lora.KEY, recipe.KEY or neutral.KEY")
+                         f"lora.KEY, recipe.KEY, neutral.KEY or stream.KEY")
 
 
 def lora_of(lora, path):
@@ -230,3 +235,14 @@ def neutral_of(neutral, path):
         raise ValueError(f"{path}: neutral: expected share, from 0 to below 1, and source, a file or "
                          f"lessons; found {shown(neutral)}")
     return (share, source) if share else ()
+
+
+def stream_of(stream, path):
+    """The share of earlier rows; None where news do not arrive one after another."""
+    if stream is None:
+        return None
+    share = stream.get("replay_share")
+    if set(stream) != {"replay_share"} or isinstance(share, bool) or not isinstance(share, (int, float)) \
+            or not 0 <= share < 1:
+        raise ValueError(f"{path}: stream: expected replay_share, from 0 to below 1; found {shown(stream)}")
+    return float(share)

@@ -5,6 +5,7 @@ news items. One file that fetches nothing; no torch, no model.
     OUT/figures/NAME.csv        the numbers of each figure; made.json there says which files are ours
 """
 
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from newnews.html import check_page, shell, write_page
 from newnews.outputs import check_out, read_manifest, write_json
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
-from newnews.studies import sections
+from newnews.studies import sections, stream
 from newnews.studies.contrasts import answered
 from newnews.studies.report import ORDER, TITLES, left_out
 from newnews.studies.stats import paired
@@ -25,7 +26,7 @@ from newnews.studies.walk import embedded, walk_data
 from newnews.tasks.news import WAYS
 
 MAKER, WHAT = "report", "report of a study"
-TABLES = ("accuracy", "claims", "costs", "kept", "recovered")
+TABLES = ("accuracy", "claims", "costs", "kept", "recovered", "stream")
 CLOSED, CONTEXT = WAYS
 LIMITS = ("mean", "low", "high")
 HERE = Path(__file__).parent
@@ -52,6 +53,10 @@ def write_report(out, summary):
               "kept": kept_rows(done, judged, seen, tuned), "costs": cost_rows(done, groups, tuned)}
     if summary.get("contrasts"):
         tables["claims"] = summary["contrasts"]
+    if arrived := stream.matrix(done, seen):
+        tables["stream"] = arrived
+        with suppress(ImportError):         # matplotlib
+            stream.draw(arrived, done.out / "stream.png")
     shown = [*bases, *(cells[0] for cells in tuned.values())]
     data = walk_data(done, shown, judged, seen)
     text = page(done, summary, groups, tuned, tables, data)
@@ -168,6 +173,7 @@ def page(done, summary, groups, tuned, tables, data):
                              sections.claims(contrasts) if contrasts else sections.headline(groups, formats)),
             sections.section("accuracy", "Closed book", *bars),
             sections.section("recovered", "Gap recovered", gap, notes(summary)),
+            stream.section(tables["stream"]) if "stream" in tables else None,
             sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
             sections.section("costs", "What it cost", cost),
             sections.section("kept", "What was kept", kept),

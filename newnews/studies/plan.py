@@ -33,6 +33,7 @@ from newnews.studies.contrasts import base_names
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Reader, Stages, gathered
+from newnews.studies.stream import arrivals
 from newnews.studies.study import check_models
 from newnews.tasks.news import WAYS, NewsTask
 
@@ -112,26 +113,28 @@ class Plan(Stages):
                 folder, _, lists = self.bank_folder(*bank)
             else:                       # the same examples under every seed and recipe
                 folder, shape = None, (cell.protocol, cell.learner, cell.writer, cell.draws, cell.neutral,
-                                       cell.form, cell.together, items, len(rows))
+                                       cell.form, cell.together, cell.stream, items, len(rows))
                 lists = self.guess(("lists", *shape), lambda: self.bank_folder(*bank)[2])
             tokens, flops = training_cost(lists, cell, config)
             done = real and (folder / "manifest.json").is_file()
             manifest = read_json(folder / "manifest.json") if done else None
             key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, cell.neutral, cell.form,
-                             cell.together, items, *(w.key for w in written))
+                             cell.together, cell.stream, items, *(w.key for w in written))
             banks.append((folder, manifest, Work(key, tokens, flops, manifest and manifest["seconds"])))
         whole = real and all(manifest for _, manifest, _ in banks)
         made = [(folder, manifest) for folder, manifest, _ in banks]
-        update = gathered(made, news, cell.scale) if whole else None
+        update = gathered(made, news, cell) if whole else None
         return written, [work for *_, work in banks], update
 
-    def asked(self, model, study, news, who, key, update=None):
-        """Work of both ways of asking. update: False where there will be one, and is not yet."""
-        out = []
-        for way in WAYS:
+    def asked(self, model, study, news, who, key, update=None, ways=WAYS, some=None):
+        """Work of ways of asking. update: False where there will be one, and is not yet. some: those of the
+        news that it is asked about, all if left out."""
+        out, some = [], some or news
+        for way in ways:
             reader = self.reader(model)
             task = NewsTask(reader.prompts, way == "in_context", study["seed"], study["ask"])
-            tokens, flops = self.guess(("ask", model, way), lambda: asking_cost(reader, task, news))
+            tokens, flops = self.guess(("ask", model, way, *(item.id for item in some)),
+                                       lambda: asking_cost(reader, task, some))
             path = None if update is False else self.answers_file(model, task, news, way, who, update)[0]
             done = path is not None and path.exists()
             seconds = read_manifest(path)["totals"].get("seconds", 0.0) if done else None
@@ -195,9 +198,14 @@ def plan(study, out, store=None):
             bases[cell.model] = Row(names[cell.model], ask=asked)
             rows.append(bases[cell.model])
         written, banks, update = stages.trained(cell, news)
-        asked = stages.asked(cell.model, study, news, cell.protocol,
-                             (cell.model, cell.scale, *(str(w.key) for w in banks)),
-                             False if update is None else update)
+        key = cell.model, cell.scale, *(str(w.key) for w in banks)
+        asked = stages.asked(cell.model, study, news, cell.protocol, key, False if update is None else update)
+        if cell.stream is not None:
+            order = arrivals(news, cell.seed)
+            for i in range(1, len(banks)):              # what is asked after the last arrival stands above
+                after = update.arrivals[i - 1] if update else False
+                asked += stages.asked(cell.model, study, news, cell.protocol, key[:2 + i], after, WAYS[:1],
+                                      order[:i])
         rows.append(Row(cell.name, written, banks, asked))
     return render(rows, stages, every, len(news))
 

@@ -47,7 +47,7 @@ def section(id, title, *parts):
 
 def readable(name):
     """A cell's name as a label: "self qa rate=0.001"."""
-    return re.sub(r"\b(recipe|lora)\.", "", name).replace("_", " ")
+    return re.sub(r"\b(recipe|lora|stream)\.", "", name).replace("_", " ")
 
 
 # ---- sections ----

@@ -6,12 +6,12 @@ recompute nothing, other questions no replay and no adapter.
 
     STORE/replay/self_qa-DIGEST.jsonl           what the writer wrote
     STORE/updates/self_qa-DIGEST/NEWS/          one bank of updates, PEFT folders, trained side by side; or
-                                 together/      the one that all its news share
+                                 together/      the one that all its news share, or, in a stream, had so far
     STORE/answers/self_qa.closed_book-DIGEST.jsonl      raw responses, judged by nobody
 """
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.protocols.form import in_form
 from newnews.selfplay import write_replay
+from newnews.studies.stream import Earlier, arrivals
 from newnews.tasks.settings import requests_digest
 from newnews.together import work_off
 
@@ -58,9 +59,10 @@ class Update:
     tokens: int
     manifests: list = field(default_factory=list)
     scale: float = 1.0      # what they are multiplied by when they are asked
+    arrivals: list = field(default_factory=list)    # of a stream: the Update after each
 
 
-def gathered(manifests, news, scale=1.0):
+def gathered(manifests, news, cell):
     """The Update of a cell from [(folder, manifest)] of its banks."""
     folders, diverged = {}, {}
     for folder, manifest in manifests:
@@ -70,8 +72,13 @@ def gathered(manifests, news, scale=1.0):
             if adapter in manifest["stopped"]:
                 diverged[name] = manifest["stopped"][adapter]
     spent = {key: sum(manifest[key] for _, manifest in manifests) for key in ("seconds", "flops", "tokens")}
-    return Update(folders, diverged, empty=[item.id for item in news if item.id not in folders], **spent,
-                  manifests=[manifest for _, manifest in manifests], scale=scale)
+    update = Update(folders, diverged, empty=[item.id for item in news if item.id not in folders], **spent,
+                    manifests=[manifest for _, manifest in manifests], scale=cell.scale)
+    if cell.stream is None:
+        return update
+    # Each adapter of a stream takes the place of the one before, and its manifest names all before it.
+    after = [gathered([one], [], replace(cell, stream=None)) for one in manifests]
+    return replace(update, manifests=update.manifests[-1:], arrivals=after)
 
 
 class Stages:
@@ -103,16 +110,18 @@ class Stages:
         return self.store / "replay" / f"{protocol}-{digest(spec)}.jsonl", spec
 
     def update(self, cell, news):
-        """Train the adapters of a cell, one a news item, bank by bank."""
+        """Train the adapters of a cell, bank by bank."""
         # What is trained on comes first, since it may need another model than the learner.
         sources = [s.name for s in protocols(None)[cell.protocol].sources]
         rows = [row for name in sources for row in self.replay(cell, name, news).read()]
         banks = [partial(self.bank, *bank) for bank in self.banks(cell, rows, news)]
-        work_off(banks)
-        return gathered([bank() for bank in banks], news, cell.scale)
+        if cell.stream is None:             # else each one goes on from the one before
+            work_off(banks)
+        return gathered([bank() for bank in banks], news, cell)
 
     def banks(self, cell, rows, news):
-        """[(cell, learner, protocol, items, their rows by news)] of each bank, out of all rows."""
+        """[(cell, learner, protocol, items, their rows by news)] of each bank, out of all rows; of a stream
+        after each arrival, with all items so far."""
         learner = self.reader(cell.learner)
         protocol = in_form(protocols(learner.prompts)[cell.protocol], cell.form)
         by_news = {item.id: [] for item in news}
@@ -120,15 +129,20 @@ class Stages:
             by_news[row["news"]].append(row)
         by_news = protocol.choose(by_news, news)
         written = [item for item in news if by_news[item.id]]
+        if cell.stream is not None:
+            written = arrivals(written, cell.seed)
+            return [(cell, learner, protocol, written[:i], by_news) for i in range(1, len(written) + 1)]
         return [(cell, learner, protocol, written[i:i + cell.bank], by_news)
                 for i in range(0, len(written), cell.bank)]
 
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
         folder, spec, lists = self.bank_folder(cell, learner, protocol, items, by_news)
-        names = [TOGETHER] if cell.together else spec["names"]
+        names, start = [TOGETHER] if cell.together else spec["names"], None
+        if cell.stream is not None and items[1:]:
+            start = [self.bank_folder(cell, learner, protocol, items[:-1], by_news)[0] / TOGETHER]
         manifest = train_bank(folder, learner.model, lists, names, cell.recipe, spec["lora"], spec,
-                              cell.learner, f"{self.place}train {cell.name}", protocol.loss)
+                              cell.learner, f"{self.place}train {cell.name}", protocol.loss, start)
         return folder, manifest
 
     def bank_folder(self, cell, learner, protocol, items, by_news):
@@ -151,6 +165,11 @@ class Stages:
                                [item.statement for item in items], *protocol.wording())}
         # What differs from a plain study only: without these, stores that are there keep their names.
         spec |= {"form": cell.form} if cell.form != "chat" else {}
+        if cell.stream is not None:         # the last has arrived; those before are in the names and the data
+            *before, new = lists
+            spec["stream"] = share = cell.stream if before else 0.0
+            earlier = Earlier([example for examples in before for example in examples])
+            lists = [mixed(new, share, earlier) if share else new]
         if cell.together:
             spec["together"], lists = True, [[example for examples in lists for example in examples]]
         if cell.neutral:

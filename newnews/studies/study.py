@@ -46,10 +46,10 @@ def run_study(study, out, store=None):
     index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0, **provenance()}
     spent = {}      # file: seconds of each stage, however often the study was broken off
 
-    def answers(model, who, label, update=None):
+    def answers(model, who, label, update=None, ways=WAYS):
         """{way: file} of the raw answers."""
         prompts, files = stages.reader(model).prompts, {}
-        for way in WAYS:
+        for way in ways:
             task = NewsTask(prompts, way == "in_context", study["seed"], study["ask"])
             output = stages.answers(model, task, items, way, who, label, update)
             files[way] = os.path.relpath(output.path, out)
@@ -71,10 +71,16 @@ def run_study(study, out, store=None):
                 "replay": [os.path.relpath(r.path, out) for r in rows],
                 "flops": update.flops + sum(r.totals.get("flops", 0) for r in rows), "tokens": update.tokens,
                 "diverged": update.diverged, "empty": update.empty}
+        if update.arrivals:     # closed book, about all news so far; the last of them is what stands above
+            after = [answers(cell.model, cell.protocol, f"{cell.name} after {n}", arrival, WAYS[:1])[WAYS[0]]
+                     for n, arrival in enumerate(update.arrivals, 1)]
+            mine["arrivals"] = [{"news": list(arrival.folders), "answers": file}
+                                for arrival, file in zip(update.arrivals, after)]
         spent.update({os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows})
         trained = tuple(update.folders.values())        # cells may share it: draws change nothing in naive
         spent[trained] = update.seconds
-        files = trained, *mine["replay"], *mine["answers"].values()
+        files = {trained, *mine["replay"], *mine["answers"].values(),
+                 *(arrival["answers"] for arrival in mine.get("arrivals", ()))}
         return {**mine, "seconds": round(sum(spent[file] for file in files), 1)}
 
     own_gpu(study["device"])
