@@ -112,7 +112,7 @@ def section(rows):
     columns = [("cell", False), ("format", False), ("on arrival", True), ("at the end", True),
                ("forgotten, 95% interval", True), ("news", True)]
     caption = ("Accuracy, closed book: down, arrivals; across, the news in their order; full colour is 1. "
-               "Means over seeds, each with an order of its own.")
+               "Means over seeds, each with an order of its own. The table leaves out news that came last.")
     return sections.section("stream", "What later news leave of earlier ones", sections.table(columns, lines),
                             sections.figure("stream", f'<div class="panels">{"".join(parts)}</div>', caption))
 
