@@ -114,7 +114,8 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
     """Fill `output` (newnews.outputs.Rows) with the responses to what `task` asks about `items`. Resumes.
 
     adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, in their
-    order; or, where items share adapters, gives each one's number. share (r, s): only the chunks r, r + s, ... (newnews/together.py: write_together).
+    order; or, where items share adapters, gives each one's number. share (r, s): only the chunks r, r + s,
+    ... (newnews/together.py: write_together).
     """
     if output.whole:
         return output
