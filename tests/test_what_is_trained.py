@@ -241,8 +241,9 @@ def test_a_writer_without_words_for_a_protocol_is_refused_before_any_work(tiny):
 
 def test_a_bank_is_loaded_with_a_strength(tmp_path):
     model = add_lora(make_tiny(0), ("q_proj",), 2, 3)
+    generator = torch.Generator().manual_seed(0)
     for module in adapted(model).values():
-        torch.nn.init.normal_(module.lora_B)
+        torch.nn.init.normal_(module.lora_B, generator=generator)
     wanted = {name: module.delta() * 0.3 for name, module in adapted(model).items()}
     save_adapter(tmp_path / "a", model)
     bank = load_bank([tmp_path / "a"] * 2, make_tiny(0), 0.3)

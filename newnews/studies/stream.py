@@ -100,19 +100,20 @@ def section(rows):
         for format in dict.fromkeys(row["format"] for row in rows):
             values = squares(rows, cells, format)
             marks = "".join(
-                f'<rect x="{j}" y="{i}" width="1" height="1" fill="{colour(1)}" fill-opacity="{values[i, j]:.3f}">'
+                f'<rect x="{j}" y="{i}" width="1" height="1" fill-opacity="{values[i, j]:.3f}">'
                 f"<title>after {i + 1}, on news {j + 1}: {values[i, j]:.2f}</title></rect>"
                 for i, j in zip(*np.nonzero(~np.isnan(values))))
             parts.append(f"<div><h4>{escape(sections.readable(group))}, {TITLES[format]}</h4>"
-                         f'<svg role="img" width="{SIDE}" height="{SIDE}" '
-                         f'viewBox="0 0 {len(values)} {len(values)}">{marks}</svg></div>')
+                         f'<svg role="img" height="{SIDE}" viewBox="0 0 {len(values)} {len(values)}" '
+                         f'preserveAspectRatio="xMinYMin" fill="{colour(1)}" stroke="var(--soft)" '
+                         f'stroke-width="0.02">{marks}</svg></div>')
     lines = [[sections.readable(r["cell"]), TITLES[r["format"]], r["arrival"], r["end"],
               (r["mean"], interval(r) if r["low"] is not None else "-"), (r["n"], str(r["n"]))]
              for r in forgotten(rows)]
     columns = [("cell", False), ("format", False), ("on arrival", True), ("at the end", True),
                ("forgotten, 95% interval", True), ("news", True)]
     caption = ("Accuracy, closed book: down, arrivals; across, the news in their order; full colour is 1. "
-               "Means over seeds, each with an order of its own.")
+               "Means over seeds, each with an order of its own. The table leaves out news that came last.")
     return sections.section("stream", "What later news leave of earlier ones", sections.table(columns, lines),
                             sections.figure("stream", f'<div class="panels">{"".join(parts)}</div>', caption))
 
