@@ -85,6 +85,9 @@ def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
     more = columns(plan(study_of(tiny, *changes, "recipe.steps=4"), tiny.out))
     assert more["naive"][0] == "whole" and more["naive"][1] != "whole" != more["naive"][2]
     assert more["base"] == ["-", "-", "whole"] and tiny.stamps() == stamps
+    # banks of other cells say how fast training is here
+    fresh = plan(study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), tiny.out)
+    assert f"by 2 whole stages in {tiny.out}" in fresh.split("train: ")[1].split("\n")[0]
 
 
 def test_forms_and_shared_adapters_are_planned_as_they_are_trained(tiny):

@@ -4,8 +4,9 @@ is whole already. Reads the store, tokenizers and configs; writes nothing and lo
 Estimates are upper bounds. A draw is counted as max_new_tokens long, kept, and about the news; a free reply
 as long as it may get. What lies in the store counts as it is, and stands for other seeds too: rows that were
 written are trained on in their true length. Time is FLOPs over the rate at which whole stages of the same
-kind in this store were computed; without any, over that of matrix products, which a 2-second probe finds, and
-then it is no upper bound: a small model spends its time between its matrices.
+kind in this store were computed (without any in this study, over that of the store's other banks); without
+any, over that of matrix products, which a 2-second probe finds, and then it is no upper bound: a small model
+spends its time between its matrices.
 
 On the demo with one news item a domain, an empty store: 1.8 to 5 times the real FLOPs of writing (texts end
 before the limit), 1.6 to 4.6 times those of training (equal texts are dropped); with the rows there, 1.000,
@@ -126,6 +127,15 @@ class Plan(Stages):
         update = gathered(made, news, cell) if whole else None
         return written, [work for *_, work in banks], update
 
+    def trained_before(self, learner):
+        """{place: Work} of the banks that other studies have trained from the same weights in this store."""
+        same, found = self.reader(learner).identity().items(), {}
+        for path in sorted(self.store.glob("updates/*/manifest.json")):
+            manifest = read_json(path)
+            if same <= manifest["run"].items():
+                found[str(path)] = Work(path, manifest["tokens"], manifest["flops"], manifest["seconds"])
+        return found
+
     def asked(self, model, study, news, who, key, update=None, ways=WAYS, some=None):
         """Work of ways of asking. update: False where there will be one, and is not yet. some: those of the
         news that it is asked about, all if left out."""
@@ -214,7 +224,8 @@ def render(rows, stages, every, news):
     """The table, a row a cell, and the lines under it."""
     rates, measured = {}, {}
     for kind in KINDS:
-        done = {str(w.key): w for row in rows for w in getattr(row, kind) if w.seconds and w.flops}.values()
+        done = {str(w.key): w for row in rows for w in getattr(row, kind) if w.seconds and w.flops}
+        done = (done or (stages.trained_before(every[0].learner) if kind == "train" else {})).values()
         rates[kind] = sum(w.flops for w in done) / sum(w.seconds for w in done) if done else None
         measured[kind] = len(done)
     missing = [kind for kind in KINDS if rates[kind] is None and any(
