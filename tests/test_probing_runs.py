@@ -40,6 +40,7 @@ def test_the_last_layer_of_the_lens_is_the_model(closed, context):
         rows = lens.rows(model, {"run": (batch, k)})
         last = [r for r in rows if r["layer"] == 2 and r["site"] == "last"][0]
         assert last["logprob"] == pytest.approx(float(sums.mean()), abs=1e-9)
+        assert last["probability"] == pytest.approx(float(sums.exp().mean()))
         logits = model(right.ids, adapters=[k] * 2).double()
         _, rank = lens.lens(model, right, k)[2]
         expected = (logits > logits.gather(2, lens.wanted(right)[..., None])).sum(2)

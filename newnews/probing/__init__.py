@@ -32,7 +32,7 @@ KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
 
 # the column that a kind's one-sentence reading is about (output.reading)
 READ = {"spectrum": "intruder_energy", "compare": "cosine", "readout": "recall", "gate": "gain",
-        "transplant": "gain", "lens": "first", "patch": "gain", "context": "moved",
+        "transplant": "gain", "lens": "probability", "patch": "gain", "context": "moved",
         "heads": "change_reading", "knockout": "change", "shadow": "cosine", "geometry": "following"}
 
 

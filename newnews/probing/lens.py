@@ -47,12 +47,13 @@ def wanted(batch):
 
 
 def rows(model, runs, layers=None):
-    """Rows {"run", "layer", "site", "logprob", "rank", "first"} for runs {label: (batch, adapter)}.
+    """Rows {"run", "layer", "site", "logprob", "probability", "rank", "first"} for runs {label: (batch,
+    adapter)}.
 
-    Site "last": logprob is the answer's, summed over its tokens, rank the mean over them, first the share of
-    answers whose every token is the first choice. Other sites: logprob and rank of the answer's first token,
-    mean over the site's tokens; first the share of tokens at which it is the first choice. All means over
-    questions."""
+    Site "last": logprob is the answer's, summed over its tokens, probability that of the whole answer, rank
+    the mean over its tokens, first the share of answers whose every token is the first choice. Other sites:
+    logprob, its exponential, and rank of the answer's first token, mean over the site's tokens; first the
+    share of tokens at which it is the first choice. All means over questions."""
     out = []
     for label, (batch, adapter) in runs.items():
         batch = batch.only_right()
@@ -68,5 +69,6 @@ def rows(model, runs, layers=None):
                     first = ((rank == 0) & mask).sum(1)[have] / mask.sum(1)[have]
                 ranks = (rank * mask).sum(1)[have] / mask.sum(1)[have]
                 out.append({"run": label, "layer": layer, "site": site, "logprob": float(sums.mean()),
-                            "rank": float(ranks.mean()), "first": float(first.double().mean())})
+                            "probability": float(sums.exp().mean()), "rank": float(ranks.mean()),
+                            "first": float(first.double().mean())})
     return out

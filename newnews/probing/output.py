@@ -140,7 +140,7 @@ def draw_maps(path, panels, across=4):
         ax.set_yticks(range(len(down)), down, fontsize=7)
         for y, row in enumerate(matrix):
             for x, number in enumerate(row):
-                if len(across) <= 16 and number == number:
+                if max(len(across), len(down)) <= 16 and number == number:      # else they overlap
                     ax.text(x, y, f"{number:.2g}", ha="center", va="center", fontsize=6)
         ax.set_title(title, fontsize=9)
     made.colorbar(image, ax=axes, shrink=0.8)

@@ -47,13 +47,17 @@ def token_gradients(model, example, names, adapter=-1):
     yield None, float(losses.detach().sum()), gradient(losses.sum())
 
 
-def against(gradient, update):
-    """(norm of the gradient over the update's modules, cosine of -gradient with the update)."""
-    names = [name for name in update if name in gradient]
-    norm = sum(inner(gradient[name], gradient[name]) for name in names) ** 0.5
-    size = sum(inner(update[name], update[name]) for name in names) ** 0.5
-    along = -sum(inner(gradient[name], update[name]) for name in names)
-    return norm, along / (norm * size) if norm * size else 0.0
+def against(gradient, updates):
+    """(norm of the gradient, {label: cosine of -gradient with each of updates {label: ...}, over the modules
+    that both have})."""
+    own = {name: inner(g, g) for name, g in gradient.items()}      # the dearest part: T^2 (out + in), once
+    cosines = {}
+    for label, update in updates.items():
+        names = [name for name in update if name in gradient]
+        along = -sum(inner(gradient[name], update[name]) for name in names)
+        size = (sum(own[name] for name in names) * sum(inner(update[n], update[n]) for n in names)) ** 0.5
+        cosines[label] = along / size if size else 0.0
+    return sum(own.values()) ** 0.5, cosines
 
 
 def rows(model, chat, elements, updates):
@@ -64,10 +68,10 @@ def rows(model, chat, elements, updates):
     for number, pair in enumerate(elements):
         for news, example in zip(("without", "with"), pair):
             for i, (t, loss, gradient) in enumerate(token_gradients(model, example, list(first))):
-                row = {"element": number, "news": news, "place": "all" if t is None else i,
-                       "token": "" if t is None else chat.tokenizer.decode([example.ids[t]],
-                                                                         skip_special_tokens=False),
-                       "loss": loss, "norm": against(gradient, first)[0]}
-                out.append(row | {f"cosine {label}": against(gradient, update)[1]
-                                  for label, update in updates.items()})
+                token = "" if t is None else chat.tokenizer.decode([example.ids[t]],
+                                                                   skip_special_tokens=False)
+                norm, cosines = against(gradient, updates)
+                out.append({"element": number, "news": news, "place": "all" if t is None else i,
+                            "token": token, "loss": loss, "norm": norm,
+                            **{f"cosine {label}": cosine for label, cosine in cosines.items()}})
     return out
