@@ -141,7 +141,8 @@ def draw_maps(path, panels, across=4):
         for y, row in enumerate(matrix):
             for x, number in enumerate(row):
                 if max(len(across), len(down)) <= 16 and number == number:      # else they overlap
-                    ax.text(x, y, f"{number:.2g}", ha="center", va="center", fontsize=6)
+                    ax.text(x, y, f"{number:.2g}", ha="center", va="center", fontsize=6,
+                            color="white" if abs(number) > 0.7 * top else "black")
         ax.set_title(title, fontsize=9)
     made.colorbar(image, ax=axes, shrink=0.8)
     made.savefig(path, dpi=130)

@@ -77,7 +77,7 @@ def run_gate(here):
             f"base {base['log_odds']:.2f}, tuned {tuned['log_odds']:.2f}\n"
             + output.table([row for row in rows if row["layers"] == "all"
                             and (row["modules"] == "all" or row["update"] == labels[0])], columns, 60))
-    return rows, text, lambda path: output.draw_maps(path, panels)
+    return rows, text, lambda path: output.draw_maps(path, panels, len(panels) // 2)
 
 
 def run_transplant(here):
