@@ -97,7 +97,8 @@ def made(tmp_path_factory):
                                                       {"role": "assistant", "content": NEWS[0].statement}]}])],
              "self_qa": [rows_file(out / "replay" / "q.jsonl", {}, said, new_tokens=77, flops=5000)]}
     cells = [{"name": name, "protocol": name, "model": str(POCKET), "answers": answers[name], "replay": files[name],
-              "seconds": SECONDS[name], "flops": 10 ** (10 + k), "tokens": 1000 + k, "diverged": {}, "empty": []}
+              "seconds": SECONDS[name], "flops": 10 ** (10 + k), "tokens": 1000 + k, "diverged": {}, "empty": [],
+              "course": [[0, 2.0 + k, 8.0], [30, 0.5, None], [59, 0.001, 0.02]]}
              for k, name in enumerate(SECONDS)]
     (out / "study.json").write_text(json.dumps({
         "study": settings, "prompts": {str(POCKET): "prompts.yaml"}, "base": {str(POCKET): answers["base"]},
@@ -231,6 +232,19 @@ def test_what_is_drawn_stands_where_it_should(study):
             base = summary["cells"]["base"][CONTEXT][format]["mean"]
             assert f'class="dashed" x1="{100 * base:.2f}%"' in strip
             assert ('class="dotted" x1="33.33%"' in strip) == (format == "text")        # three options
+
+
+def test_what_training_saw(study):
+    page, _ = written(study)
+    rows = table(study, "training")
+    assert [(r["cell"], r["step"], r["loss"], r["grad_norm"]) for r in rows if r["cell"] == "self_qa"] == [
+        ("self_qa", "1", "3.0", "8.0"), ("self_qa", "31", "0.5", ""), ("self_qa", "60", "0.001", "0.02")]
+    assert "self qa, step 31: 0.5" in page.text and "self qa, step 60: 0.001" in page.text
+    drawn = figures.curves([("a", [(0, 100.0), (5, None), (10, 1.0)], "red"), ("b", [(10, 10.0)], "blue")], "loss")
+    spots = dict(re.findall(r'cx="([0-9.]+%)" cy="([0-9.]+)" r="2.5" fill="red"', drawn))
+    assert list(spots) == ["0.00%", "100.00%"] and float(spots["0.00%"]) + float(spots["100.00%"]) == 300
+    assert re.search('cx="100.00%" cy="150.0" r="2.5" fill="blue"', drawn)
+    assert figures.curves([("a", [(0, None)], "red")], "loss") == ""
 
 
 def test_scales_and_marks():

@@ -35,7 +35,7 @@ from newnews.studies.grid import cells, read_study
 from newnews.studies.report import draw, table, walk
 from newnews.studies.sources import source
 from newnews.studies.stats import ratio, share
-from newnews.studies.study import check_study, run_study
+from newnews.studies.study import check_study, course, run_study
 from newnews.tasks.news import WAYS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -504,6 +504,21 @@ def test_news_without_questions_cannot_be_studied(tiny):
     write_news(tiny.file, [replace(tiny.items[0], questions=[])])
     with pytest.raises(ValueError, match="zog.*no questions"):
         tiny.run()
+
+
+def test_the_course_of_training_is_the_mean_of_what_its_banks_noted(tmp_path):
+    for name, losses in (("a", [[8, 4], [2, None]]), ("b", [[3, 9], [4, 6], [7, 7]])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("".join(
+            json.dumps({"step": i, "loss": loss, "grad_norm": [1, 3]}) + "\n" for i, loss in enumerate(losses)))
+    assert course([tmp_path / "a", tmp_path / "b"]) == [[0, 6.0, 2.0], [1, 4.0, 2.0]] and course([]) == []
+
+
+def test_a_study_keeps_the_course_of_its_training(tiny):
+    tiny.run("axes={protocol: [naive], seed: [0]}")
+    cell, = json.loads((tiny.out / "study.json").read_text())["cells"]
+    steps, losses, norms = zip(*cell["course"])
+    assert list(steps) == list(range(len(steps))) and losses[-1] < losses[0] and min(norms) > 0
 
 
 def test_a_source_is_a_file_or_a_world(tmp_path, tiny):

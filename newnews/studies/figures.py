@@ -171,3 +171,29 @@ def scatter(points, lines, key, across, up):
     made.append(f'<text x="100%" y="{HIGH + 32}" text-anchor="end">{escape(across)}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'
             f'{"".join(made)}</svg></div>' + legend(*((spot(fill), words) for fill, words in key)))
+
+
+def curves(series, up):
+    """Numbers > 0 over steps, upwards on a log scale. series: [(label, [(step, number or None)], colour)]."""
+    known = [y for _, points, _ in series for _, y in points if y]
+    if not known:
+        return ""
+    scale, last = log_scale(known), max(1, *(x for _, points, _ in series for x, _ in points))
+    made = []
+
+    def place(x, y):
+        return f"{100 * x / last:.2f}%", round(HIGH * (1 - scale.percent(math.log10(y)) / 100), 1)
+
+    for tick in scale.ticks:
+        y = place(0, 10 ** tick)[1]
+        made.append(line("grid", 0, "100%", y, y)
+                    + f'<text y="{y}" dx="-8" dy=".35em" text-anchor="end">{10 ** tick:g}</text>')
+    for label, points, fill in series:
+        drawn = [(place(x, y), x, y) for x, y in points if y]
+        ends = "".join(line("", a[0], b[0], a[1], b[1]) for (a, *_), (b, *_) in zip(drawn, drawn[1:]))
+        dots = "".join(f'<circle cx="{at[0]}" cy="{at[1]}" r="2.5" fill="{fill}"><title>{escape(label)}, step '
+                       f"{x}: {y:.3g}</title></circle>" for at, x, y in drawn)
+        made.append(f'<g stroke="{fill}" stroke-width="2">{ends}</g>{dots}')
+    made.append(f'<text x="100%" y="{HIGH + 16}" text-anchor="end">step {last}</text>')
+    return (f'<div class="small">{escape(up)}</div><div class="scatter"><svg role="img">{"".join(made)}</svg>'
+            "</div>")

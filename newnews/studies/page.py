@@ -26,7 +26,7 @@ from newnews.studies.walk import embedded, walk_data
 from newnews.tasks.news import WAYS
 
 MAKER, WHAT = "report", "report of a study"
-TABLES = ("accuracy", "claims", "costs", "kept", "recovered", "stream")
+TABLES = ("accuracy", "claims", "costs", "kept", "recovered", "stream", "training")
 CLOSED, CONTEXT = WAYS
 LIMITS = ("mean", "low", "high")
 HERE = Path(__file__).parent
@@ -51,6 +51,8 @@ def write_report(out, summary):
     tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}),
               "recovered": recovered_rows({name: groups[name] for name in tuned}),
               "kept": kept_rows(done, judged, seen, tuned), "costs": cost_rows(done, groups, tuned)}
+    if courses := course_rows(done, tuned):
+        tables["training"] = courses
     if summary.get("contrasts"):
         tables["claims"] = summary["contrasts"]
     if arrived := stream.matrix(done, seen):
@@ -146,6 +148,17 @@ def cost_rows(done, groups, tuned):
     return rows
 
 
+def course_rows(done, tuned):
+    """Loss and gradient norm over training of each group, means over its cells that have them."""
+    about, rows = {cell["name"]: cell.get("course", ()) for cell in done.index["cells"]}, []
+    for name, cells in tuned.items():
+        for points in zip(*(about[cell] for cell in cells)):
+            means = [[p[i] for p in points if p[i] is not None] for i in (1, 2)]
+            loss, norm = (sum(some) / len(some) if some else None for some in means)
+            rows.append({"cell": name, "step": points[0][0] + 1, "loss": loss, "grad_norm": norm})
+    return rows
+
+
 # ---- the page ----
 
 def page(done, summary, groups, tuned, tables, data):
@@ -177,6 +190,8 @@ def page(done, summary, groups, tuned, tables, data):
             sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
             sections.section("costs", "What it cost", cost),
             sections.section("kept", "What was kept", kept),
+            "training" in tables and sections.section("training", "While training",
+                                                      sections.training(tables["training"], colours)),
             sections.walk(data, len(done.items), tuned[best][0], seeds), sections.probes(done.out / "probes"),
             sections.section("made", "How this was made", how(done, summary))]
     made = [part for part in made if part]

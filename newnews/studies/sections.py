@@ -185,6 +185,19 @@ def costs(rows, bases, colours, more):
     return figure("costs", drawn, caption) + table(columns, lines)
 
 
+def training(rows, colours):
+    """rows: {"cell", "step", "loss", "grad_norm"}; the loss and the gradient's norm over training."""
+    cells = list(dict.fromkeys(r["cell"] for r in rows))
+    drawn = [fig.curves([(readable(name), [(r["step"], r[key]) for r in rows if r["cell"] == name],
+                          colours[name]) for name in cells], up)
+             for key, up in (("loss", "loss, nats a supervised token"), ("grad_norm", "norm of the gradient"))]
+    panels = "".join(f"<div>{part}</div>" for part in drawn)
+    return figure("training", f'<div class="panels two">{panels}</div>'
+                  + fig.legend(*((fig.spot(colours[name]), readable(name)) for name in cells)),
+                  "What training saw: means over the news of a cell, and over its seeds. A low loss is no "
+                  "knowledge: with the news in front the rows are easy.")
+
+
 def walk(data, total, best, seeds):
     """best: the cell to begin with. data: newnews/studies/walk.py."""
     shown = len(data["news"])

@@ -19,7 +19,7 @@ from newnews.distributed import own_gpu
 from newnews.outputs import check_out, provenance, write_json
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
-from newnews.reading import shown
+from newnews.reading import read_jsonl, shown
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
@@ -70,6 +70,7 @@ def run_study(study, out, store=None):
                 "answers": answers(cell.model, cell.protocol, cell.name, update),
                 "replay": [os.path.relpath(r.path, out) for r in rows],
                 "flops": update.flops + sum(r.totals.get("flops", 0) for r in rows), "tokens": update.tokens,
+                "course": course({folder.parent for folder in update.folders.values()}),
                 "diverged": update.diverged, "empty": update.empty}
         if update.arrivals:     # closed book, about all news so far; the last of them is what stands above
             after = [answers(cell.model, cell.protocol, f"{cell.name} after {n}", arrival, WAYS[:1])[WAYS[0]]
@@ -101,6 +102,20 @@ def run_study(study, out, store=None):
     summary = {**summarise(out), **provenance()}
     write_json(out / "summary.json", summary)
     return summary
+
+
+def course(banks):
+    """[[step, loss, gradient norm]] at a twentieth of the steps each, means over the adapters of some banks;
+    the norm is that before clipping. From what training noted (newnews/training.py: metrics.jsonl)."""
+    lines = [read_jsonl(bank / "metrics.jsonl") for bank in sorted(banks)]
+    steps = min(map(len, lines), default=0)
+
+    def mean(step, key):
+        known = [x for some in lines for x in some[step][key] if x is not None]
+        return sum(known) / len(known) if known else None
+
+    return [[step, mean(step, "loss"), mean(step, "grad_norm")]
+            for step in dict.fromkeys(round(i * (steps - 1) / 20) for i in range(21) if steps)]
 
 
 def check_study(out):

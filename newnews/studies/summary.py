@@ -3,7 +3,8 @@ made again from the files of a study alone, and is, whenever the judge or the ac
 
 OUT/study.json names the files: {"study": the YAML, "prompts": {model: file}, "base": {model: {way: answers
 file}}, "cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops",
-"tokens", "diverged": {news: step}, "empty": [news]}]}. Paths are relative to OUT.
+"tokens", "course": [[step, loss, gradient norm]], "diverged": {news: step}, "empty": [news]}]}. Paths are
+relative to OUT.
 
 Cells that differ in their seed alone are one group: means over seeds, with intervals that hold for other news
 and other seeds (stats.crossed).
