@@ -126,8 +126,8 @@ def draw(rows, path):
 
     pooled = groups(dict.fromkeys(row["cell"] for row in rows))
     formats = list(dict.fromkeys(row["format"] for row in rows))
-    figure, axes = plt.subplots(len(formats), len(pooled), squeeze=False, layout="constrained",
-                                figsize=(3 * len(pooled) + 0.6, 3 * len(formats)))
+    figure, axes = plt.subplots(len(formats), len(pooled), squeeze=False, layout="compressed",
+                                figsize=(3 * len(pooled) + 0.6, 3.3 * len(formats)))
     for line, format in zip(axes, formats):
         for ax, (group, cells) in zip(line, pooled.items()):
             values = squares(rows, cells, format)
