@@ -69,7 +69,6 @@ class Longest(Writer):
         self.memory = max(self.memory, memory, key=lambda m: m["total"])
         return texts
 
-
     def text(self, i, request, limit):
         """The request over and over, cut at the limit: it is about the news, a list of what it names, and by
         its number no text is there twice."""

@@ -27,7 +27,7 @@ from newnews.outputs import Rows, digest, provenance, write_json
 from newnews.prompts import prompts_for
 from newnews.protocols.base import conversation
 from newnews.protocols.masked import FRACTION
-from newnews.reading import checked, read_list, read_yaml, record, whole
+from newnews.reading import checked, read_list, read_yaml, record, shown, whole
 from newnews.studies.grid import apply
 from newnews.studies.report import interval
 from newnews.studies.scores import scored, values_of
@@ -56,6 +56,9 @@ def reversal(path, out, changes=()):
     for change in changes:
         apply(row, change)
     e = record(Experiment, row, path)
+    if not e.texts or "questions" in e.texts:
+        raise ValueError(f"{path}: texts: expected a file under one name or more, none called questions, "
+                         f"which is a file of ours; found {shown(e.texts)}")
     questions, texts = chosen(e, path)
     tuned = {f"{name}-{how}": record(FineTune, e.train, f"{path}: train", model=e.model, device=e.device,
                                      dtype=e.dtype, targets=PROJECTIONS, masked=fractions,

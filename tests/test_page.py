@@ -245,6 +245,7 @@ def test_what_training_saw(study):
     assert list(spots) == ["0.00%", "100.00%"] and float(spots["0.00%"]) + float(spots["100.00%"]) == 300
     assert re.search('cx="100.00%" cy="150.0" r="2.5" fill="blue"', drawn)
     assert figures.curves([("a", [(0, None)], "red")], "loss") == ""
+    assert figures.curves([("a", [(0, 0.0), (9, 2.0)], "red")], "loss").count("<circle") == 1     # 0 has no logarithm
 
 
 def test_scales_and_marks():

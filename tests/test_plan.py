@@ -11,15 +11,21 @@ from dataclasses import replace
 import pytest
 from test_study import DEMO, tiny  # noqa: F401 (a fixture)
 
+from conftest import ROOT, make_tiny
+from model.chat import Chat
+from model.checkpoint import load_config
 from model.lora import add_lora, adapted
-from conftest import make_tiny
+from newnews.dryrun import Longest
 from newnews.outputs import read_manifest
+from newnews.prompts import read_prompts
+from newnews.protocols.base import Ask
 from newnews.studies import plan as module
 from newnews.studies.grid import cells, read_study
 from newnews.studies.plan import Plan, clock, memory, plan, short
 from newnews.studies.sources import source
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+POCKET = ROOT / "data" / "pocket"
 AXES = "axes={protocol: [naive, self_qa, self_qa_shadowed], seed: [0, 1]}"
 
 
@@ -88,6 +94,11 @@ def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
     # banks of other cells say how fast training is here
     fresh = plan(study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), tiny.out)
     assert f"by 2 whole stages in {tiny.out}" in fresh.split("train: ")[1].split("\n")[0]
+    for note in tiny.out.glob("updates/*/manifest.json"):               # of other weights: they say nothing
+        found = json.loads(note.read_text())
+        note.write_text(json.dumps({**found, "run": {**found["run"], "model": "another"}}))
+    assert "train: " in (text := plan(study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), tiny.out))
+    assert "by a probe" in text.split("train: ")[1].split("\n")[0]
 
 
 def test_forms_and_shared_adapters_are_planned_as_they_are_trained(tiny):
@@ -116,6 +127,20 @@ def test_memory_is_that_of_weights_and_the_adapters_side_by_side(tiny):
     add_lora(model, ["q_proj"], 3, 4, [0, 1, 2])
     state = 16 * sum(m.lora_A.numel() + m.lora_B.numel() for m in adapted(model).values())
     assert f"weights {short(weights)}B, 3 adapters" in line and f"optimizer {short(state)}B" in line
+
+
+def test_a_dry_run_writes_as_long_as_a_protocol_allows():
+    """entigraph's documents may be longer than other replies; no text is there twice."""
+    prompts = read_prompts(ROOT / "configs" / "prompts" / "qwen.yaml")
+    chat, long = Chat(POCKET), prompts.document_tokens
+    writer = Longest(load_config(POCKET), chat, prompts, 4)
+    for limit, tokens in ((None, prompts.max_new_tokens), (long, long)):
+        ask = Ask(["What is Zog?"] * 3, "s/1", list("abc"), 1.0, limit)
+        cost = {0: dict.fromkeys(("prompt_tokens", "new_tokens", "flops"), 0)}
+        texts = writer.answer({0: ask}, 1.0, cost)[0]
+        assert cost[0]["new_tokens"] == 3 * tokens and len(set(texts)) == 3
+        assert all(abs(len(chat.encode(text)) - tokens) < tokens / 10 for text in texts)
+    assert long > prompts.max_new_tokens
 
 
 def test_amounts_are_short():

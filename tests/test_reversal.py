@@ -242,7 +242,8 @@ def test_a_second_start_does_what_is_missing_and_other_facts_are_refused(small, 
     ("train.out=x", "train: unknown key 'out'"), ("train.lora_rank=0", "rank"),
     ("texts={a: no.json}", "no.json: no such file"), ("texts={a: BACK}", "entry 1: hardly says what"),
     ("texts={a: ODD}", "as many texts of each of the 4 facts"), ("questions=none.jsonl", "none.jsonl: no such file"),
-    ("texts={a: small.yaml}", "expected a list of texts"), ("texts={../a: plain.json}", "'../a' cannot be the name")])
+    ("texts={a: small.yaml}", "expected a list of texts"), ("texts={../a: plain.json}", "'../a' cannot be the name"),
+    ("texts={}", "texts: expected a file under one name or more"), ("texts={questions: plain.json}", "a file of ours")])
 def test_mistakes_are_refused_before_any_work(change, said, small, tmp_path, monkeypatch):
     monkeypatch.chdir(small.folder)
     texts = json.loads((small.folder / "plain.json").read_text())
