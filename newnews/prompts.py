@@ -63,7 +63,7 @@ class Prompts:
     restored: str = "The whole text:"                               # the line before the assistant's text
     reason: str = ""                # free form after thought; "": this model is not asked so
     top_p: float = 1.0              # of what is written
-    on_topic: bool = False          # drop questions that share no content word with the news
+    on_topic: bool = False          # drop questions that do not show what news they are about
     # The words of rivals. A file need not have them; one that lacks them cannot be asked to write so.
     document_tokens: int = 512      # new tokens of a plain text, longer than a reply
     rewrite_lines: list[str] = field(default_factory=list)

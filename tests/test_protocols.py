@@ -219,6 +219,22 @@ def test_questions_that_have_left_the_news_are_dropped_and_counted(scripted):
     assert elements(writer(replace(POCKET, on_topic=True)), "implication", 5)[1]["off_topic"] == 0
 
 
+def test_a_question_names_the_subject_or_shares_four_words_with_the_news():
+    item = News(id="frog", domain="discoveries", subject="pellicar frog",
+                statement="Biologists found a brown frog, the pellicar frog, in Peru. It turns red when it rains.")
+    asks = protocols(replace(POCKET, on_topic=True))["self_qa"]
+    kept = {"What do Pellicar frogs do when it rains?": True,
+            "What are the frogs in Peru's eyes?": False,                # two words; the half of a name
+            "Who turns red in Peru?": False,                            # three
+            "Which brown frog of Peru turns red when it rains?": True,  # back to the subject
+            "What is it?": False}
+    assert {text: asks.keeps(text, item) for text in kept} == kept
+    assert asks.keeps("What are the frogs in Peru's eyes?", replace(item, subject=""))
+    assert not asks.keeps("What is it?", replace(item, subject=""))
+    assert "subject" in asks.told and "subject" not in protocols(POCKET)["self_qa"].told
+
+
+
 def test_when_nothing_is_usable_nothing_is_asked_again(scripted):
     writer, calls = scripted(lambda text, call, row: "")
     nothing = [], {"drawn": 3, "unusable": 3, "off_topic": 0, "repeated": 0, "kept": 0}

@@ -14,6 +14,9 @@ FUNCTION_WORDS = frozenset("""
     your""".split())
 
 
+ENOUGH = 4          # content words of the news: a question from an answer back to the subject has as many
+
+
 def content_words(text):
     """The words of a text without function words, in lower case; a plural's s does not count."""
     words = set(re.findall(r"\w+", text.lower())) - FUNCTION_WORDS
@@ -93,10 +96,20 @@ class SelfQA(Rehearsal):
     def requests(self):
         return self.prompts.question
 
+    def __init__(self, prompts):
+        super().__init__(prompts)
+        if prompts is not None and prompts.on_topic:        # then `keeps` reads it
+            self.told = (*self.told, "subject")
+
     def keeps(self, text, item):
-        """A question without a content word of the news has left it, or makes no sense without it in
-        sight."""
-        return not self.prompts.on_topic or bool(content_words(text) & content_words(item.statement))
+        """A question makes sense without the news in sight, and has not left them, if it names their subject
+        or shares ENOUGH content words with them; one, where the news do not say what their subject is. By
+        reading 97 questions of a 0.5B model about dev news: .86 are about their news with one word, .95 of
+        those that this keeps."""
+        shared = content_words(text) & content_words(item.statement)
+        subject = content_words(item.subject)
+        named = subject <= content_words(text) if subject else bool(shared)
+        return not self.prompts.on_topic or named or len(shared) >= ENOUGH
 
     def second(self, item, rows, first, names):
         if not rows:
