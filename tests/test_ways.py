@@ -166,7 +166,7 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
                for line in said.split("counterfactual        ")[1].split("\n"))
     write_report(tiny.out, summarise(tiny.out))
     page = (tiny.out / "report.html").read_text()
-    assert "<h3>Kl, nats</h3>" in page or "KL, nats" in page
+    assert "<h3>KL, nats</h3>" in page and "<h3>Insists</h3>" in page
     kept = (tiny.out / "figures" / "kept.csv").read_text().split("\n")
     assert len(kept) == 2 + 6 * 2 + 1       # the head, the last end, six ways of two formats, kl of its own
     before = tiny.stamps()

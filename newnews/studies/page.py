@@ -179,7 +179,7 @@ def page(done, summary, groups, tuned, tables, data):
     gap = sections.forest("recovered", tables["recovered"], "mean", [(0, "zero"), (1, "dashed")],
                           "(tuned - base) / (base in context - base): 0 is the base, 1 (dashed) is as good "
                           f"as reading. Fieller's 95% intervals, clustered by news.{pooled}", colours)
-    kept = [f"<h3>{escape(TITLES[way].capitalize())}</h3>" * (len(done.ways) > 2)
+    kept = [f"<h3>{escape(TITLES[way][:1].upper() + TITLES[way][1:])}</h3>" * (len(done.ways) > 2)
             + sections.forest("kept", [r for r in tables["kept"] if r["way"] == way], "difference",
                               [(0, "zero")], f"{sections.KEPT[way]}, after minus before, paired by question; "
                               f"95% intervals clustered by news.{pooled}", colours)
