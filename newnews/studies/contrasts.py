@@ -3,9 +3,10 @@
     contrasts:
       - name: rehearsal
         a: self_qa                  a cell; a group, that is cells that differ in their seed alone; or "base".
-        b: naive                    NAME.in_context or NAME.closed_book: this side is asked in its own way
-        way: closed_book            the way of sides that do not say their own; closed_book if left out
-        format: free                one of the study's `ask`
+        b: naive                    NAME.in_context, or another way: this side is asked in its own way
+        way: closed_book            the way of sides that do not say their own; closed_book if left out; or
+                                    in_context, or one of the study's `also`
+        format: free                one of the study's `ask`; of the way kl: kl
         direction: ">"              a lies above b; "<": below; "=": at most SIZE apart
         needs: reversal             only questions that need this (newnews/news.py: Question); all if left out
         says: Self-QA teaches more than the text of the news.
@@ -16,7 +17,7 @@ Holm-corrected over the study's list. What became of the claim:
 
     held    > and <: Holm's p is under .05 and the interval lies on the named side of zero (p is about other
             news under these seeds, the interval about other seeds too)
-            =: the whole interval lies within SIZE of zero
+            =: the whole interval lies within SIZE of zero (of kl: .1 nats a token)
     not     the interval excludes the claim at a size that matters: for > it ends below SIZE, for < it begins
             above -SIZE, for = it lies beyond SIZE
     too small to tell       neither: more news or seeds are needed; `smallest` says which difference a test
@@ -33,11 +34,11 @@ import numpy as np
 
 from newnews.reading import record
 from newnews.studies.stats import holm, paired, smallest_effect
+from newnews.studies.ways import EVERY, KL, WAYS
 
 SIZE = 0.1              # a difference in accuracy that matters
 SEED = re.compile(r" seed=(\d+)(?= |$)")        # in the names that newnews/studies/grid.py gives to cells
 HELD, NOT, UNCLEAR = "held", "not", "too small to tell"
-WAYS = ("closed_book", "in_context")            # those of newnews/tasks/news.py
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class Contrast:
     format: str
     direction: Literal[">", "<", "="]
     says: str
-    way: Literal["closed_book", "in_context"] = "closed_book"
+    way: str = WAYS[0]
     needs: str = ""
 
     def side(self, text):
         """(name of a cell or group, way)."""
         name, dot, way = text.rpartition(".")
-        return (name, way) if way in WAYS else (text, self.way)
+        return (name, way) if way in EVERY else (text, self.way)
 
 
 def base_names(models):
@@ -88,10 +89,10 @@ def matched(a, b):
     return [(a[seed], b[seed]) for seed in a if seed in b]
 
 
-def read_contrasts(rows, names, formats, where, news=list):
+def read_contrasts(rows, names, formats, where, news=list, ways=WAYS):
     """[Contrast] of a study's list. names: of all cells, base models too. news(): the news, read if a
-    contrast says what its questions need. A name that is not there, a format or a kind of question that is
-    not asked, or two sides that cannot be compared is a ValueError."""
+    contrast says what its questions need. A name that is not there, a format, a way or a kind of question
+    that is not asked, or two sides that cannot be compared is a ValueError."""
     known, out, news = members(names), [], cache(news)
     for i, row in enumerate(rows, 1):
         place = f"{where}: contrasts: entry {i}"
@@ -104,9 +105,13 @@ def read_contrasts(rows, names, formats, where, news=list):
                                  + (f" (is {' or '.join(map(repr, near))} meant?)" if near else "")
                                  + "; a study of other cells needs other contrasts, or none: "
                                    "--set contrasts=[]")
-        if contrast.format not in formats:
-            raise ValueError(f"{place} ({contrast.name}): format: expected one of {', '.join(formats)}, "
-                             f"which are asked; found {contrast.format!r}")
+        for _, way in (a, b):
+            if way not in ways:
+                raise ValueError(f"{place} ({contrast.name}): way: expected one of {', '.join(ways)}, in which "
+                                 f"is asked; found {way!r}")
+            if contrast.format not in ([KL] if way == KL else formats):
+                raise ValueError(f"{place} ({contrast.name}): format: expected one of {', '.join(formats)}, "
+                                 f"which are asked, or {KL} of the way {KL}; found {contrast.format!r}")
         kinds = sorted({q.needs for item in news() for q in item.questions}) if contrast.needs else [""]
         if contrast.needs not in kinds:
             raise ValueError(f"{place} ({contrast.name}): needs: expected one of {', '.join(kinds)}, which "
@@ -124,8 +129,8 @@ def read_contrasts(rows, names, formats, where, news=list):
 
 def answered(lists, field="right"):
     """(values (S, n), rows): a field of the verdicts under S seeds, of the n questions that are in all lists,
-    and these questions' rows in the first list."""
-    tables = [{row["question"]: row for row in rows} for rows in lists]
+    and these questions' rows in the first list. One may be asked about several news (of other things)."""
+    tables = [{(row["news"], row["question"]): row for row in rows} for rows in lists]
     shared = [q for q in tables[0] if all(q in table for table in tables)]
     values = np.array([[table[q][field] for q in shared] for table in tables], float)
     return values.reshape(len(lists), len(shared)), [tables[0][q] for q in shared]
@@ -139,7 +144,7 @@ def contrasted(contrasts, names, rows):
         pairs = matched(known[a], known[b])
         lists = [rows(x, a_way, c.format) for x, _ in pairs] + [rows(y, b_way, c.format) for _, y in pairs]
         values, common = answered([[row for row in mine if c.needs in ("", row["needs"])] for mine in lists])
-        found = paired(*np.split(values, 2), [row["news"] for row in common])
+        found = paired(*np.split(values, 2), [row["news"] for row in common], c.format != KL)
         C, sd, quantile = found["clusters"], found["sd"], found["quantile"]
         out.append({**asdict(c), "difference": found["mean"], "low": found["low"], "high": found["high"],
                     "p": found["p"], "holm": None, "n": found["n"], "news": C, "seeds": len(pairs),

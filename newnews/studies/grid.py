@@ -28,6 +28,8 @@ Keys that may be left out:
                             then `recipe` is that of a bank, not of a news item
     stream                  news arrive one after another into one model (newnews/studies/stream.py);
                             replay_share: of the rows trained on that are about earlier ones
+    also                    what else every model is asked (newnews/studies/ways.py): counterfactual, insists,
+                            background, others, others_in_context, kl
     contrasts               the claims that the study is run for (newnews/studies/contrasts.py)
 """
 
@@ -41,13 +43,14 @@ from newnews.protocols.form import in_form
 from newnews.reading import plain, read_yaml, shown
 from newnews.studies.contrasts import base_names, read_contrasts
 from newnews.studies.sources import source
+from newnews.studies.ways import ALSO, KL, ways_of
 from newnews.tasks.news import FORMATS
 from newnews.training import Recipe
 
 KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int,
         "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
 OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dict, "form": str,
-            "together": bool, "stream": dict, "contrasts": list}
+            "together": bool, "stream": dict, "also": list, "contrasts": list}
 PLAIN_AXES = {"seed": int, "draws": int, "bank": int, "model": str, "writer": str, "learner": str,
               "form": str, "scale": (int, float), "together": bool}
 WANTED = {int: "whole numbers", str: "texts", bool: "true or false"}
@@ -138,9 +141,23 @@ def check(study, path):
     news = source(study["news"], path)
     lora_of(study["lora"], path)                # also where an axis varies it
     every = cells(study, path)
+    check_also(study, every, path)
     bases = base_names(dict.fromkeys(cell.model for cell in every)).values()
     read_contrasts(study.get("contrasts", []), [*bases, *(cell.name for cell in every)], study["ask"], path,
-                   news.load)
+                   news.load, ways_of(study))
+
+
+def check_also(study, every, path):
+    also = study.get("also", [])
+    if any(way not in ALSO for way in also) or len(set(also)) < len(also):
+        raise ValueError(f"{path}: also: expected some of {', '.join(ALSO)}, once each; found {also!r}")
+    if KL in also and "source" not in study.get("neutral", {}):
+        raise ValueError(f"{path}: also: {KL} reads neutral texts; say which: neutral: {{share: 0, source: a "
+                         f"file, or lessons}}")
+    shared = [way for way in also if way.startswith("others")]
+    if shared and any(cell.together for cell in every):
+        raise ValueError(f"{path}: also: {shared[0]}: where news share an adapter it was trained on the others "
+                         f"too")
 
 
 def recipe_of(study, protocol, path="recipe"):

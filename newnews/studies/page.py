@@ -23,6 +23,7 @@ from newnews.studies.report import ORDER, TITLES, left_out
 from newnews.studies.stats import paired
 from newnews.studies.summary import Finished, rehearsed
 from newnews.studies.walk import embedded, walk_data
+from newnews.studies.ways import KL, formats_of
 from newnews.tasks.news import WAYS
 
 MAKER, WHAT = "report", "report of a study"
@@ -41,14 +42,14 @@ def check_report(out):
 def write_report(out, summary):
     """Write the page of the study in the folder OUT, and its tables. summary: what summarise(OUT) says."""
     done = Finished(out)
-    judged = {(cell, way): done.judged(cell, way) for cell in done.answers for way in WAYS}
+    judged = {(cell, way): done.judged(cell, way) for cell in done.answers for way in done.ways}
     files = dict.fromkeys(done.out / file for cell in done.index["cells"] for file in cell["replay"])
     seen = rehearsed(files, done.items, done.source.keys)
     # cells that differ in their seed alone are shown as one group
     groups = summary["groups"]
     bases = list(done.base_of.values())
     tuned = {name: group["cells"] for name, group in groups.items() if name not in bases}
-    tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}),
+    tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}, done.ways),
               "recovered": recovered_rows({name: groups[name] for name in tuned}),
               "kept": kept_rows(done, judged, seen, tuned), "costs": cost_rows(done, groups, tuned)}
     if courses := course_rows(done, tuned):
@@ -96,11 +97,11 @@ def write_tables(folder, tables):
 
 # ---- the numbers ----
 
-def accuracy_rows(cells):
+def accuracy_rows(cells, ways=WAYS):
     """{name: cell or group} of a summary as flat rows."""
     return [{"cell": name, "format": format, "way": way, "domain": domain,
              **{key: part[key] for key in (*LIMITS, "n")}}
-            for name, cell in cells.items() for format in ORDER if format in cell[CLOSED] for way in WAYS
+            for name, cell in cells.items() for format in (*ORDER, KL) for way in ways if format in cell[way]
             for domain, part in {"all": cell[way][format], **cell[way][format]["by_domain"]}.items()]
 
 
@@ -110,20 +111,21 @@ def recovered_rows(groups):
 
 
 def kept_rows(done, judged, seen, tuned):
-    """In-context answers after minus before, paired by question, on the questions that count and were asked
-    under every seed."""
+    """Answers after minus before, of each way but closed book: paired by question, on the questions that count
+    and were asked under every seed."""
     rows = []
-    for format in [f for f in ORDER if f in done.study["ask"]]:
+    for way, format in [(way, format) for way in done.ways[1:]
+                        for format in formats_of(way, [f for f in ORDER if f in done.study["ask"]])]:
         def fresh(cell):
-            return [verdict for _, verdict in judged[cell, CONTEXT]
+            return [verdict for _, verdict in judged[cell, way]
                     if verdict["format"] == format and verdict["question"] not in seen]
 
         for name, cells in tuned.items():
             base = done.base_of[done.model_of[cells[0]]]
             values, common = answered([*map(fresh, cells), fresh(base)])
             before = np.repeat(values[-1:], len(cells), 0)
-            found = paired(values[:-1], before, [row["news"] for row in common])
-            rows.append({"cell": name, "format": format, "difference": found["mean"],
+            found = paired(values[:-1], before, [row["news"] for row in common], way != KL)
+            rows.append({"cell": name, "format": format, "way": way, "difference": found["mean"],
                          **{key: found[key] for key in ("low", "high", "p", "n")}})
     return rows
 
@@ -177,9 +179,11 @@ def page(done, summary, groups, tuned, tables, data):
     gap = sections.forest("recovered", tables["recovered"], "mean", [(0, "zero"), (1, "dashed")],
                           "(tuned - base) / (base in context - base): 0 is the base, 1 (dashed) is as good "
                           f"as reading. Fieller's 95% intervals, clustered by news.{pooled}", colours)
-    kept = sections.forest("kept", tables["kept"], "difference", [(0, "zero")],
-                           "Does the tuned model still read? Accuracy with the news in context, after minus "
-                           f"before, paired by question; 95% intervals clustered by news.{pooled}", colours)
+    kept = [f"<h3>{escape(TITLES[way][:1].upper() + TITLES[way][1:])}</h3>" * (len(done.ways) > 2)
+            + sections.forest("kept", [r for r in tables["kept"] if r["way"] == way], "difference",
+                              [(0, "zero")], f"{sections.KEPT[way]}, after minus before, paired by question; "
+                              f"95% intervals clustered by news.{pooled}", colours)
+            for way in done.ways[1:]]
     cost = sections.costs(tables["costs"], {name: groups[name] for name in bases}, colours,
                           " Means over seeds." * (seeds > 1))
     made = [sections.section("claims", "Claims" if contrasts else "At a glance",
@@ -189,7 +193,7 @@ def page(done, summary, groups, tuned, tables, data):
             stream.section(tables["stream"]) if "stream" in tables else None,
             sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
             sections.section("costs", "What it cost", cost),
-            sections.section("kept", "What was kept", kept),
+            sections.section("kept", "What was kept", *kept),
             "training" in tables and sections.section("training", "While training",
                                                       sections.training(tables["training"], colours)),
             sections.walk(data, len(done.items), tuned[best][0], seeds), sections.probes(done.out / "probes"),
@@ -199,7 +203,7 @@ def page(done, summary, groups, tuned, tables, data):
     title = f"{done.out.resolve().name}: from news to weights"
     about = " · ".join((", ".join(done.base_of), f"{len(tuned)} ways to train", f"{summary['news']} news, "
                         f"{summary['overlap']['questions']} questions", ", ".join(TITLES[f] for f in formats),
-                        "closed book and in context"))
+                        ", ".join(TITLES[way] for way in done.ways)))
     body = (f"<header><div><h1>{escape(title)}</h1><p>{escape(about)}</p></div>"
             f'<button type="button" id="theme">◐ Light / dark</button></header><nav>{links}</nav>'
             f"<main>{''.join(html for *_, html in made)}</main>"

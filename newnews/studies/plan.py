@@ -15,12 +15,13 @@ but for distillation, whose teacher is not counted.
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
-from model.flops import projections, training_flops
+from model.flops import forward_flops, projections, training_flops
 from model.sampling import Completion
 from newnews.ask import prompt_ids, scored_ids
 from newnews.batches import once
@@ -31,11 +32,13 @@ from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import Writer
 from newnews.studies.contrasts import base_names
+from newnews.studies.drift import texts
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Reader, Stages, gathered
 from newnews.studies.stream import arrivals
 from newnews.studies.study import check_models
+from newnews.studies.ways import EVERY, KL, news_of
 from newnews.tasks.news import WAYS, NewsTask
 
 PROBE_SECONDS = 2
@@ -136,19 +139,23 @@ class Plan(Stages):
                 found[str(path)] = Work(path, manifest["tokens"], manifest["flops"], manifest["seconds"])
         return found
 
-    def asked(self, model, study, news, who, key, update=None, ways=WAYS, some=None):
-        """Work of ways of asking. update: False where there will be one, and is not yet. some: those of the
-        news that it is asked about, all if left out."""
-        out, some = [], some or news
-        for way in ways:
-            reader = self.reader(model)
-            task = NewsTask(reader.prompts, way == "in_context", study["seed"], study["ask"])
-            tokens, flops = self.guess(("ask", model, way, *(item.id for item in some)),
-                                       lambda: asking_cost(reader, task, some))
-            path = None if update is False else self.answers_file(model, task, news, way, who, update)[0]
+    def asked(self, model, study, news, who, key, update=None):
+        """Work of ways of asking. news: {way: what is asked}. update: False where there will be one, and is
+        not yet."""
+        out, reader = [], self.reader(model)
+        for way, items in {EVERY[way].file: (way, items) for way, items in news.items()}.values():
+            names = tuple(item.id for item in items)
+            if way == KL:
+                task, cost = self.neutral(model, study["neutral"]["source"]), comparing_cost
+            else:
+                task = NewsTask(reader.prompts, EVERY[way].in_context, study["seed"], study["ask"])
+                cost = asking_cost
+            tokens, flops = self.guess(("ask", model, way, names), partial(cost, reader, task, items))
+            path = None if update is False else self.answers_file(model, task, items, EVERY[way].file, who,
+                                                                  update)[0]
             done = path is not None and path.exists()
             seconds = read_manifest(path)["totals"].get("seconds", 0.0) if done else None
-            out.append(Work(path or ("ask", way, key), tokens, flops, seconds))
+            out.append(Work(path or ("ask", way, names, key), tokens, flops, seconds))
         return out
 
 
@@ -183,6 +190,12 @@ def asking_cost(reader, task, news):
     return cost["prompt_tokens"] + cost["new_tokens"], cost["flops"]
 
 
+def comparing_cost(reader, neutral, news):
+    """(tokens, FLOPs) of what base and tuned model read."""
+    lengths = [len(example.ids) for item in news for example in texts(neutral, item)]
+    return 2 * sum(lengths), 2 * sum(forward_flops(reader.model.config, n, heads=n) for n in lengths)
+
+
 def probe(config, device, dtype):
     """FLOPs a second of matrix products of the model's width, 256 rows: 2 seconds of them."""
     x = torch.ones(256, config.hidden_size, device=device, dtype=dtype)
@@ -198,24 +211,27 @@ def probe(config, device, dtype):
 
 def plan(study, out, store=None):
     """The plan of a study as text. Mistakes are found as `run` finds them."""
-    news, every = source(study["news"], "study").load(), cells(study)
+    origin, every = source(study["news"], "study"), cells(study)
+    news = origin.load()
     check_models(every, study, news)
+    asked_of = news_of(study, origin, news)
     stages, rows, bases = Plan(Path(store or out), study["device"], study["dtype"]), [], {}
     names = base_names(dict.fromkeys(cell.model for cell in every))
     for cell in every:
         if cell.model not in bases:
-            asked = stages.asked(cell.model, study, news, "base", cell.model)
+            asked = stages.asked(cell.model, study, asked_of, "base", cell.model)
             bases[cell.model] = Row(names[cell.model], ask=asked)
             rows.append(bases[cell.model])
         written, banks, update = stages.trained(cell, news)
         key = cell.model, cell.scale, *(str(w.key) for w in banks)
-        asked = stages.asked(cell.model, study, news, cell.protocol, key, False if update is None else update)
+        asked = stages.asked(cell.model, study, asked_of, cell.protocol, key,
+                             False if update is None else update)
         if cell.stream is not None:
             order = arrivals(news, cell.seed)
             for i in range(1, len(banks)):              # what is asked after the last arrival stands above
                 after = update.arrivals[i - 1] if update else False
-                asked += stages.asked(cell.model, study, news, cell.protocol, key[:2 + i], after, WAYS[:1],
-                                      order[:i])
+                asked += stages.asked(cell.model, study, {WAYS[0]: order[:i]}, cell.protocol, key[:2 + i],
+                                      after)
         rows.append(Row(cell.name, written, banks, asked))
     return render(rows, stages, every, len(news))
 

@@ -2,21 +2,24 @@
 
 from textwrap import wrap
 
+from newnews.studies.ways import EVERY, KL, formats_of, ways_of
 from newnews.tasks.news import WAYS
 
-TITLES = {"closed_book": "closed book", "in_context": "in context", "letter": "by letter",
-          "text": "multiple choice", "free": "free form", "reason": "after thought"}
+TITLES = {"letter": "by letter", "text": "multiple choice", "free": "free form", "reason": "after thought",
+          **{name: way.title for name, way in EVERY.items()}}
 ORDER = ("free", "text", "letter", "reason")        # of the blocks
+WIDE = 22           # of a column with an interval
 COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f",
            "#ff9da7", "#f28e2b")
 
 
-def number(x):
-    return "-" if x is None else f"{x:.2f}"
+def number(x, digits=2):
+    return "-" if x is None else f"{x:.{digits}f}"
 
 
-def interval(d):
-    return "-" if d["low"] is None else f"{number(d['mean'])} [{number(d['low'])}, {number(d['high'])}]"
+def interval(d, digits=2):
+    mean, low, high = (number(d[key], digits) for key in ("mean", "low", "high"))
+    return "-" if d["low"] is None else f"{mean} [{low}, {high}]"
 
 
 def table(summary):
@@ -33,6 +36,7 @@ def table(summary):
     for way in WAYS if len(needs) > 1 else ():
         lines += block(groups, formats[0], way, f"{TITLES[formats[0]]}, {TITLES[way]}", needs, False,
                        "by_needs")
+    lines += beside(groups, formats, ways_of(summary["study"])[len(WAYS):])
     every = {name: group["all_questions"] for name, group in groups.items()}
     lines += block(every, formats[0], "closed_book", f"{TITLES[formats[0]]}, closed book, all", domains,
                    False)
@@ -66,8 +70,8 @@ def claims(contrasts):
         return []
     wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims, named before the run:"]
     for c in contrasts:
-        own = all(side.endswith(WAYS) for side in (c["a"], c["b"]))        # each side says its own way
-        way = "" if own else f", {TITLES[c['way']]}"
+        own = all(side.endswith(tuple(EVERY)) for side in (c["a"], c["b"]))    # each side says its own way
+        way = "" if own or c["format"] == KL else f", {TITLES[c['way']]}"
         way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
         sides = f"{c['a']} - {c['b']}, {TITLES[c['format']]}{way}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
@@ -99,6 +103,20 @@ def block(groups, format, way, title, columns, more, by="by_domain"):
     first = next(iter(groups.values()))[way][format]
     counts = "".join(f"{first[by].get(c, {'n': 0})['n']:>9}" for c in columns)
     return [*lines, f"  {'n':<{wide - 2}}{counts}{first['n']:>19}", ""]
+
+
+def beside(groups, formats, also):
+    """What else was asked: a block a format, a row a group, a column a way; KL in the first of them."""
+    wide, lines = max(29, *(len(name) + 3 for name in groups)), []
+    for i, format in enumerate(formats if also else ()):
+        ways = [way for way in also if way != KL or i == 0]
+        lines.append(f"{TITLES[format]:<{wide}}" + "".join(f"{TITLES[way]:>{WIDE}}" for way in ways))
+        for name, group in groups.items():
+            found = [(group[way][formats_of(way, [format])[0]], 3 if way == KL else 2) for way in ways]
+            lines.append(f"  {name:<{wide - 2}}" + "".join(f"{interval(*pair):>{WIDE}}" for pair in found))
+        counts = [next(iter(groups.values()))[way][formats_of(way, [format])[0]]["n"] for way in ways]
+        lines += [f"  {'n':<{wide - 2}}" + "".join(f"{n:>{WIDE}}" for n in counts), ""]
+    return lines
 
 
 def walk(question, rows):

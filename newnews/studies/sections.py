@@ -10,10 +10,21 @@ from newnews.probing import KINDS, READ
 from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
 from newnews.studies.report import TITLES, interval, number
+from newnews.studies.ways import EVERY, KL
 from newnews.tasks.news import WAYS
 
 CLOSED, CONTEXT = WAYS
 VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
+KEPT = {            # way: what its differences are
+    CONTEXT: "Does the tuned model still read? Accuracy with the news in context",
+    "counterfactual": "Does it read against what it was taught? Answers that another version of the news in "
+                      "context asks for",
+    "insists": "With that other version in context: answers that the news asked for that were trained on",
+    "background": "Does it still know the rest? Accuracy on facts that no news changes, closed book",
+    "others": "A negative control: accuracy on other news that it was never trained on, closed book",
+    "others_in_context": "Does it still read what is new to it? Accuracy with other news in context",
+    KL: "How far did it move elsewhere? KL(base || tuned) on neutral text, nats a token",
+}
 SHOWN = 200         # rows of a probe on the page: some 100 kB
 
 
@@ -73,10 +84,10 @@ def claims(contrasts):
 
 def numbers_of(contrast):
     c = contrast
-    own = [c[side].endswith(tuple(f".{way}" for way in WAYS)) for side in ("a", "b")]
-    sides = [", ".join(map(readable, c[side].rsplit(".", 1))) if says_way else readable(c[side])
+    own = [c[side].endswith(tuple(f".{way}" for way in EVERY)) for side in ("a", "b")]
+    sides = [f"{readable(c[side].rpartition('.')[0])}, {TITLES[c[side].rpartition('.')[2]]}" if says_way else readable(c[side])
              for side, says_way in zip(("a", "b"), own)]
-    way = "" if all(own) else f", {TITLES[c['way']]}"
+    way = "" if all(own) or c["format"] == KL else f", {TITLES[c['way']]}"
     way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
     parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
@@ -141,7 +152,9 @@ def forest(name, rows, value, references, caption, colours):
         for r in [r for r in rows if r["format"] == format]:
             marks, said = "".join(fig.rule(scale, x, kind) for x, kind in references), "-"
             if r[value] is not None:
-                said = f"{number(r[value])}, open" if r["low"] is None else interval({**r, "mean": r[value]})
+                digits = 3 if r["format"] == KL else 2
+                said = (f"{number(r[value], digits)}, open" if r["low"] is None
+                        else interval({**r, "mean": r[value]}, digits))
                 marks += (fig.whisker(scale, r["low"], r["high"])
                           + fig.dot(scale, r[value], colours[r["cell"]]))
             lines.append((readable(r["cell"]), marks, said, f"{readable(r['cell'])}: {said}"))
@@ -151,10 +164,11 @@ def forest(name, rows, value, references, caption, colours):
 
 def every_number(rows):
     domains = list(dict.fromkeys(r["domain"] for r in rows if r["domain"] != "all"))
+    digits = {r["format"]: 3 if r["format"] == KL else 2 for r in rows}
     by = {(r["cell"], r["format"], r["way"], r["domain"]): r for r in rows}
     columns = [("cell", False), ("format", False), ("way", False), ("all, 95% interval", True), ("n", True),
                *((d, True) for d in domains)]
-    lines = [[readable(c), TITLES[f], TITLES[w], (r["mean"], interval(r)), (r["n"], str(r["n"])),
+    lines = [[readable(c), TITLES[f], TITLES[w], (r["mean"], interval(r, digits[f])), (r["n"], str(r["n"])),
               *(by.get((c, f, w, d), {"mean": None})["mean"] for d in domains)]
              for (c, f, w, domain), r in by.items() if domain == "all"]
     return (f'{table(columns, lines)}<p class="small">Numbers: <a href="figures/accuracy.csv">'

@@ -3,14 +3,21 @@
     load()          the news, [News]
     keys(text)      what a text asks or states, as a set of hashable keys: two texts that share a key ask or
                     state the same thing, in whatever words
+    version(item)   another version of a news item, and of its questions those that it answers otherwise
+    background()    questions about what no news changes
 """
 
 from collections import Counter
+from dataclasses import replace
 
-from newnews.news import read_news
+import numpy as np
+
+from newnews.news import Question, read_locality, read_news
+from newnews.randomness import stream
 from newnews.reading import whole
 from newnews.tasks.judge import normalise
 from newnews.world import oracle, things
+from newnews.world.retention import background_questions
 
 
 class Files:
@@ -31,6 +38,19 @@ class Files:
     def keys(self, text):
         return {normalise(text)}
 
+    def version(self, item):
+        """The next of its worlds, whose answers are options of the same questions."""
+        if not item.worlds:
+            raise ValueError(f"{self.path}: news {item.id} has no other version (worlds)")
+        return item.in_world((item.world + 1) % len(item.statements))
+
+    def background(self):
+        """Of the folder's locality/."""
+        questions = read_locality(self.path)
+        if not questions:
+            raise ValueError(f"{self.path}: has no questions about what no news changes, locality/*.yaml")
+        return questions
+
 
 class PocketWorld:
     """News of the pocket world, whose questions and statements can be read back."""
@@ -43,6 +63,34 @@ class PocketWorld:
 
     def keys(self, text):
         return {normalise(text)} | oracle.keys(text)
+
+    def version(self, item):
+        """The same name and wording, with every other fact another one. Questions that name a fact (reversal)
+        or have the same answer are left out. Of the options one that was wrong gives way to what is right
+        now, where that is none of them."""
+        thing = oracle.things_of([item])[item.id]
+        rng = np.random.default_rng(stream("version", item.id))
+        while True:
+            said = {**things.draw_facts(rng, item.domain, self.spec["split"]), "name": thing.said["name"]}
+            if all(said[slot] != thing.said[slot] for slot in said if slot != "name"):
+                break
+        other, questions = things.Thing(item.domain, said), []
+        for q in item.questions:
+            kinds = [(kind, slots) for kind, slots in oracle.read_question(item.domain, q.text)
+                     if oracle.truth(thing, kind, slots) == q.right and oracle.about(other, slots)]
+            right = oracle.truth(other, *kinds[0]) if kinds else None
+            if right not in (None, q.right):
+                place = q.options.index(right) if right in q.options else (q.answer + 1) % len(q.options)
+                options = [right if i == place else option for i, option in enumerate(q.options)]
+                questions.append(replace(q, options=options, answer=place, forms=[], why=""))
+        wordings = range(len(things.STATEMENTS[item.domain]))
+        wording = next(i for i in wordings if thing.statement(i) == item.statement)
+        return replace(item, statement=other.statement(wording), questions=questions)
+
+    def background(self):
+        """All that the pocket model knows of the world."""
+        return [Question(row["id"], row["question"], row["options"], row["answer"], needs="background")
+                for row in background_questions()]
 
 
 def source(spec, where):

@@ -7,10 +7,12 @@ recompute nothing, other questions no replay and no adapter.
     STORE/replay/self_qa-DIGEST.jsonl           what the writer wrote
     STORE/updates/self_qa-DIGEST/NEWS/          one bank of updates, PEFT folders, trained side by side; or
                                  together/      the one that all its news share, or, in a stream, had so far
-    STORE/answers/self_qa.closed_book-DIGEST.jsonl      raw responses, judged by nobody
+    STORE/answers/self_qa.closed_book-DIGEST.jsonl      raw responses, judged by nobody; of the way `kl`
+                                                        {"item", "id", "kl": nats a token}
 """
 
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from model.checkpoint import load_bank
 from model.lora import remove_lora
 from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
 from newnews.batches import once, width
+from newnews.console import progress
 from newnews.finetune import train_bank
 from newnews.loading import load
 from newnews.neutral import Neutral, mixed
@@ -27,7 +30,9 @@ from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.protocols.form import in_form
 from newnews.selfplay import write_replay
+from newnews.studies.drift import drift, texts
 from newnews.studies.stream import Earlier, arrivals
+from newnews.studies.ways import KL, TEXTS
 from newnews.tasks.settings import requests_digest
 from newnews.together import work_off
 
@@ -174,7 +179,7 @@ class Stages:
             spec["together"], lists = True, [[example for examples in lists for example in examples]]
         if cell.neutral:
             share, source = cell.neutral
-            neutral = Neutral(source, learner.chat, learner.prompts, most)
+            neutral = self.neutral(cell.learner, source)
             lists = [mixed(examples, share, neutral) for examples in lists]
             spec["neutral"] = [share, neutral.digest]
         return self.store / "updates" / f"{cell.protocol}-{digest(spec)}", spec, lists
@@ -184,25 +189,52 @@ class Stages:
         adapter. who: how the file's name begins, "base" or the protocol; label: of the progress bar."""
         reader = self.reader(model)
         path, spec, items = self.answers_file(model, task, items, way, who, update)
-        adapters_of = None
-        if update is not None:
-            @contextmanager
-            def adapters_of(some):
-                folders = [update.folders[item.id] for item in some]
-                bank = list(dict.fromkeys(folders))         # news may share one
-                load_bank(bank, reader.model, update.scale)
-                try:
-                    yield [bank.index(folder) for folder in folders]
-                finally:
-                    remove_lora(reader.model)
-
-        return answer_all(Rows(path, spec), reader.model, reader.chat, task, items, adapters_of,
+        return answer_all(Rows(path, spec), reader.model, reader.chat, task, items,
+                          update and partial(self.carrying, reader, update),
                           f"{self.place}ask {label}, {way.replace('_', ' ')}")
 
+    def drift(self, model, items, source, who, label, update=None):
+        """Rows (whole) of how far each item's adapter has moved the model on neutral texts of `source`."""
+        reader, neutral = self.reader(model), self.neutral(model, source)
+        path, spec, items = self.answers_file(model, neutral, items, KL, who, update)
+        output = Rows(path, spec)
+        if output.whole:
+            return output
+        bar = progress(len(items), output.chunks, f"{self.place}compare {label}", "item")
+        for item in items[output.chunks:]:
+            start = time.time()
+            with self.carrying(reader, update, [item]) if update else nullcontext():
+                found = drift(reader.model, texts(neutral, item), reader.about["device"])
+            output.add([{"item": item.id, "id": f"{KL}-{i}", "kl": nats} for i, nats in enumerate(found)],
+                       seconds=round(time.time() - start, 3))
+            bar.update(1)
+        bar.close()
+        output.finish()
+        return output
+
+    def neutral(self, model, source):
+        reader = self.reader(model)
+        return Neutral(source, reader.chat, reader.prompts, reader.model.config.max_position_embeddings)
+
+    @contextmanager
+    def carrying(self, reader, update, items):
+        """The model with the adapters of these items on it; gives which is each one's. News may share one."""
+        folders = [update.folders[item.id] for item in items]
+        bank = list(dict.fromkeys(folders))
+        load_bank(bank, reader.model, update.scale)
+        try:
+            yield [bank.index(folder) for folder in folders]
+        finally:
+            remove_lora(reader.model)
+
     def answers_file(self, model, task, items, way, who, update=None):
-        """(path, spec, the items that have an update)."""
-        spec = {"stage": "answers", **self.reader(model).identity(), "task": task.name,
-                "chunk": [CHUNK_TOKENS, CHUNK_REPLIES], "requests": requests_digest(task, items)}
+        """(path, spec, the items that have an update). task: a NewsTask, or Neutral texts to compare on."""
+        spec = {"stage": "answers", **self.reader(model).identity()}
+        if way == KL:
+            spec |= {"task": KL, "neutral": task.digest, "texts": TEXTS, "news": [item.id for item in items]}
+        else:
+            spec |= {"task": task.name, "chunk": [CHUNK_TOKENS, CHUNK_REPLIES],
+                     "requests": requests_digest(task, items)}
         if update is not None:
             items = [item for item in items if item.id in update.folders and item.id not in update.diverged]
             spec["update"] = digest([manifest["run"] for manifest in update.manifests])

@@ -140,12 +140,12 @@ def with_seeds(by_news, df, seed_means):
     return total, (by_news * t_quantile(0.975, df) + by_seed * t_quantile(0.975, S - 1)) / total
 
 
-def paired(a, b, clusters):
+def paired(a, b, clusters, shares=True):
     """Difference of two answer vectors to the same questions, mean of a - b:
     {"mean", "low", "high", "p", "sd", "quantile", "n", "clusters"}. a, b: (n,), or (S, n) under S seeds.
 
     low, high   95% interval, Student's t over clusters, and over seeds (`with_seeds`). Where all answers lie
-                between 0 and 1, the variance counts two changed answers more than were seen, at CORRELATION:
+                between 0 and 1 (and they may be shares: `shares`), the variance counts two changed answers more than were seen, at CORRELATION:
                 two vectors that agree everywhere are no proof that they always would
     p           sign-flip permutation test over clusters, two-sided: the share of all ways to swap a and b
                 within whole clusters that give a difference as large; all 2^C for C <= EXACT, else FLIPS
@@ -172,7 +172,7 @@ def paired(a, b, clusters):
         return {**nothing, "mean": mean, "clusters": 1}
     squares = max(squared_deviations(sums, counts), float(((each - mean) ** 2).sum()))  # news do not repel
     both = np.concatenate([a.ravel(), b.ravel()])
-    is_share = bool(both.min() >= 0 and both.max() <= 1)
+    is_share = shares and bool(both.min() >= 0 and both.max() <= 1)
     if is_share:
         squares += 2 * (1 + ((counts ** 2).sum() / n - 1) * CORRELATION)
     variance, quantile = with_seeds(squares / n ** 2, C - 1, change.mean(1))

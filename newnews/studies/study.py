@@ -24,6 +24,7 @@ from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
 from newnews.studies.summary import summarise
+from newnews.studies.ways import EVERY, KL, news_of, ways_of
 from newnews.tasks.news import WAYS, NewsTask
 from newnews.together import work_off
 
@@ -35,23 +36,27 @@ def run_study(study, out, store=None):
     store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
     """
     out = check_study(out)
-    items = source(study["news"], "study").load()
+    origin = source(study["news"], "study")
+    items = origin.load()
     if any(not item.questions for item in items):
         raise ValueError(f"news {next(i.id for i in items if not i.questions)}: has no questions, "
                          f"so a study cannot ask it")
     every = cells(study)
-    folders = check_models(every, study, items)
+    folders, news = check_models(every, study, items), news_of(study, origin, items)
     out.mkdir(parents=True, exist_ok=True)
     stages = Stages(out if store is None else check_out(store, "folder"), study["device"], study["dtype"])
     index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0, **provenance()}
     spent = {}      # file: seconds of each stage, however often the study was broken off
 
-    def answers(model, who, label, update=None, ways=WAYS):
+    def answers(model, who, label, update=None, ways=ways_of(study)):
         """{way: file} of the raw answers."""
         prompts, files = stages.reader(model).prompts, {}
         for way in ways:
-            task = NewsTask(prompts, way == "in_context", study["seed"], study["ask"])
-            output = stages.answers(model, task, items, way, who, label, update)
+            if way == KL:
+                output = stages.drift(model, items, study["neutral"]["source"], who, label, update)
+            else:
+                task = NewsTask(prompts, EVERY[way].in_context, study["seed"], study["ask"])
+                output = stages.answers(model, task, news[way], EVERY[way].file, who, label, update)
             files[way] = os.path.relpath(output.path, out)
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files

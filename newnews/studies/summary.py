@@ -9,6 +9,8 @@ relative to OUT.
 Cells that differ in their seed alone are one group: means over seeds, with intervals that hold for other news
 and other seeds (stats.crossed).
 
+What else was asked (the study's `also`, newnews/studies/ways.py) stands beside the two ways.
+
 What is left out, for every cell alike: questions that some cell's rows ask or answer (`rehearsed`), under
 whatever seed. What is left out of one cell: news items whose adapter diverged, or about which nothing usable
 was written; of a group, those of any of its cells, since seeds are compared on the same questions. All are
@@ -24,7 +26,8 @@ from newnews.reading import shown
 from newnews.studies.contrasts import answered, base_names, contrasted, groups, read_contrasts
 from newnews.studies.report import TITLES
 from newnews.studies.sources import source
-from newnews.studies.stats import crossed, ratio, share
+from newnews.studies.stats import crossed, paired, ratio, share
+from newnews.studies.ways import EVERY, KL, formats_of, news_of, ways_of
 from newnews.tasks.base import check_response
 from newnews.tasks.news import WAYS, NewsTask
 from newnews.tasks.settings import requests_digest
@@ -68,15 +71,22 @@ def accuracy(lists, field="right"):
     computation, ...). lists: verdicts, a list a seed."""
     values, rows = answered(lists, field)
     news = [r["news"] for r in rows]
+    mean = nats if any(row["format"] == KL for row in rows) else crossed
 
     def of(places):
-        return {**crossed(values[:, places], [news[i] for i in places]), "seeds": len(lists)}
+        return {**mean(values[:, places], [news[i] for i in places]), "seeds": len(lists)}
 
     def by(key):
         return {value: of([i for i, row in enumerate(rows) if row[key] == value])
                 for value in dict.fromkeys(row[key] for row in rows)}
 
     return {**of(range(len(rows))), "by_domain": by("domain"), "by_needs": by("needs")}
+
+
+def nats(values, clusters):
+    """As stats.crossed, of numbers that are no shares."""
+    found = paired(values, 0 * values, clusters, shares=False)
+    return {key: found[key] for key in ("mean", "low", "high", "n")}
 
 
 def recovered(tuned, base, context):
@@ -86,7 +96,7 @@ def recovered(tuned, base, context):
     return ratio(values[:-2] - values[-2], values[-1] - values[-2], [r["news"] for r in rows])
 
 
-def block(rows, members, formats):
+def block(rows, members, formats, also=()):
     """{name: {way: {format: accuracy}, "recovered": {format: ratio}}} of cells or groups.
 
     rows(cell, way, format): the verdicts that count. members: {name: (its cells, one a seed, and the base
@@ -94,8 +104,8 @@ def block(rows, members, formats):
     """
     out = {}
     for name, (cells, base) in members.items():
-        out[name] = {way: {f: accuracy([rows(cell, way, f) for cell in cells]) for f in formats}
-                     for way in WAYS}
+        out[name] = {way: {f: accuracy([rows(cell, way, f) for cell in cells])
+                           for f in formats_of(way, formats)} for way in (*WAYS, *also)}
         for f in [f for f in formats if f in ("free", "reason")]:
             for way in WAYS:
                 exact = accuracy([rows(cell, way, f) for cell in cells], "exact")
@@ -122,9 +132,10 @@ class Finished:
         self.items = self.source.load()
         # each model is asked in words of its own, and its answers are found by them
         prompts = {model: read_prompts(out / file) for model, file in index["prompts"].items()}
-        self.tasks = {(model, way): NewsTask(prompts[model], way == "in_context", self.study["seed"],
-                                             self.study["ask"]) for model in prompts for way in WAYS}
-        self.asked = {key: requests_digest(task, self.items) for key, task in self.tasks.items()}
+        self.ways, self.news = ways_of(self.study), news_of(self.study, self.source, self.items)
+        self.tasks = {(model, way): NewsTask(prompts[model], EVERY[way].in_context, self.study["seed"],
+                                             self.study["ask"]) for model in prompts for way in self.ways}
+        self.asked = {key: requests_digest(task, self.news[key[1]]) for key, task in self.tasks.items()}
         self.base_of = base_names(index["base"])
         self.answers = {self.base_of[model]: files for model, files in index["base"].items()}
         self.answers |= {cell["name"]: cell["answers"] for cell in index["cells"]}
@@ -135,7 +146,11 @@ class Finished:
         """[(raw response, verdict)]. Refuses news whose questions or options are not those that were asked:
         the number of an option would mean another one."""
         file, key = self.out / self.answers[cell][way], (self.model_of[cell], way)
-        rows = judged(file, self.tasks[key], self.items)
+        if way == KL:
+            domain = {item.id: item.domain for item in self.items}
+            return [(row, {"news": row["item"], "domain": domain[row["item"]], "question": row["id"],
+                           "needs": "", "format": KL, "right": row["kl"]}) for row in read_rows(file)]
+        rows = judged(file, self.tasks[key], self.news[way])
         if read_manifest(file)["run"].get("requests") != self.asked[key]:
             raise ValueError(f"{file}: the news, questions or options were changed since they were asked; "
                              f"run the study again")
@@ -156,7 +171,7 @@ def summarise(out):
     done = Finished(out)
     index, study, items = done.index, done.study, done.items
     verdicts_of = {(name, way): [verdict for _, verdict in done.judged(name, way)]
-                   for name in done.answers for way in WAYS}
+                   for name in done.answers for way in done.ways}
     files = dict.fromkeys(done.out / file for cell in index["cells"] for file in cell["replay"])
     seen = rehearsed(files, items, done.source.keys)
 
@@ -169,15 +184,17 @@ def summarise(out):
     names = list(done.answers)
     single = {name: ([name], done.base_of[done.model_of[name]]) for name in names}
     pooled = {group: (cells, single[cells[0]][1]) for group, cells in groups(names).items()}
-    formats, questions = study["ask"], [(q, item.domain) for item in items for q in item.questions]
+    formats, also, questions = study["ask"], done.ways[len(WAYS):], [(q, item.domain) for item in items for q in item.questions]
     domains = dict.fromkeys(item.domain for item in items)
     about = {cell["name"]: {key: cell[key] for key in ("seconds", "flops", "tokens", "diverged", "empty")}
              for cell in index["cells"]}
     return {"study": study, "judge": NewsTask.version, "news": len(items),
-            "cells": block(fresh, single, formats), "all_questions": block(every, single, formats),
-            "groups": grouped(block(fresh, pooled, formats), block(every, pooled, formats), pooled, about),
+            "cells": block(fresh, single, formats, also),
+            "all_questions": block(every, single, formats, also),
+            "groups": grouped(block(fresh, pooled, formats, also), block(every, pooled, formats, also), pooled,
+                              about),
             "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, out,
-                                                   lambda: items), names, fresh),
+                                                   lambda: items, done.ways), names, fresh),
             "about": about, "seconds": index["seconds"], "chance": chance(items, seen),
             "overlap": {"questions": len(questions), "rehearsed": len(seen),
                         "by_domain": {d: sum(q.id in seen for q, mine in questions if mine == d)

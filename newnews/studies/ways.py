@@ -1,0 +1,99 @@
+"""What every model of a study is asked: its news closed book and in context, and what the study lists as `also`.
+
+    counterfactual      another version of the news in context, the same subject with other facts: right is what
+                        that text says
+    insists             the same answers; "right" is what the news said that was trained on
+    background          facts that no news changes, FACTS of them a news item, closed book
+    others              the questions about the next news item of the study, which this adapter has never seen,
+                        closed book: a negative control
+    others_in_context   the same with that next item in context: does it read what is new to it?
+    kl                  nats a token between what base and tuned model expect next, KL(base || tuned), on
+                        TEXTS neutral texts a news item (`neutral.source`, newnews/neutral.py)
+
+All but `kl` are newnews.tasks.news.NewsTask about news whose statement, questions or right answers were
+replaced. Ids and domains stay those of the news item that an adapter was trained on, which stands or falls
+with all of its answers. No torch.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from newnews.news import News
+from newnews.randomness import stream
+from newnews.tasks.news import WAYS
+
+KL = "kl"
+FACTS, TEXTS = 20, 20
+
+
+class Way(NamedTuple):
+    title: str
+    in_context: bool
+    news: object            # (source, news) -> what is asked, an item for each of the news
+    file: str               # ways of one file are one asking, judged twice
+
+
+def versions(source, news):
+    return [source.version(item) for item in news]
+
+
+def insisting(source, news):
+    """Other versions whose right answers are still those of the news."""
+    def judged(item, other):
+        own = {q.id: q.answer for q in item.questions}
+        return replace(other, worlds=[], world=0,
+                       questions=[replace(q, answer=own[q.id]) for q in other.questions])
+
+    return [judged(item, source.version(item)) for item in news]
+
+
+def with_background(source, news):
+    facts = source.background()
+
+    def some(item):
+        order = np.random.default_rng(stream("background", item.id)).permutation(len(facts))
+        return News(item.id, item.domain, item.statement, [facts[i] for i in order[:FACTS]])
+
+    return [some(item) for item in news]
+
+
+def others(source, news):
+    if len(news) < 2:
+        raise ValueError("others: one news item has no next one; ask about two or more")
+    return [replace(other, id=item.id, domain=item.domain) for item, other in zip(news, [*news[1:], news[0]])]
+
+
+CLOSED, CONTEXT = WAYS
+EVERY = {
+    CLOSED: Way("closed book", False, lambda source, news: news, CLOSED),
+    CONTEXT: Way("in context", True, lambda source, news: news, CONTEXT),
+    "counterfactual": Way("counterfactual", True, versions, "counterfactual"),
+    "insists": Way("insists", True, insisting, "counterfactual"),
+    "background": Way("background", False, with_background, "background"),
+    "others": Way("other news", False, others, "others"),
+    "others_in_context": Way("others, in context", True, others, "others_in_context"),
+    KL: Way("KL, nats", False, lambda source, news: news, KL),
+}
+ALSO = tuple(EVERY)[len(WAYS):]
+
+
+def ways_of(study):
+    return (*WAYS, *study.get("also", ()))
+
+
+def news_of(study, source, news):
+    """{way: what is asked, an item for each of the news}."""
+    def asked(way):
+        try:
+            return EVERY[way].news(source, news)
+        except ValueError as error:
+            raise ValueError(f"also: {way}: {error}") from None
+
+    return {way: asked(way) for way in ways_of(study)}
+
+
+def formats_of(way, formats):
+    """In which of a study's formats it is asked; `kl` is a format of its own."""
+    return [KL] if way == KL else formats
