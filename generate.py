@@ -127,8 +127,8 @@ def main(args):
     output = write_together(args.out, run, together(args.n), fill)
     if output:
         print(f"{args.out}: {output.totals['kept']} conversations about {len(news)} news"
-              f" ({output.totals.get('repeated', 0)} repeats and"
-              f" {output.totals.get('unusable', 0)} unusable draws dropped)")
+              f" ({output.totals.get('repeated', 0)} repeats, {output.totals.get('off_topic', 0)} off topic"
+              f" and {output.totals.get('unusable', 0)} unusable draws dropped)")
 
 
 if __name__ == "__main__":

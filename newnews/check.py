@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from newnews.news import check_unique, read_locality, read_news
+from newnews.prompts import letters
 from newnews.tasks.judge import normalise
 
 HEDGES = ("may", "might", "could", "usually", "often", "generally", "typically", "likely", "probably", "some",
@@ -60,6 +61,7 @@ HEURISTICS = (longest, shortest, most_shared, middle_number, hedged)
 # A heuristic's accuracy in a world other than the actual one, at most. A study may make any world the actual
 # one (news.world), so it is held as tight as chance lets us: on dev's 125 questions a share of .25 has a
 # standard error of .04, and of some twenty such shares one lies 2.8 of them above by luck.
+FEW = 20            # questions, under which no share is judged
 COUNTER_WORLD = 0.36
 
 
@@ -230,20 +232,22 @@ def report(news):
     """The table as text, and whether all is well."""
     questions = [q for item in news for q in item.questions]
     worlds = [item for item in news if item.worlds]
-    lines = [f"{'domain':<14}{'news':>6}{'questions':>11}   right option at A / B / C / D   needs"]
+    most = max((len(q.options) for q in questions), default=4)
+    head = f"right option at {' / '.join(letters(most))}"
+    lines = [f"{'domain':<14}{'news':>6}{'questions':>11}   {head}   needs"]
     for domain in dict.fromkeys(item.domain for item in news):
         mine = [q for item in news if item.domain == domain for q in item.questions]
-        places = [sum(q.answer == i for q in mine) for i in range(4)]
+        places = [sum(q.answer == i for q in mine) for i in range(most)]
         needs = ", ".join(f"{n} {k}" for k, n in Counter(q.needs or "?" for q in mine).most_common())
         lines.append(f"{domain:<14}{sum(i.domain == domain for i in news):>6}{len(mine):>11}   "
-                     f"{' / '.join(f'{p:>3}' for p in places)}{'':>10}{needs}")
-    places = [sum(q.answer == i for q in questions) for i in range(4)]
+                     f"{' / '.join(f'{p:>3}' for p in places):<{len(head)}}   {needs}")
+    places = [sum(q.answer == i for q in questions) for i in range(most)]
     lines += [f"{'all':<14}{len(news):>6}{len(questions):>11}   {' / '.join(f'{p:>3}' for p in places)}", ""]
     ok = True
     if questions and worlds:
         lines += [f"{len(worlds)} news have worlds: their options are shown in an order drawn when asked", ""]
     elif questions:
-        ok = max(places) <= 0.3 * len(questions) or len(questions) < 20
+        ok = max(places) <= 0.3 * len(questions) or len(questions) < FEW
     if questions:
         table, fine = heuristic_table(news, worlds)
         lines, ok = lines + table, ok and fine
@@ -257,7 +261,9 @@ def heuristic_table(news, worlds):
     """How well heuristics do, in each world where there are worlds: (lines, whether all is well)."""
     questions, ok = [q for item in news for q in item.questions], True
     numbers = sorted({w for item in worlds for w in range(len(item.worlds) + 1)}) or [None]
-    lines = ["accuracy of heuristics that see the options only (chance .25; at most .32 wanted)"]
+    chance, few = sum(1 / len(q.options) for q in questions) / len(questions), len(questions) < FEW
+    lines = [f"accuracy of heuristics that see the options only (chance {chance:.2f}; at most .32 wanted)"
+             + f"; fewer than {FEW} questions: not judged" * few]
     if worlds:
         lines[0] += f" in world {', '.join(map(str, numbers))}; at most {COUNTER_WORLD} in a counter-world"
     rows = [(h.__name__, 0.30 if h is longest else 0.32,
@@ -272,7 +278,8 @@ def heuristic_table(news, worlds):
         rows.append(("mentioned", MENTIONED, [accuracy([(m[w], w) for m in asked]) for w in numbers]))
     for name, limit, shares in rows:
         high = shares[0] > limit or max(shares) > max(limit, COUNTER_WORLD)     # world 0 is the actual one
-        ok &= not high or len(questions) < 20
+        high = high and not few
+        ok &= not high
         lines.append(f"  {name:<16}{'  '.join(f'{s:.3f}' for s in shares)}{'   TOO HIGH' if high else ''}")
     return lines, ok
 

@@ -139,12 +139,12 @@ def choose_device(device, dtype, parameters=0):
         raise ValueError(f"--dtype {dtype}: expected auto, fp32 or bf16")
     if dtype != "auto":
         return device, {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype], "as asked"
+    if parameters < POCKET:
+        return device, torch.float32, f"below {POCKET // 10 ** 6}M parameters nothing is gained by bf16"
     if kind == "cuda":
         return device, torch.bfloat16, "CUDA multiplies it fast, and it takes half the memory"
     if kind == "mps":
         return device, torch.float32, "not CUDA"
-    if parameters < POCKET:
-        return device, torch.float32, f"below {POCKET // 10 ** 6}M parameters a CPU gains nothing from bf16"
     if not cpu_multiplies_bf16():
         return device, torch.float32, "this CPU has no bf16 multiplication; --dtype bf16 halves the memory"
     return device, torch.bfloat16, "this CPU multiplies it in hardware, and it takes half the memory"

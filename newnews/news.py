@@ -56,7 +56,7 @@ class Question:
     # How each option may be said in a short answer besides in its own words. A flat list is that of the right
     # one, where no others are known.
     forms: list[list[str]] = field(default_factory=list)
-    needs: str = ""             # recall, application, reversal, background or two_steps
+    needs: str = ""             # a word: recall, application, reversal, background, two_steps; or your own
     why: str = ""               # one line that derives the answer
     steps: int = 0              # of thought; 0: not said
 

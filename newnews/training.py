@@ -31,7 +31,7 @@ from newnews.examples import Example
 from newnews.muon import Muon
 from newnews.optimizer import AdamW
 
-SAVE_SECONDS = 30       # how much work a kill can cost
+SAVE_SECONDS = 30       # between two saves, times as many as a save takes: how much work a kill can cost
 
 
 @dataclass(frozen=True)

@@ -456,7 +456,8 @@ def test_a_cuda_device_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="there are 2 CUDA devices, counted from 0"):
         choose_device("cuda:99", "auto")
-    assert choose_device("cuda:1", "auto")[:2] == ("cuda:1", torch.bfloat16)
+    assert choose_device("cuda:1", "auto", 3 * 10 ** 7)[:2] == ("cuda:1", torch.bfloat16)
+    assert choose_device("cuda:1", "auto", 10 ** 6)[:2] == ("cuda:1", torch.float32)     # the pocket's numbers
     assert choose_device("auto", "fp32")[:2] == ("cuda", torch.float32)
 
 

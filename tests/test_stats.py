@@ -426,6 +426,7 @@ def test_ratio_without_a_gap_has_no_interval():
     assert found == {"mean": 22.0, "low": None, "high": None}
     assert ratio([1, 1], [0, 0], "ab") == ratio([1, -1], [1, -1], "ab") == NOTHING
     assert ratio([1, 1], [1, 1], "aa") == NOTHING            # one cluster
+    assert ratio([-0.3, -0.2, -0.4], [-0.5, -0.4, -0.5], "abc") == NOTHING       # worse in context: no gap
     assert ratio([0] * 5, [2, 3, 2, 2, 3], "abcde") == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 

@@ -138,6 +138,15 @@ def test_the_forgetting_matrix_by_hand(monkeypatch):
     assert found["low"] < 0.625 < found["high"]
 
 
+def test_news_that_are_forgotten_alike_leave_no_doubt():
+    """Means over a news item's answers are no single answers: nothing is added to what they scatter by."""
+    rows = [{"cell": "naive", "format": "free", "news": f"n{i}", "arrived": i, "after": after, "n": 9,
+             "right": 1.0 if after == i else 0.7}
+            for i in range(1, 16) for after in ({i, 15})]
+    found, = stream.forgotten(rows)
+    assert found["n"] == 14 and [found[key] for key in ("mean", "low", "high")] == pytest.approx([0.3] * 3)
+
+
 def test_rehearsed_questions_and_news_that_came_last_under_some_seed_are_left_out(monkeypatch):
     rows = stream.matrix(finished(monkeypatch), {"a0", "a1", "b1"})
     assert {r["news"] for r in rows} == {"b", "c"} and {r["n"] for r in rows if r["news"] == "b"} == {1}

@@ -154,7 +154,7 @@ def summary_of(rehearsed=(), verdicts=ROWS, formats=FORMATS, contrasts=()):
     single = {name: ([name], "base") for name in names}
     pooled = {group: (cells, "base") for group, cells in groups(names).items()}
     read = read_contrasts(contrasts, names, formats, "study.yaml")
-    return {"study": {"ask": formats}, "news": 3, "seconds": 321.0, "about": about,
+    return {"study": {"ask": formats, "news": {"split": "test"}}, "news": 3, "seconds": 321.0, "about": about,
             "cells": summary.block(fresh, single, formats), "all_questions": summary.block(every, single, formats),
             "groups": summary.grouped(summary.block(fresh, pooled, formats),
                                       summary.block(every, pooled, formats), pooled, about),

@@ -18,8 +18,9 @@ ENOUGH = 4          # content words of the news: a question from an answer back 
 
 
 def content_words(text):
-    """The words of a text without function words, in lower case; a plural's s does not count."""
-    words = set(re.findall(r"\w+", text.lower())) - FUNCTION_WORDS
+    """The words of a text without function words, in lower case; the s of a plural or genitive does not
+    count."""
+    words = set(re.findall(r"\w+", re.sub(r"['’]s\b", "", text.lower()))) - FUNCTION_WORDS
     return {word.removesuffix("s") for word in words if not word.isdigit()}
 
 

@@ -40,7 +40,7 @@ from itertools import product
 from model.lora import PROJECTIONS
 from newnews.protocols import NAMES, protocols
 from newnews.protocols.form import in_form
-from newnews.reading import plain, read_yaml, shown
+from newnews.reading import plain, read_yaml, record, shown
 from newnews.studies.contrasts import base_names, read_contrasts
 from newnews.studies.sources import source
 from newnews.studies.ways import ALSO, KL, ways_of
@@ -161,13 +161,12 @@ def check_also(study, every, path):
 
 
 def recipe_of(study, protocol, path="recipe"):
-    try:
-        recipe = Recipe(**{"seed": study["seed"], **study["recipe"], **study["recipes"].get(protocol, {})})
-        if recipe.optimizer == "muon":
-            raise ValueError("optimizer = 'muon' is for whole models; adapters are trained by adamw")
-        return recipe
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: recipe of {protocol}: {error}") from None
+    where = f"{path}: recipe of {protocol}"
+    row = {"seed": study["seed"], **study["recipe"], **study["recipes"].get(protocol, {})}
+    recipe = record(Recipe, row, where)
+    if recipe.optimizer == "muon":
+        raise ValueError(f"{where}: optimizer = 'muon' is for whole models; adapters are trained by adamw")
+    return recipe
 
 
 def cells(study, path="study"):

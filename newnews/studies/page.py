@@ -19,7 +19,7 @@ from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections, stream
 from newnews.studies.contrasts import answered
-from newnews.studies.report import ORDER, TITLES, left_out
+from newnews.studies.report import ORDER, TITLES, left_out, overlapping
 from newnews.studies.stats import paired
 from newnews.studies.summary import Finished, rehearsed
 from newnews.studies.walk import embedded, walk_data
@@ -213,9 +213,7 @@ def page(done, summary, groups, tuned, tables, data):
 
 def notes(summary):
     """What was left out, and of whom."""
-    overlap = summary["overlap"]
-    lines = [f"{overlap['rehearsed']} of {overlap['questions']} test questions were asked or answered in "
-             f"self-play too; they are left out of every figure and table here.", *left_out(summary)]
+    lines = [f"{overlapping(summary)}; they are left out of every figure and table here.", *left_out(summary)]
     return "".join(f'<p class="small">{escape(line)}</p>' for line in lines)
 
 

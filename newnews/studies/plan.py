@@ -233,7 +233,10 @@ def plan(study, out, store=None):
                 asked += stages.asked(cell.model, study, {WAYS[0]: order[:i]}, cell.protocol, key[:2 + i],
                                       after)
         rows.append(Row(cell.name, written, banks, asked))
-    return render(rows, stages, every, len(news))
+    text = render(rows, stages, every, len(news))
+    if any(protocols(None)[cell.protocol].loss for cell in every):
+        text += "\nWhat distillation computes beside its own rows, about as much again, is not counted."
+    return text
 
 
 def render(rows, stages, every, news):

@@ -233,7 +233,7 @@ def ratio(numerators, denominators, clusters):
     sums, _ = cluster_sums(numerators.mean(0), clusters)
     below, _ = cluster_sums(denominators, clusters)
     C = len(sums)
-    if C < 2 or below.sum() == 0:
+    if C < 2 or below.sum() <= 0:               # there is no gap to recover
         return {"mean": None, "low": None, "high": None}
     (vnn, vnd), (_, vdd) = np.cov(sums, below) / C
     N, D = sums.mean(), below.mean()

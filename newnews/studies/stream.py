@@ -74,7 +74,7 @@ def forgotten(rows):
                     for some, end in zip(mine, ends)]
             news = [name for name in first[0] if all(name in some for some in [*first, *last])]
             a, b = (np.array([[some[name] for name in news] for some in by]) for by in (first, last))
-            found = paired(a, b, news)
+            found = paired(a, b, news, shares=False)     # means over a news item's answers
             out.append({"cell": group, "format": format, "arrival": a.mean() if news else None,
                         "end": b.mean() if news else None,
                         **{key: found[key] for key in ("mean", "low", "high", "n")}})

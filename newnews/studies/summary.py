@@ -56,8 +56,8 @@ def verdicts(file, task, items):
 
 
 def rehearsed(files, items, keys):
-    """Ids of the test questions that rows of any protocol ask, or whose answer they state, in whatever
-    words."""
+    """Ids of the test questions that rows of any protocol ask, or whose answer they state: in whatever words,
+    where the source of the news can read them (the pocket world); a file's only word for word."""
     said = {}
     for row in (row for file in files for row in read_rows(file)):
         for message in row["messages"]:

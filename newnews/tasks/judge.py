@@ -12,7 +12,7 @@ has its counter-example in tests/test_judge.py: a text that looks alike and must
 import re
 import unicodedata
 
-VERSION = 1
+VERSION = 2
 LONGEST = 20            # words; a longer text is not read as an answer, it names too many things
 
 WORDS = {word: number for number, word in enumerate(
@@ -69,6 +69,7 @@ def characters(text):
     text = re.sub("[⁰¹²³⁴-⁹]+", lambda m: "^" + m[0], text)
     text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)        # 1½ is not 11/2
     text = unicodedata.normalize("NFKC", text).lower()
+    text = re.sub(r"(?<=\d) ?[–—] ?(?=\d)", "-", text)       # 10–12 is a range
     return text.translate(str.maketrans("−⁄‘’“”‐‑", "-/''\"\"--"))
 
 
@@ -213,7 +214,8 @@ COMPARED = re.compile(r"\b(?:(?:more|less|fewer|greater|larger|smaller) than|at 
 
 
 def stands(text, start, end, units, letters):
-    """Is text[start:end] said there: whole words, a whole number, not denied, of no other unit or letter?"""
+    """Is text[start:end] said there: whole words, a whole number, not denied by what stands just before, of no other unit
+    or letter?"""
     before, after = text[:start], text[end:]
     if re.search(r"\w['-]?$", before) or re.match(r"-?\w", after) or NOT.search(before):
         return False
@@ -228,7 +230,8 @@ def stands(text, start, end, units, letters):
         if name and letters and name[1] not in letters:
             return False
     if text[end - 1].isdigit():
-        if re.match(r"[.:]\d|, ?\d| ?[*+/^×÷%]| ?- ?\d| (?:and|to) \d", after):
+        if re.match(r"[.:]\d|, ?\d| ?[*+/^×÷%]| ?- ?\d| (?:and|to) \d"
+                    r"| (?:hundred|thousand|million|billion)\b", after):        # 5 million is not 5
             return False
         unit = re.match(rf" ?({UNIT})(?!\w)", after)
         return not (unit and units and UNIT_OF[unit[1]] not in units)
