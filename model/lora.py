@@ -64,6 +64,32 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight, self.bias)
 
 
+class AddLowRank(torch.autograd.Function):
+    """y (N, out) += scale * B (A x) of n groups of N / n rows, in place: x (..., in) of N rows, A (n, r, in),
+    B (n, out, r), scale a number or (n, N/n, 1). One node of the graph, so that the scale meets the narrow
+    product (n, N/n, r), forward and backward, and nothing as wide as y is written but y itself."""
+
+    @staticmethod
+    def forward(ctx, y, x, A, B, scale):
+        ctx.shape, ctx.scale = x.shape, scale
+        x = x.reshape(len(A), -1, x.shape[-1])
+        h = torch.bmm(x, A.to(x.dtype).mT).mul_(scale)              # (n, N/n, r)
+        y.view(len(A), -1, y.shape[-1]).baddbmm_(h, B.to(x.dtype).mT)
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(x, A, B, h)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        x, A, B, h = ctx.saved_tensors
+        wide = g.reshape(len(A), -1, g.shape[-1])                   # (n, N/n, out)
+        dh = torch.bmm(wide, B.to(g.dtype)).mul_(ctx.scale)         # (n, N/n, r)
+        dx = torch.bmm(dh, A.to(g.dtype)).view(ctx.shape) if ctx.needs_input_grad[1] else None
+        # transposed as autograd of the plain expression would have it: bit for bit the same in fp32
+        dA, dB = torch.bmm(x.mT, dh).mT, torch.bmm(h.mT, wide).mT
+        return g, dx, dA.to(A.dtype), dB.to(B.dtype), None
+
+
 class LoRALinear(nn.Linear):
     """A Linear with a bank of adapters. Made by `add_lora`, which gives it the weight
     of the Linear that it replaces."""
@@ -81,22 +107,25 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x, rows):
         """x (B, T, in) -> (B, T, out); rows as `arrange` gives them, None for the base."""
-        y = F.linear(x, self.weight, self.bias)                     # (B, T, out)
+        # flat: what F.linear makes of (B, T, in) and a bias is a view, and to change a view in place costs
+        # backward two copies
+        y = F.linear(x.flatten(0, 1), self.weight, self.bias)       # (B T, out)
         if rows is None:
-            return y
+            return y.view(*x.shape[:2], -1)
         A, B = self.lora_A, self.lora_B                             # (K, r, in), (K, out, r)
         if rows.which is not None:
             A, B = A[rows.which], B[rows.which]                     # (n, r, in), (n, out, r)
-        mine, before = (x, y) if rows.used is None else (x[rows.used], y[rows.used])
-        h = mine.reshape(rows.n, -1, x.shape[-1]).to(A.dtype)       # (n, rows/n * T, in)
-        h = (h @ A.transpose(1, 2)) @ B.transpose(1, 2)             # (n, rows/n * T, out)
-        h = (self.scale * h).view_as(before)
+        scale = self.scale
         if self.gate is not None:
-            gate = self.gate.to(h).expand(x.shape[:2])              # (B, T)
-            h = h * (gate if rows.used is None else gate[rows.used])[..., None]
-        # summed in fp32, rounded once, as PEFT does
-        after = (before + h).to(y.dtype)
-        return after if rows.used is None else y.index_copy(0, rows.used, after)
+            gate = self.gate.to(A).expand(x.shape[:2])              # (B, T)
+            gate = gate if rows.used is None else gate[rows.used]
+            scale = scale * gate.reshape(rows.n, -1, 1)             # (n, rows/n * T, 1)
+        if rows.used is None:
+            return AddLowRank.apply(y, x, A, B, scale).view(*x.shape[:2], -1)
+        y = y.view(*x.shape[:2], -1)                                # (B, T, out)
+        before, mine = y[rows.used], x[rows.used]
+        after = AddLowRank.apply(before.flatten(0, 1), mine, A, B, scale)
+        return y.index_copy(0, rows.used, after.view_as(before))
 
     def delta(self, k=0):
         """The update dW = scale * B A of adapter k, (out, in)."""

@@ -40,11 +40,9 @@ def block_activations(config, e, lora=None):
         return kept + e * (2 * D) + e * (2 * D + F)         # a projection (attention's output is there)
     rank, targets = lora
     width = {"x": D, "z": H * Dh, "h": D, "p": F}
-    # adapters read fp32: in an fp32 model the activation itself, once; in bf16 each has a copy of its own
-    read = [INPUTS[t] for t in targets]
-    for name in read if e == 2 else set(read) - {"z"}:
-        kept += 4 * width[name]
-    return kept + 4 * rank * len(targets)
+    for name in {INPUTS[t] for t in targets} - {"z"}:       # each once, whoever reads it; z is there
+        kept += e * width[name]
+    return kept + e * rank * len(targets)
 
 
 def head_memory(config, e, supervised):

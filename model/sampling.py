@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from model.cache import KVCache, rows_at_once
+from model.loss import token_losses
 
 
 BLOCK = 64          # tokens whose probabilities are added up together: of order sqrt(V)
@@ -26,8 +27,7 @@ class Sampling:
     temperature: float = 1.0            # 0: the most likely token; else at least COLDEST
     top_k: int = 0                      # 0: off
     top_p: float = 1.0                  # 1: off
-    repetition_penalty: float = 1.0     # 1: off; divides (negative: multiplies) logits of tokens already in
-                                        # the row
+    repetition_penalty: float = 1.0     # 1: off; divides (negative: multiplies) logits of tokens in the row
     seed: int = 0
 
     def __post_init__(self):
@@ -67,9 +67,8 @@ def uniforms(seed, streams, step):
 def penalised(logits, sampling, seen):
     if sampling.repetition_penalty == 1.0:
         return logits
-    lower = torch.where(logits < 0, logits * sampling.repetition_penalty,
-                        logits / sampling.repetition_penalty)
-    return torch.where(seen, lower, logits)
+    penalty = sampling.repetition_penalty
+    return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
 def token_probabilities(logits, sampling, seen=None):
@@ -92,8 +91,7 @@ def token_probabilities(logits, sampling, seen=None):
 
 
 def pick(logits, sampling, streams, step, seen=None):
-    """The next token of each row, (B,) int64: the inverse CDF at the row's uniform
-    (greedy needs no noise)."""
+    """The next token of each row, (B,) int64: the inverse CDF at the row's uniform (greedy needs none)."""
     if sampling.temperature == 0:
         return penalised(logits.float(), sampling, seen).argmax(-1)
     probabilities = token_probabilities(logits, sampling, seen)
@@ -150,11 +148,18 @@ def at_once(model, prompts, new_tokens, adapters, rows):
 
 
 def prefill(model, prompts, room, adapters=None, groups=None):
-    """Fill a cache with `prompts` (lists of ids), room left for that many new tokens.
-    Returns it and the last logits, (B, V). adapters: None, or one for each prompt.
+    """Fill a cache with `prompts` (lists of ids), room left for that many new tokens: `read_once`, and then a
+    row for each prompt again. Returns the cache and the last logits, (B, V)."""
+    cache, logits, rows = read_once(model, prompts, room, adapters, groups)
+    return (cache, logits) if len(rows) == len(logits) else (cache.select(rows), logits[rows])
 
-    Equal prompts with the same adapter are read once, and so is the prefix that all prompts of a group share
-    (one news item before many questions). groups: a hashable for each prompt; None: all are one group.
+
+def read_once(model, prompts, room, adapters=None, groups=None):
+    """(a cache of the U different prompts, room left for that many new tokens; their last logits, (U, V);
+    the row of each prompt, (B,) int64). adapters: None, or one for each prompt.
+
+    Equal prompts with the same adapter are one, and so is the prefix that all prompts of a group share (one
+    news item before many questions). groups: a hashable for each prompt; None: all are one group.
     """
     device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
     # what differs: U pairs of (adapter, prompt); and the K kinds of (adapter, group) among them
@@ -185,17 +190,12 @@ def prefill(model, prompts, room, adapters=None, groups=None):
     if not bool(logits.isfinite().all()):
         raise ValueError(f"{getattr(model, 'name', 'the model')}: its logits are not finite: NaN or inf in "
                          f"the weights?")
-    # a row for each prompt again
-    if len(unique) < len(prompts):
-        place = {key: i for i, key in enumerate(unique)}
-        rows = torch.tensor([place[key] for key in keys], device=device)
-        cache, logits = cache.select(rows), logits[rows]
-    return cache, logits
+    place = {key: i for i, key in enumerate(unique)}
+    return cache, logits, torch.tensor([place[key] for key in keys], device=device)
 
 
 def common_prefix(prompts):
-    """How many first tokens all prompts share, the last token of the shortest left out:
-    it must give logits."""
+    """How many first tokens all prompts share; not the last of the shortest: it must give logits."""
     low, high = min(prompts), max(prompts)          # the two that differ first, in lexical order
     limit = min(map(len, prompts)) - 1
     return next((i for i in range(limit) if low[i] != high[i]), limit)
@@ -309,9 +309,7 @@ def generate_naive(model, prompt, stop_ids, sampling, stream=0, adapter=None):
     ids, adapters = list(prompt), None if adapter is None else [adapter]
     for step in range(sampling.max_new_tokens):
         logits = model(torch.tensor([ids], device=model.lm_head.weight.device), adapters=adapters)[:, -1]
-        seen = torch.zeros_like(logits, dtype=torch.bool)
-        seen[0, torch.tensor(ids, device=seen.device)] = True
-        token = int(pick(logits, sampling, [stream], step, seen))
+        token = int(pick(logits, sampling, [stream], step, tokens_of([ids], logits)))
         if token in stop_ids:
             return Completion(ids[len(prompt):], True)
         ids.append(token)
@@ -332,17 +330,21 @@ def score(model, prompts, continuations, adapters=None, rows=None, groups=None):
 
 
 def score_rows(model, prompts, continuations, adapters, groups):
-    """`score` for rows that are read together."""
-    cache, logits = prefill(model, prompts, max(map(len, continuations), default=0), adapters, groups)
+    """`score` for rows that are read together: the tokens after the first (a letter has none) go second."""
+    room = max(map(len, continuations), default=0)
+    cache, logits, places = read_once(model, prompts, room, adapters, groups)
     targets = pad(continuations, logits.device)                             # (B, T)
-    logprobs = [logits.float().log_softmax(-1).gather(1, targets[:, :1])]
-
-    def head(hidden, lm_head):                      # hidden (B, T-1, D)
-        for t in range(hidden.shape[1]):            # one position at a time: (B, V), not (B, T, V)
-            row = lm_head(hidden[:, t]).float().log_softmax(-1)
-            logprobs.append(row.gather(1, targets[:, t + 1:t + 2]))
-
-    if targets.shape[1] > 1:
-        model(targets[:, :-1], cache, head=head, adapters=adapters)
-    table = torch.cat(logprobs, 1).tolist()
-    return [row[:len(c)] for row, c in zip(table, continuations)]
+    first = logits.float().log_softmax(-1)[places[:, None], targets[:, :1]].tolist()
+    out = [some[:len(c)] for some, c in zip(first, continuations)]
+    longer = [row for row, c in enumerate(continuations) if len(c) > 1]
+    if longer:
+        rest = [len(continuations[row]) - 1 for row in longer]
+        rows = torch.tensor(longer, device=places.device)
+        ids, targets = targets[rows, :-1], targets[rows, 1:]                # (N, T-1)
+        keep = torch.arange(room - 1, device=ids.device) < torch.tensor(rest, device=ids.device)[:, None]
+        losses = model(ids, cache.select(places[rows]), keep=keep,
+                       head=lambda hidden, lm_head: token_losses(hidden, targets[keep], lm_head),
+                       adapters=adapters and [adapters[row] for row in longer])
+        for row, some in zip(longer, (-losses).split(rest)):
+            out[row] += some.tolist()
+    return out

@@ -571,6 +571,75 @@ def test_a_broken_adapter_does_not_touch_rows_on_the_base():
     assert out[1].isnan().all() and out[[0, 2, 3, 4, 5]].isfinite().all()
 
 
+# ---- the product, against the plain expression -------------------------------------------------------------
+
+def plain(module, x, rows):
+    """W x + b + scale * B (A x) as it stands, factors and sum in fp32 as in PEFT: the slow twin."""
+    y = nn.functional.linear(x, module.weight, module.bias)
+    if rows is None:
+        return y
+    A, B = ((module.lora_A, module.lora_B) if rows.which is None
+            else (module.lora_A[rows.which], module.lora_B[rows.which]))
+    used = torch.arange(len(x)) if rows.used is None else rows.used
+    h = x[used].reshape(rows.n, -1, x.shape[-1]).to(A.dtype)
+    h = module.scale * (h @ A.transpose(1, 2) @ B.transpose(1, 2)).view(len(used), x.shape[1], -1)
+    if module.gate is not None:
+        h = h * module.gate.expand(x.shape[:2])[used][..., None]
+    return y.index_copy(0, used, (y[used] + h).to(y.dtype))
+
+
+def small_module(dtype, K, bias=True, std=1.0):
+    module = LoRALinear(nn.Linear(5, 7, bias=bias).to(dtype).requires_grad_(False), K, 3, 7 / 3)
+    return with_random_factors(module, std=std)
+
+
+MIXES = (1, None), (3, [0, 1, 2]), (3, [2, 2, 0, 0, 1, 1]), (3, [-1, 2, -1, 0]), (2, [1, 1, 1])
+
+
+@pytest.mark.parametrize("K, adapters", MIXES, ids=str)
+@pytest.mark.parametrize("gate", (False, True), ids=("plain", "gated"))
+@pytest.mark.parametrize("bias", (False, True))
+def test_the_product_is_the_plain_expression(K, adapters, gate, bias):
+    """Values and the gradients of x and both factors, to float noise in fp32; in fp64 against differences."""
+    module, n = small_module(torch.float32, K, bias), len(adapters or [0, 0])
+    x = torch.randn(n, 4, 5, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    weight = torch.randn(n, 4, 7, generator=torch.Generator().manual_seed(3))
+    module.gate = torch.rand(n, 4, generator=torch.Generator().manual_seed(4)) if gate else None
+    rows, wanted = arrange(adapters, n, K), (x, module.lora_A, module.lora_B)
+    found, twin = module(x, rows), plain(module, x, rows)
+    assert worst(found, twin) <= 1e-6 * twin.abs().max()
+    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), wanted) for y in (found, twin)), strict=True):
+        assert a.shape == b.shape and worst(a, b) <= 1e-6 * b.abs().max() and b.abs().max() > 0.1
+    module, x = module.double(), x.detach().double().requires_grad_()
+
+    def output(x, A, B):
+        return torch.func.functional_call(module, {"lora_A": A, "lora_B": B}, (x, rows))
+
+    assert torch.autograd.gradcheck(output, (x, *(p.detach().requires_grad_() for p in
+                                                  (module.lora_A, module.lora_B))))
+
+
+def test_bf16_factors_lose_no_more_than_the_rest_of_a_bf16_model(monkeypatch):
+    """Logits and gradients of a bf16 base against the same rounded weights in fp64: the factors are rounded
+    to bf16 and multiplied there, and the error stays that of PEFT's expression, which multiplies in fp32."""
+    fast, far = LoRALinear.forward, {}
+    weight = torch.randn(6, 13, 61, generator=torch.Generator().manual_seed(1))
+    for way, forward, dtype in (("exact", fast, torch.float64), ("fast", fast, torch.bfloat16),
+                                ("plain", plain, torch.bfloat16)):
+        monkeypatch.setattr(LoRALinear, "forward", forward)
+        model = add_lora(new_model(dtype=torch.bfloat16).to(dtype), rank=4, alpha=8)
+        out = with_random_factors(model, std=0.05)(IDS)
+        (out * weight).sum().backward()
+        grads = [[p.grad.double().flatten() for n, p in model.named_parameters() if n.endswith(side)]
+                 for side in ("lora_A", "lora_B")]
+        far[way] = [out.detach().double(), *map(torch.cat, grads)]
+        learnt = [p for p in model.parameters() if p.grad is not None]
+        assert learnt and all(p.grad.dtype == p.dtype != torch.bfloat16 for p in learnt)
+    for exact, ours, theirs in zip(*far.values(), strict=True):
+        error, reference = ((x - exact).norm().item() for x in (ours, theirs))
+        assert 0 < error <= 1.15 * reference < 0.1 * exact.norm().item()
+
+
 def test_groups_are_found():
     """Equal runs are one product a run; the bank in its order is used as it is, without a copy."""
     assert arrange([-1, -1], 2, 3) is None and arrange(None, 4, 0) is None

@@ -389,6 +389,19 @@ def test_score_is_a_plain_log_softmax(exact):
         assert max(expected) < 0
 
 
+def test_scoring_reads_every_prompt_and_no_letter_twice(exact):
+    """Two questions behind a news item of 6 tokens, letters and texts: the item, the rests of the prompts, and
+    what follows the first tokens of two texts. No head for padding: 2 prompts, 3 + 1 tokens."""
+    shapes, scored = [], []
+    exact.model.register_forward_hook(lambda module, args, out: shapes.append(tuple(args[0].shape)))
+    exact.lm_head.register_forward_hook(lambda module, args, out: scored.append(out.shape[:-1].numel()))
+    start, a, b, long, short = prompts_of(6, 3, 5, 4, 2, seed=0)
+    prompts = [start + a] * 3 + [start + b] * 3
+    found = score(exact, prompts, [[1], [2], [3], long, [4], short])
+    assert shapes == [(1, 6), (2, 5), (2, 3)] and scored == [0, 2, 4]
+    assert [len(row) for row in found] == [1, 1, 1, 4, 1, 2]
+
+
 def test_a_long_prompt_and_the_long_answer_of_another_are_scored(tiny):
     """13 + 3 and 3 + 13 tokens fit a context of 16, though 13 + 13 would not."""
     model = tiny(seed=32, dtype=torch.float64, max_position_embeddings=16)
