@@ -2,19 +2,24 @@
 a table."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from textwrap import fill
 
+from model.checkpoint import find_model, load_model
+from model.lora import PROJECTIONS
 from newnews.console import say
 from newnews.loading import load
 from newnews.news import read_news
 from newnews.probing import READ, output
+from newnews.probing.compare import inner
 from newnews.probing.report_attention import run_heads, run_knockout
 from newnews.probing.report_geometry import run_geometry
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
 from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
 from newnews.probing.report_weights import run_compare, run_spectrum
-from newnews.probing.updates import NULL, choose, difference, mean_of, mount, random_twin, read_updates
+from newnews.probing.updates import (NULL, choose, difference, mean_of, mount, projections, random_twin,
+                                     read_updates)
 from newnews.prompts import prompts_for
 
 
@@ -43,6 +48,7 @@ class Probe:
     def first(self):
         return next(iter(self.updates.values()))
 
+    @cached_property
     def everything(self):
         """The updates and their nulls: a random twin of the first, and of several unrelated ones the mean,
         which is what the protocol does whatever the news. Labels of nulls begin with "null"."""
@@ -52,9 +58,8 @@ class Probe:
 
     def mount(self):
         """Put all of them on the model as a bank; their labels in its order."""
-        found = self.everything()
-        mount(self.model, list(found.values()))
-        return list(found)
+        mount(self.model, list(self.everything.values()))
+        return list(self.everything)
 
 
 def label_of(folder, taken=(), prefix=""):
@@ -67,8 +72,7 @@ def label_of(folder, taken=(), prefix=""):
 def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
     if not (args.adapter or args.tuned or args.kind == "geometry"):
-        raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER"
-                         + " or --tuned MODEL" * (args.kind in WEIGHTS))
+        raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER or --tuned MODEL")
     for option, kinds in OPTIONS.items():
         if getattr(args, option) not in (None, False) and args.kind not in kinds:
             raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; "
@@ -82,16 +86,20 @@ def read_probe(args):
     say(**about, kind=args.kind, update=args.adapter or args.tuned, out=args.out)
     item, others = read_item(args)
     updates, floors = {}, None
-    if args.tuned:
-        updates[label_of(args.tuned)], floors = read_difference(args)
-    for prefix, folders in (("", [args.adapter] if args.adapter else []), ("", args.against),
-                            ("null: ", args.null)):
-        for folder in folders:
-            label = label_of(folder, updates, prefix)
-            updates[label] = next(iter(read_updates(model, [folder]).values()))
+    for prefix, folder in [("", args.adapter or args.tuned), *(("", f) for f in args.against),
+                           *(("null: ", f) for f in args.null)]:
+        label = label_of(folder or "", updates, prefix)
+        if folder and folder != args.adapter and not (Path(folder) / "adapter_config.json").is_file():
+            updates[label], noise = read_difference(args.model, folder)
+            floors = noise if folder == args.tuned else floors
+        elif folder:
+            updates[label], = read_updates(model, [folder]).values()
     if args.only:
         updates = {label: {name: update[name] for name in choose(update, args.only)}
                    for label, update in updates.items()}
+        if not all(map(projections, updates.values())):
+            raise ValueError(f"--only {' '.join(args.only)}: chooses no projection ({', '.join(PROJECTIONS)}), "
+                             f"and every kind reads some")
     for layer in args.layers or ():
         if not 0 <= layer < model.config.num_hidden_layers:
             raise ValueError(f"--layers {layer}: the model has layers 0 to "
@@ -120,21 +128,16 @@ def read_item(args):
     return ids[name], [item for item in items if item.id != name]
 
 
-def read_difference(args):
-    """(updates, floors) of --tuned minus --model, both as they are stored."""
-    import torch
-
-    from model.checkpoint import find_model, load_model
-    if args.kind not in WEIGHTS:
-        raise ValueError(f"--tuned: {args.kind} switches an adapter on and off, so it needs --adapter; "
-                         f"{' and '.join(WEIGHTS)} read whole weights")
-    base, tuned = (load_model(find_model(name)).state_dict() for name in (args.model, args.tuned))
-    updates, floors = difference(tuned, base)
-    if any(floor for floor, _ in floors.values()):
-        say(warning="both were saved in bf16: what lies below noise_norm and noise_spectral is rounding")
-    if all(torch.equal(tuned[key], base[key]) for key in base):
-        raise ValueError(f"{args.tuned}: its weights are those of {args.model}: "
-                         f"there is no update to open up")
+def read_difference(model, tuned):
+    """(updates, floors) of two models by name, as they are stored: the second minus the first."""
+    updates, floors = difference(*(load_model(find_model(name)).state_dict() for name in (tuned, model)))
+    if not any(update.B.any() for update in updates.values()):
+        raise ValueError(f"{tuned}: its weights are those of {model}: there is no update to open up")
+    noise = sum(floor ** 2 for floor, _ in floors.values()) ** 0.5
+    if noise:
+        norm = sum(inner(update, update) for update in updates.values()) ** 0.5
+        say(warning=f"{tuned} and {model} were saved in bf16: of the change's norm {norm:.3g}, {noise:.3g} may be "
+                    f"rounding alone (spectrum has noise_norm and noise_spectral of each module)")
     return updates, floors
 
 
@@ -156,7 +159,6 @@ OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context", "knockout",
            "in_context": ("gate", "transplant"), "replay": ("shadow",),
            **dict.fromkeys(("graphs", "tokens", "walks"), ("geometry",))}
 WALKS = {"graphs": ["grid-3", "grid-4", "grid-5", "ring-10"], "tokens": 512, "walks": 4}
-WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
 RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
        "transplant": run_transplant, "lens": run_lens, "patch": run_patch, "context": run_context,
        "heads": run_heads, "knockout": run_knockout, "shadow": run_shadow,

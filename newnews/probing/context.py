@@ -23,10 +23,10 @@ the tuned model closed book (h_t) like those of the base that reads (h_r), besid
 import torch
 
 from model.capture import capture
-from newnews.probing.compare import inner
+from newnews.probing.compare import cosine
 from newnews.probing.patch import aligned
 from newnews.probing.transplant import mean_effects
-from newnews.probing.updates import Update, layer_of, mean_of, svd
+from newnews.probing.updates import Update, frames, layer_of, mean_of
 
 MODULES = ("gate_proj", "up_proj", "down_proj")
 
@@ -78,16 +78,14 @@ def agreement(patches, update):
     dW_update x and dW_context x at the input x that the patch is keyed on: do both do the same to the same
     activation?"""
     mean = mean_of([{"": patch} for patch in patches])[""]
-    size = (inner(mean, mean) * inner(update, update)) ** 0.5
-    U, S, Vh = svd(update)
-    keep = S > 1e-10 * S[0]
+    U, V = frames(update)
     columns = torch.cat([p.B for p in patches], 1)                          # (out, Q)
     keys = torch.cat([p.A for p in patches]).T                              # (in, Q)
     columns, keys = columns / columns.norm(dim=0), keys / keys.norm(dim=0)
     effect = torch.nn.functional.cosine_similarity(update.B @ (update.A @ keys), columns, dim=0)
-    return {"cosine": inner(mean, update) / size if size else 0.0,
-            "columns": float((U[:, keep].T @ columns).square().sum(0).mean()),
-            "rows": float((Vh[keep] @ keys).square().sum(0).mean()), "effect": float(effect.mean())}
+    return {"cosine": cosine(mean, update),
+            "columns": float((U.T @ columns).square().sum(0).mean()),
+            "rows": float((V.T @ keys).square().sum(0).mean()), "effect": float(effect.mean())}
 
 
 def rows(contexts, updates):

@@ -2,10 +2,9 @@
 
 Each function takes command.Probe and returns (rows, text, function(path) that draws)."""
 
-from model.lora import remove_lora
 from newnews.probing import gate, output, readout, transplant
 from newnews.probing.asked import asked, measure
-from newnews.probing.updates import NULL, mount, random_twin
+from newnews.probing.updates import NULL, mount, sum_of, unmount
 
 
 def run_readout(here):
@@ -93,13 +92,13 @@ def run_transplant(here):
     twins = transplant.transplants(model, batch, labels.index(NULL))[2:]
     rows += [{**row, "how": f"null {row['how']}"} for row in twins]
     # 2. Cuts and sums are other updates: they are mounted anew.
-    remove_lora(model)
+    unmount(model)
     highest = max(update.A.shape[0] for update in here.first.values())
     mounted = []
-    for how, updates in (("rank", here.first), ("null rank", random_twin(here.first))):
+    for how, updates in (("rank", here.first), ("null rank", here.everything[NULL])):
         mounted += [(how, r, transplant.cut(updates, r)) for r in (1, 2, 4, 8, 16, 32) if r < highest]
     for label, other in list(here.updates.items())[1:]:
-        mounted.append(("sum", f"with {label}", transplant.sum_of(here.first, other)))
+        mounted.append(("sum", f"with {label}", sum_of([here.first, other])))
     if mounted:
         mount(model, [updates for *_, updates in mounted])
     for k, (how, what, _) in enumerate(mounted):

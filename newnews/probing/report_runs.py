@@ -73,7 +73,7 @@ def run_context(here):
         before["null: another news"] = asked(here.chat, here.prompts, other, True, here.device)
     contexts = {name: context.context_patches(here.model, closed, batch, here.layers)
                 for name, batch in before.items()}
-    rows = context.rows(contexts, here.everything())
+    rows = context.rows(contexts, here.everything)
     frozen, panels = context.frozen(here.model, closed, before, here.mount(), here.layers), []
     measures = [("asim", ""), ("moved", ""), ("mean_share", ""),
                 *((key, module) for key in ("cosine", "effect") for module in context.MODULES)]
@@ -105,7 +105,7 @@ def run_shadow(here):
     for alone in messages[:ELEMENTS]:
         shadowed = front.messages({"messages": alone}, here.item)
         elements.append([Example(*here.chat.conversation(form)) for form in (alone, shadowed)])
-    updates = here.everything()
+    updates = here.everything
     here.mount()
     rows = shadow.rows(here.model, here.chat, elements, updates)
     keys = ["loss", "norm", *(f"cosine {label}" for label in updates)]
