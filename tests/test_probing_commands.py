@@ -65,6 +65,33 @@ def test_every_kind_writes_rows_and_a_picture_and_says_its_nulls(here, kind):
     assert max(map(len, done.out.splitlines())) < 260 and len(done.out.splitlines()) < 80
 
 
+NAMES = {"update", "positions", "layers", "modules", "how", "what", "run", "layer", "site", "pair", "output", "head",
+         "context", "module", "from", "element", "news", "place", "token", "with", "one", "two", "a", "opening",
+         "steered", "position"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in probing.KINDS if kind != "geometry"])
+def test_an_adapter_merged_into_full_weights_gives_its_own_numbers(here, kind, monkeypatch):
+    """To the rounding of the merged weights; nulls are other random draws. Behind the test above, whose rows are
+    the adapter's."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = script(*[{"--adapter": "--tuned", here / "a": here / "full" / "a"}.get(word, word)
+                    for word in words(here, kind, "--against", here / "b", "--null", here / "b", "--out",
+                                  here / "merged")])
+    assert done.code == 0, done.err
+    low, full = ({tuple((key, row[key]) for key in row if key in NAMES): row
+                  for row in read(here / folder / f"{kind}.csv")
+                  if not any("null" in value for value in row.values())} for folder in ("out", "merged"))
+    assert len(low) >= 7
+    for name, row in low.items():
+        for key in row:
+            if key not in NAMES and not key.startswith(("null", "cosine null", "loss_random")):
+                try:
+                    assert float(full[name][key]) == pytest.approx(float(row[key]), rel=2e-3, abs=2e-4), key
+                except ValueError:
+                    assert full[name][key] == row[key]
+
+
 def test_a_reading_names_every_label_and_its_nulls(tmp_path):
     rows = [{"run": "tuned", "x": 1.0, "y": 3.0}, {"run": "tuned", "x": -2.0, "y": 1.0},
             {"run": "null: twin", "x": None, "y": 0.5}, {"run": "null: twin", "x": 0.25}]
@@ -84,35 +111,6 @@ def test_no_matplotlib_no_picture(here, monkeypatch):
     done = script(*words(here, "compare", "--against", here / "b", "--out", here / "plain"))
     assert done.code == 0 and "matplotlib is missing" in done.out
     assert [p.name for p in (here / "plain").iterdir()] == ["compare.csv"]
-
-
-NAMES = {"update", "positions", "layers", "modules", "how", "what", "run", "layer", "site", "pair", "output", "head",
-         "context", "module", "from", "element", "news", "place", "token", "with", "one", "two", "a", "opening",
-         "steered", "position"}
-
-
-@pytest.mark.parametrize("kind", [kind for kind in probing.KINDS if kind != "geometry"])
-def test_an_adapter_merged_into_full_weights_gives_its_own_numbers(here, kind):
-    """To the rounding of the merged weights; nulls are other random draws."""
-    start = words(here, kind, "--against", here / "b")
-    full = ["--tuned" if word == "--adapter" else word for word in start]
-    full[full.index(here / "a")] = here / "full" / "a"
-    found = []
-    for command, name in ((start, "low"), (full, "full")):
-        done = script(*command, "--out", here / name)
-        assert done.code == 0, done.err
-        rows = [row for row in read(here / name / f"{kind}.csv")
-                if not any("null" in value for value in row.values())]
-        found.append({tuple((key, row[key]) for key in row if key in NAMES): row for row in rows})
-    low, full = found
-    assert len(low) >= 7
-    for name, row in low.items():
-        for key in row:
-            if key not in NAMES and not key.startswith(("null", "cosine null", "loss_random")):
-                try:
-                    assert float(full[name][key]) == pytest.approx(float(row[key]), rel=2e-3, abs=2e-4), (name, key)
-                except ValueError:
-                    assert full[name][key] == row[key], (name, key)
 
 
 def test_some_modules_only(here):

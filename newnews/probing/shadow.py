@@ -64,7 +64,8 @@ def rows(model, chat, elements, updates):
     """Rows {"element", "news": with or without, "place": of the supervised tokens, "token", "loss", "norm",
     one "cosine LABEL" for each of updates {label: ...}}. elements: [(Example without, Example with)] in
     pairs; place "all" is the whole element. Of a full update the projections are looked at."""
-    names, out = projections(next(iter(updates.values()))), []
+    first, out = next(iter(updates.values())), []
+    names = [name for name in projections(first) if first[name].B.any()]
     for number, pair in enumerate(elements):
         for news, example in zip(("without", "with"), pair):
             for i, (t, loss, gradient) in enumerate(token_gradients(model, example, names)):

@@ -34,7 +34,8 @@ def cut(updates, rank):
 def mean_effects(model, ids, where, adapter=0):
     """{module: (mean effect (out,), mean share in [0, 1])} of an adapter on the tokens `where` (B, T) bool of
     ids (B, T), each effect scale B A x (and what a full update adds beside it) at the input x that it has in
-    the tuned run. Share 1: a constant vector, about 1 / tokens: no common direction."""
+    the tuned run; without modules on which it has none. Share 1: a constant vector, about 1 / tokens: no
+    common direction."""
     found, low = {}, adapted(model)
 
     def keep(name):
@@ -46,7 +47,8 @@ def mean_effects(model, ids, where, adapter=0):
             if hasattr(model, "rest"):
                 d = (d + model.rest.effect(name, x, adapter)).double()
             mean, power = d.mean(0), float(d.square().sum(1).mean())
-            found[name] = mean, float(mean.square().sum()) / power if power else 0.0
+            if power:
+                found[name] = mean, float(mean.square().sum()) / power
         return hook
 
     rest = [name for name in switches(model) if name not in low and adapter in model.rest.parts[name]]
@@ -90,4 +92,4 @@ def averaged(model, batch, adapter=0, where=None):
     means = mean_effects(model, batch.ids, where, adapter)
     with as_mean(model, means):
         return {**measure(model, batch, -1),
-                "mean_share": sum(share for _, share in means.values()) / len(means)}
+                "mean_share": sum(share for _, share in means.values()) / max(1, len(means))}
