@@ -1,7 +1,7 @@
 """What full tuning changes besides the projections' weights: biases, norms, embedding and head, as a bank.
 
-Every module of the model is linear in its parameters, f(x; w + dw) = f(x; w) + f(x; dw). So a change dw acts as
-an adapter does (model/lora.py): beside the base, in the rows that use it, at the tokens that `gated` lets
+Every module of the model is linear in its parameters, f(x; w + dw) = f(x; w) + f(x; dw). So a change dw acts
+as an adapter does (model/lora.py): beside the base, in the rows that use it, at the tokens that `gated` lets
 through. With adapters of full rank on the projections this is a fully tuned model that can be switched on and
 off like an adapter, exactly.
 """
@@ -17,8 +17,8 @@ class Rest:
     """bank[k] = {parameter name: change} becomes a part of adapter k of the bank on the model, until `remove`
     (behind remove_lora).
 
-    A change of a tied embedding is one of the head too. The head, and a norm that is called by itself, act as in
-    the model's last call; behind `keep` they know their rows from it.
+    A change of a tied embedding is one of the head too. The head, and a norm that is called by itself, act as
+    in the model's last call.
     """
 
     def __init__(self, model, bank):
@@ -73,8 +73,8 @@ class Rest:
                 on = mine[:, None] * (1.0 if module.gate is None else module.gate)      # (B, T), or T = 1
                 if output.dim() == 2:       # (N, V) of the head, behind keep
                     if self.keep is None:
-                        raise ValueError("the head was called by itself, where rows or tokens differ in their "
-                                         "adapters: call the model with keep=...")
+                        raise ValueError("the head was called by itself, though rows or tokens differ in "
+                                         "their adapters: call the model with keep=...")
                     on = on.expand(self.keep.shape)[self.keep]
                 on = on[..., None]
             output = (output + on * sum(part(args[0]) for part in some)).to(output.dtype)

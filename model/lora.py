@@ -183,7 +183,7 @@ def switched_off(model):
 
 
 def switches(model):
-    """{name: module} of all that carries a part of an adapter: adapted projections, what model/dense.py adds."""
+    """{name: module} of what carries a part of an adapter: adapted projections, and model/dense.py's."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "gate")}
 
 

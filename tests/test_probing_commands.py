@@ -65,15 +65,15 @@ def test_every_kind_writes_rows_and_a_picture_and_says_its_nulls(here, kind):
     assert max(map(len, done.out.splitlines())) < 260 and len(done.out.splitlines()) < 80
 
 
-NAMES = {"update", "positions", "layers", "modules", "how", "what", "run", "layer", "site", "pair", "output", "head",
-         "context", "module", "from", "element", "news", "place", "token", "with", "one", "two", "a", "opening",
-         "steered", "position"}
+NAMES = {"update", "positions", "layers", "modules", "how", "what", "run", "layer", "site", "pair", "output",
+         "head", "context", "module", "from", "element", "news", "place", "token", "with", "one", "two", "a",
+         "opening", "steered", "position"}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in probing.KINDS if kind != "geometry"])
 def test_an_adapter_merged_into_full_weights_gives_its_own_numbers(here, kind, monkeypatch):
-    """To the rounding of the merged weights; nulls are other random draws. Behind the test above, whose rows are
-    the adapter's."""
+    """To the rounding of the merged weights; nulls are other random draws. Behind the test above, whose rows
+    are the adapter's."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = script(*[{"--adapter": "--tuned", here / "a": here / "full" / "a"}.get(word, word)
                     for word in words(here, kind, "--against", here / "b", "--null", here / "b", "--out",
@@ -111,6 +111,22 @@ def test_no_matplotlib_no_picture(here, monkeypatch):
     done = script(*words(here, "compare", "--against", here / "b", "--out", here / "plain"))
     assert done.code == 0 and "matplotlib is missing" in done.out
     assert [p.name for p in (here / "plain").iterdir()] == ["compare.csv"]
+
+
+def test_what_bf16_rounds_away_is_said(here, tmp_path):
+    for name in ("model", "full/a"):
+        model = load_model(here / name, dtype=torch.bfloat16)
+        tensors = model.state_dict()
+        if name != "model":     # a norm is a part of the update too
+            tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
+        save_model(tmp_path / name, model.config, tensors, source=here / "model")
+    start = ["newnews", "probe", "spectrum", "--model", tmp_path / "model", "--out", tmp_path / "out"]
+    done = script(*start, "--tuned", tmp_path / "full/a")
+    assert done.code == 0 and "may be rounding alone" in done.err + done.out, done.err
+    rows = {(row["layer"], row["module"]): row for row in read(tmp_path / "out" / "spectrum.csv")}
+    assert float(rows["", "norm"]["relative"]) == pytest.approx(0.5, rel=0.01)
+    assert 0 < float(rows["0", "q_proj"]["noise_norm"]) < float(rows["0", "q_proj"]["norm"])
+    refused(tmp_path, [*start, "--tuned", tmp_path / "full/a", "--only", "norm"], "--only norm: chooses none of")
 
 
 def test_some_modules_only(here):

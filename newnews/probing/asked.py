@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from model.capture import capture
 from model.sampling import pad
 
 SITES = ("news", "subject", "question", "frame", "last")
@@ -92,6 +93,14 @@ def spans_of(chat, prompt, text, item, ask, in_context):
         at = ask.lower().find(item.subject.lower(), at + 1)
     news = tokens(text.find(item.statement), len(item.statement)) - whole if in_context else set()
     return {"news": sorted(news), "subject": sorted(subject), "question": sorted(whole - subject)}
+
+
+@torch.inference_mode()
+def states(model, ids, names, adapter=-1):
+    """{name: output of the module} of a run in which all rows of ids (B, T) use one adapter, -1: the base."""
+    with capture(model, names) as seen:
+        model.model(ids, adapters=[adapter] * len(ids))
+    return dict(seen)
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ the tuned model closed book (h_t) like those of the base that reads (h_r), besid
 
 import torch
 
-from model.capture import capture
+from newnews.probing.asked import states
 from newnews.probing.compare import cosine
 from newnews.probing.patch import aligned
 from newnews.probing.transplant import mean_effects
@@ -54,19 +54,15 @@ def context_patches(model, closed, context, layers=None):
     there = source[rows, here]
     parts = ("post_attention_layernorm", "resid_mid")
     names = [f"model.layers.{layer}.{part}" for layer in layers for part in parts]
-    states = []
-    for batch, places in ((closed, here), (context, there)):
-        with capture(model, names) as seen:
-            model.model(batch.ids, adapters=[-1] * len(batch.ids))
-        states.append({name: seen[name][rows, places].cpu().double() for name in names})      # (Q, D) each
+    both = [{name: x[rows, places].cpu().double() for name, x in states(model, batch.ids, names).items()}
+            for batch, places in ((closed, here), (context, there))]                          # (Q, D) each
     out = [{} for _ in here]
     for layer in layers:
         mlp = model.get_submodule(f"model.layers.{layer}.mlp")
         weights = {name: getattr(mlp, name).weight.cpu().double() for name in MODULES}
         norm, mid = (f"model.layers.{layer}.{part}" for part in parts)
         for q, patches in enumerate(out):
-            found = context_patch(weights, states[0][norm][q], states[1][norm][q], states[0][mid][q],
-                                  states[1][mid][q])
+            found = context_patch(weights, *(side[name][q] for name in (norm, mid) for side in both))
             patches |= {f"model.layers.{layer}.mlp.{name}": update for name, update in found.items()}
     return out
 
@@ -103,13 +99,10 @@ def rows(contexts, updates):
     return out
 
 
-@torch.inference_mode()
 def attention_outputs(model, batch, adapter, layers):
     """{layer: (N, D) fp64} at the positions that predict the right answers' tokens."""
-    names = {layer: f"model.layers.{layer}.self_attn" for layer in layers}
-    with capture(model, names.values()) as seen:
-        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
-    return {layer: seen[name][batch.answer].cpu().double() for layer, name in names.items()}
+    found = states(model, batch.ids, [f"model.layers.{layer}.self_attn" for layer in layers], adapter)
+    return {layer_of(name): x[batch.answer].cpu().double() for name, x in found.items()}
 
 
 def frozen(model, closed, contexts, labels, layers=None):

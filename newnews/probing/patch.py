@@ -14,8 +14,8 @@ from itertools import product
 
 import torch
 
-from model.capture import capture, edit
-from newnews.probing.asked import log_odds, logprobs
+from model.capture import edit
+from newnews.probing.asked import log_odds, logprobs, states
 from newnews.probing.gate import share
 from newnews.probing.updates import layer_of
 
@@ -42,15 +42,7 @@ def aligned(recipient, donor):
     return where, source
 
 
-@torch.inference_mode()
-def activations(model, batch, adapter, names):
-    """{name: (R, T, D)} of one run; of "head" (R, T, H, Dh)."""
-    with capture(model, names) as seen:
-        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
-    return dict(seen)
-
-
-def patched(model, recipient, adapter, states, where, source, head=None):
+def patched(model, recipient, adapter, donor, where, source, head=None):
     """(R,) log-probabilities of the recipient's answers with states {name: (R, T', D)} of a donor at `where`;
     of states (R, T', H, Dh) the one head."""
     rows = torch.arange(len(source), device=source.device)[:, None]
@@ -62,7 +54,7 @@ def patched(model, recipient, adapter, states, where, source, head=None):
     def put(state):
         return lambda output: torch.where(where, state[rows, source], output)
 
-    with edit(model, {name: put(state) for name, state in states.items()}):
+    with edit(model, {name: put(state) for name, state in donor.items()}):
         return logprobs(model, recipient, adapter)
 
 
@@ -77,11 +69,11 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
         partner, source = aligned(recipient, donor)
         for output in outputs:
             names = [OUTPUTS[output].format(layer) for layer in layers]
-            states = activations(model, donor, its_adapter, names)
+            found = states(model, donor.ids, names, its_adapter)
             heads = range(model.config.num_attention_heads) if output == "head" else [None]
             for site, name, head in product(sites, names, heads):
                 mask = partner if site == "all" else partner & recipient.sites.get(site, partner & False)
-                sums = patched(model, recipient, adapter, {name: states[name]}, mask, source, head)
+                sums = patched(model, recipient, adapter, {name: found[name]}, mask, source, head)
                 odds = float(log_odds(recipient, sums).mean())
                 out.append({"pair": label, "output": output, "site": site, "layer": layer_of(name),
                             "head": head, "log_odds": odds, "recipient": low, "donor": high,

@@ -1,6 +1,6 @@
 """What of an update is enough? Log-odds when parts of it are kept, removed, scaled, cut or replaced.
 
-    keep, remove    a layer, attention or MLP, or one kind of module; of a full update also norms and embeddings
+    keep, remove    a layer, attention or MLP, one kind of module (of a full update norms and embeddings too)
     scale           a dW with a in [-1, 2]: 0 the base, 1 the update, -1 the negation (task arithmetic,
                     2212.04089)
     rank            every module cut to its first r singular directions

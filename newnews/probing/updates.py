@@ -60,9 +60,9 @@ def svd(update):
 
 
 def frames(update, rank=None):
-    """(U (out, r), V (in, r)): the first r singular directions, columns and rows. r: `rank`, or as many as the
-    update has (smaller than 1e-5 of the first: rounding of merged weights), but at most a quarter of the smaller
-    side: spaces that fill more of it overlap whatever they are, as those of full tuning do. None for zeros."""
+    """(U (out, r), V (in, r)): the first r singular directions, columns and rows. r: `rank`, or as many as
+    the update has (below 1e-5 of the first lies the rounding of merged weights), but at most a quarter of the
+    smaller side: spaces that fill more of it overlap whatever they are, as those of full tuning do."""
     U, S, Vh = svd(update)
     own = int((S > 1e-5 * S[0]).sum()) if S[0] > 0 else 0
     rank = min(own, max(1, min(len(U), Vh.shape[1]) // 4)) if rank is None else rank
@@ -78,9 +78,9 @@ def difference(tuned, base):
     """({name: Update}, {name: (Frobenius floor, singular floor)}) of two state dicts: every projection, and
     whatever else differs.
 
-    Exact, without an SVD: one factor is the difference, the other the identity. The floor is what rounding alone
-    would give where both were saved in bf16, else 0: errors uniform in one unit in the last place u of each
-    weight, so sqrt(sum u^2 / 12), and as a random matrix's largest singular value
+    Exact, without an SVD: one factor is the difference, the other the identity. The floor is what rounding
+    alone would give where both were saved in bf16, else 0: errors uniform in one unit in the last place u of
+    each weight, so sqrt(sum u^2 / 12), and as a random matrix's largest singular value
     rms(u) / sqrt(12) * (sqrt(out) + sqrt(in)). A spectrum below it says nothing.
     """
     updates, floors, taken = {}, {}, {}
@@ -91,15 +91,12 @@ def difference(tuned, base):
             raise ValueError(f"{key}: the base has {list(weight.shape)}, the tuned model {found}: "
                              f"not two states of one model")
         first, changed = taken.setdefault(weight.data_ptr(), key), not torch.equal(tuned[key], weight)
-        tied = first != key and torch.equal(tuned[key], tuned[first])       # a head that goes with its embedding
+        tied = first != key and torch.equal(tuned[key], tuned[first])   # the head, with its embedding
         if tied or not changed and not projections([name]):
             continue
         delta = (tuned[key].double() - weight.double()).view(len(weight), -1)
         out, width = delta.shape
-        eye = torch.eye(min(out, width), dtype=torch.float64)
-        updates[name] = Update(delta, eye) if width < out else Update(eye, delta)
-        if not changed:
-            updates[name] = Update(delta[:, :1], delta[:1])
+        updates[name] = dense(delta) if changed else Update(delta[:, :1], delta[:1])
         floors[name] = 0.0, 0.0
         if tuned[key].dtype == weight.dtype == torch.bfloat16:
             # 8 significant bits, so one unit in the last place is 2^-7 of the leading one
@@ -107,6 +104,13 @@ def difference(tuned, base):
             rms = float(unit.pow(2).mean().sqrt()) / 12 ** 0.5
             floors[name] = (rms * (out * width) ** 0.5, rms * (out ** 0.5 + width ** 0.5))
     return updates, floors
+
+
+def dense(delta):
+    """Any matrix (out, in) as an Update, exactly: one of the factors is the identity."""
+    out, width = delta.shape
+    eye = torch.eye(min(out, width), dtype=delta.dtype)
+    return Update(delta, eye) if width < out else Update(eye, delta)
 
 
 def random_twin(updates, seed=0, keep_rows=False):
@@ -123,11 +127,13 @@ def random_twin(updates, seed=0, keep_rows=False):
 
 
 def sum_of(group, scale=1.0):
-    """The sum of several updates, times `scale`, as factors: their ranks add up."""
-    names = dict.fromkeys(name for updates in group for name in updates)
-    parts = {name: [updates[name] for updates in group if name in updates] for name in names}
-    return {name: Update(scale * torch.cat([p.B for p in some], 1), torch.cat([p.A for p in some]))
-            for name, some in parts.items()}
+    """The sum of several updates, times `scale`, as factors: their ranks add up, to full rank at most."""
+    out = {}
+    for name in dict.fromkeys(name for updates in group for name in updates):
+        some = [updates[name] for updates in group if name in updates]
+        B, A = scale * torch.cat([part.B for part in some], 1), torch.cat([part.A for part in some])
+        out[name] = Update(B, A) if len(A) <= min(len(B), A.shape[1]) else dense(B @ A)
+    return out
 
 
 def mean_of(group):
