@@ -29,6 +29,11 @@ class Asked(NamedTuple):
     right: list             # of each row, is it the right option
     sites: dict             # {site: (R, T) bool}
 
+    @property
+    def real(self):
+        """(R, T) bool: all but the padding."""
+        return torch.stack(list(self.sites.values())).any(0)
+
     def only_right(self):
         """The rows of right options."""
         keep = torch.tensor(self.right, device=self.ids.device)
@@ -115,24 +120,21 @@ def logprobs(model, batch, adapter=None):
     return torch.zeros(len(batch.ids), dtype=torch.float64).index_add(0, rows, each)
 
 
+def by_question(batch):
+    """[(the rows of a question, which of them is right: bool)], tensors."""
+    question, right = torch.tensor(batch.question), torch.tensor(batch.right)
+    return [(rows, right[rows]) for rows in (question == q for q in dict.fromkeys(batch.question))]
+
+
 def log_odds(batch, sums):
     """(Q,): log p(right) - log sum p(wrong) of each question, in nats, whatever the number of tokens."""
-    out = []
-    for number in dict.fromkeys(batch.question):
-        rows = [i for i, q in enumerate(batch.question) if q == number]
-        right = [i for i in rows if batch.right[i]]
-        wrong = [i for i in rows if not batch.right[i]]
-        out.append(sums[right].sum() - sums[wrong].logsumexp(0))
-    return torch.stack(out)
+    return torch.stack([sums[rows][right].sum() - sums[rows][~right].logsumexp(0)
+                        for rows, right in by_question(batch)])
 
 
 def picks_right(batch, sums):
     """(Q,) bool: the right option has the highest summed log-probability."""
-    out = []
-    for number in dict.fromkeys(batch.question):
-        rows = [i for i, q in enumerate(batch.question) if q == number]
-        out.append(batch.right[rows[int(sums[rows].argmax())]])
-    return torch.tensor(out)
+    return torch.stack([right[sums[rows].argmax()] for rows, right in by_question(batch)])
 
 
 def measure(model, batch, adapter=None):

@@ -27,10 +27,10 @@ def cosine(one, two):
     return inner(one, two) / size if size else 0.0
 
 
-def angles(one, two, rank=None):
+def angles(one, two):
     """Cosines of the principal angles of two Updates, (column space (r,), row space (r,)), largest first,
-    between the first r singular directions of each (updates.frames), r: `rank`, or the fewer that one has."""
-    (U1, V1), (U2, V2) = frames(one, rank), frames(two, rank)
+    between the first r singular directions of each, r: the fewer that one of them has (updates.frames)."""
+    (U1, V1), (U2, V2) = frames(one), frames(two)
     r = min(U1.shape[1], U2.shape[1])
     return tuple(torch.linalg.svdvals(a[:, :r].T @ b[:, :r]).clamp(max=1) for a, b in ((U1, U2), (V1, V2)))
 

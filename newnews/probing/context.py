@@ -110,13 +110,13 @@ def frozen(model, closed, contexts, labels, layers=None):
     labels[k], closed book, against the base behind contexts {label: Asked}; mean_share: mean over the layer's
     modules, on the questions' own tokens."""
     layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
-    closed, where = closed.only_right(), torch.stack(list(closed.only_right().sites.values())).any(0)
+    closed = closed.only_right()
     read = {name: attention_outputs(model, batch.only_right(), -1, layers)
             for name, batch in contexts.items()}
     base = attention_outputs(model, closed, -1, layers)
     for k, label in ((-1, "base"), *enumerate(labels)):
         mine = attention_outputs(model, closed, k, layers)
-        effects = {} if k < 0 else mean_effects(model, closed.ids, where, k)
+        effects = {} if k < 0 else mean_effects(model, closed.ids, closed.real, k)
         for name, its in read.items():
             for layer in layers:
                 cos = torch.nn.functional.cosine_similarity

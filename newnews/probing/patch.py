@@ -15,7 +15,7 @@ from itertools import product
 import torch
 
 from model.capture import edit
-from newnews.probing.asked import log_odds, logprobs, states
+from newnews.probing.asked import log_odds, logprobs, measure, states
 from newnews.probing.gate import share
 from newnews.probing.updates import layer_of
 
@@ -29,7 +29,7 @@ def aligned(recipient, donor):
     row, counted from the end over equal tokens, and where that partner is."""
     where = torch.zeros(recipient.ids.shape, dtype=torch.bool, device=recipient.ids.device)
     source = torch.zeros_like(recipient.ids)
-    ends = [torch.stack(list(batch.sites.values())).any(0).sum(1).tolist() for batch in (recipient, donor)]
+    ends = [batch.real.sum(1).tolist() for batch in (recipient, donor)]
     if len(ends[0]) != len(ends[1]):
         raise ValueError(f"the runs have {len(ends[0])} and {len(ends[1])} rows: not the same questions")
     for row, (end, its_end) in enumerate(zip(*ends)):
@@ -64,8 +64,7 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
     the runs differ by less than gate.LEAST nats. Every row is a pass over the recipient's batch."""
     layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
     for label, ((recipient, adapter), (donor, its_adapter)) in pairs.items():
-        low, high = (float(log_odds(batch, logprobs(model, batch, k)).mean())
-                     for batch, k in ((recipient, adapter), (donor, its_adapter)))
+        low, high = (measure(model, *run)["log_odds"] for run in ((recipient, adapter), (donor, its_adapter)))
         partner, source = aligned(recipient, donor)
         for output in outputs:
             names = [OUTPUTS[output].format(layer) for layer in layers]

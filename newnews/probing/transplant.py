@@ -65,9 +65,8 @@ def as_mean(model, means):
     return edit(model, {name: plus(mean) for name, (mean, _) in means.items()})
 
 
-def transplants(model, batch, adapter=0, where=None):
-    """Rows {"how", "what", "log_odds", "accuracy", "gain", "share"}: keep and remove, scale, mean. where
-    (R, T) bool: the tokens that the mean is taken over, default the prompts and answers themselves."""
+def transplants(model, batch, adapter=0):
+    """Rows {"how", "what", "log_odds", "accuracy", "gain", "share"}: keep and remove, scale, mean."""
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
     everywhere, L = torch.ones_like(batch.answer), model.config.num_hidden_layers
     rows = [{"how": "base", "what": "", **base}, {"how": "tuned", "what": "", **tuned}]
@@ -81,15 +80,14 @@ def transplants(model, batch, adapter=0, where=None):
     for a in SCALES:
         with gated(model, {name: torch.full((1, 1), a) for name in switches(model)}):
             rows.append({"how": "scale", "what": a, **measure(model, batch, adapter)})
-    rows.append({"how": "mean", "what": "all modules", **averaged(model, batch, adapter, where)})
+    rows.append({"how": "mean", "what": "all modules", **averaged(model, batch, adapter)})
     return with_share(rows, base, tuned)
 
 
-def averaged(model, batch, adapter=0, where=None):
-    """{"log_odds", "accuracy", "mean_share"} with the adapter's effects replaced by their means over `where`;
-    mean_share is the mean over modules."""
-    where = torch.stack(list(batch.sites.values())).any(0) if where is None else where
-    means = mean_effects(model, batch.ids, where, adapter)
+def averaged(model, batch, adapter=0):
+    """{"log_odds", "accuracy", "mean_share"} with the adapter's effects replaced by their means over prompts
+    and answers; mean_share is the mean over modules."""
+    means = mean_effects(model, batch.ids, batch.real, adapter)
     with as_mean(model, means):
         return {**measure(model, batch, -1),
                 "mean_share": sum(share for _, share in means.values()) / max(1, len(means))}

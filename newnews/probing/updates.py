@@ -59,13 +59,12 @@ def svd(update):
     return Q @ U[:, :rank], S[:rank], Vh[:rank] @ P.T
 
 
-def frames(update, rank=None):
-    """(U (out, r), V (in, r)): the first r singular directions, columns and rows. r: `rank`, or as many as
-    the update has (below 1e-5 of the first lies the rounding of merged weights), but at most a quarter of the
-    smaller side: spaces that fill more of it overlap whatever they are, as those of full tuning do."""
+def frames(update):
+    """(U (out, r), V (in, r)): the first r singular directions, columns and rows, as many as the update has
+    (below 1e-5 of the first lies the rounding of merged weights), but at most a quarter of the smaller side:
+    spaces that fill more of it overlap whatever they are, as those of full tuning do."""
     U, S, Vh = svd(update)
-    own = int((S > 1e-5 * S[0]).sum()) if S[0] > 0 else 0
-    rank = min(own, max(1, min(len(U), Vh.shape[1]) // 4)) if rank is None else rank
+    rank = min(int((S > 1e-5 * S[0]).sum()), max(1, min(len(U), Vh.shape[1]) // 4))
     return U[:, :rank], Vh[:rank].T
 
 
