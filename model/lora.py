@@ -211,12 +211,17 @@ def switched_off(model):
         model.model.switched_off = before
 
 
+def switches(model):
+    """{name: module} of what carries a part of an adapter: adapted projections, and model/dense.py's."""
+    return {name: module for name, module in model.named_modules() if hasattr(module, "gate")}
+
+
 @contextmanager
 def gated(model, gates):
     """Within the block the adapters' part of a module's output is multiplied token by token: gates = {module
     name: tensor that broadcasts to (B, T)}. All ones is the adapter bit for bit, all zeros the base; a module
     that is not named keeps its adapter. A cached key or value keeps the gate under which it was written."""
-    modules = adapted(model)
+    modules = switches(model)
     for name in gates:
         if name not in modules:
             raise ValueError(f"no adapter on {name}; they are on {', '.join(list(modules)[:4])}, ...")

@@ -9,7 +9,7 @@ from model.lora import adapted, remove_lora
 from model.sampling import score
 from newnews.probing import asked as places
 from newnews.probing import gate, transplant
-from newnews.probing.updates import mount, updates_of
+from newnews.probing.updates import mount, sum_of, updates_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -136,7 +136,7 @@ def test_cuts_and_sums_are_those_of_the_matrices(model):
         U, S, Vh = torch.linalg.svd(dense, full_matrices=False)
         B, A = transplant.cut(updates, 2)[name]
         assert torch.allclose(B @ A, U[:, :2] * S[:2] @ Vh[:2], atol=1e-10) and B.shape[1] == 2
-        B, A = transplant.sum_of(updates, transplant.cut(updates, 3))[name]
+        B, A = sum_of([updates, transplant.cut(updates, 3)])[name]
         assert torch.allclose(B @ A, 2 * dense, atol=1e-10)
 
 

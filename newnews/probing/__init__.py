@@ -46,11 +46,11 @@ def add_parsers(tools):
     what = probe.add_mutually_exclusive_group()
     what.add_argument("--adapter", help="PEFT folder of the LoRA adapter to open up")
     what.add_argument("--tuned", metavar="MODEL",
-                      help="or a fully tuned model (spectrum and compare only)")
+                      help="or a fully tuned model: its difference from --model, as an adapter of full rank")
     probe.add_argument("--against", nargs="+", default=[], metavar="ADAPTER",
-                       help="other adapters to set beside it, e.g. another protocol's about the same news")
+                       help="other adapters (or tuned models) beside it, e.g. another protocol's, same news")
     probe.add_argument("--null", nargs="+", default=[], metavar="ADAPTER",
-                       help="unrelated adapters: nulls, beside the random twin that every reading has")
+                       help="unrelated adapters (or models): nulls, beside the random twin of every reading")
     probe.add_argument("--news", metavar="FILE", help="YAML of the news that the update is about")
     probe.add_argument("--id", help="id of the news item in it")
     probe.add_argument("--out", required=True, metavar="DIR", help="folder for KIND.csv and KIND.png")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from model.capture import capture
 from model.sampling import pad
 
 SITES = ("news", "subject", "question", "frame", "last")
@@ -27,6 +28,11 @@ class Asked(NamedTuple):
     question: list          # of each row, the index of its question
     right: list             # of each row, is it the right option
     sites: dict             # {site: (R, T) bool}
+
+    @property
+    def real(self):
+        """(R, T) bool: all but the padding."""
+        return torch.stack(list(self.sites.values())).any(0)
 
     def only_right(self):
         """The rows of right options."""
@@ -95,6 +101,14 @@ def spans_of(chat, prompt, text, item, ask, in_context):
 
 
 @torch.inference_mode()
+def states(model, ids, names, adapter=-1):
+    """{name: output of the module} of a run in which all rows of ids (B, T) use one adapter, -1: the base."""
+    with capture(model, names) as seen:
+        model.model(ids, adapters=[adapter] * len(ids))
+    return dict(seen)
+
+
+@torch.inference_mode()
 def logprobs(model, batch, adapter=None):
     """(R,) fp64: summed log-probability in nats of each row's answer; adapter: of all rows, None: adapter 0
     if the model carries one, -1: the base."""
@@ -106,24 +120,21 @@ def logprobs(model, batch, adapter=None):
     return torch.zeros(len(batch.ids), dtype=torch.float64).index_add(0, rows, each)
 
 
+def by_question(batch):
+    """[(the rows of a question, which of them is right: bool)], tensors."""
+    question, right = torch.tensor(batch.question), torch.tensor(batch.right)
+    return [(rows, right[rows]) for rows in (question == q for q in dict.fromkeys(batch.question))]
+
+
 def log_odds(batch, sums):
     """(Q,): log p(right) - log sum p(wrong) of each question, in nats, whatever the number of tokens."""
-    out = []
-    for number in dict.fromkeys(batch.question):
-        rows = [i for i, q in enumerate(batch.question) if q == number]
-        right = [i for i in rows if batch.right[i]]
-        wrong = [i for i in rows if not batch.right[i]]
-        out.append(sums[right].sum() - sums[wrong].logsumexp(0))
-    return torch.stack(out)
+    return torch.stack([sums[rows][right].sum() - sums[rows][~right].logsumexp(0)
+                        for rows, right in by_question(batch)])
 
 
 def picks_right(batch, sums):
     """(Q,) bool: the right option has the highest summed log-probability."""
-    out = []
-    for number in dict.fromkeys(batch.question):
-        rows = [i for i, q in enumerate(batch.question) if q == number]
-        out.append(batch.right[rows[int(sums[rows].argmax())]])
-    return torch.tensor(out)
+    return torch.stack([right[sums[rows].argmax()] for rows, right in by_question(batch)])
 
 
 def measure(model, batch, adapter=None):

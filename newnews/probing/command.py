@@ -2,19 +2,25 @@
 a table."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from textwrap import fill
 
+from model.checkpoint import find_model, load_model
+from model.lora import PROJECTIONS
 from newnews.console import say
 from newnews.loading import load
 from newnews.news import read_news
 from newnews.probing import READ, output
-from newnews.probing.report_attention import run_heads, run_knockout
+from newnews.probing.asked import another, asked
+from newnews.probing.compare import inner
 from newnews.probing.report_geometry import run_geometry
 from newnews.probing.report_readings import run_gate, run_readout, run_transplant
-from newnews.probing.report_runs import run_context, run_lens, run_patch, run_shadow
+from newnews.probing.report_runs import (run_context, run_heads, run_knockout, run_lens, run_patch,
+                                         run_shadow)
 from newnews.probing.report_weights import run_compare, run_spectrum
-from newnews.probing.updates import NULL, choose, difference, mean_of, mount, random_twin, read_updates
+from newnews.probing.updates import (NULL, choose, difference, mean_of, mount, projections, random_twin,
+                                     read_updates)
 from newnews.prompts import prompts_for
 
 
@@ -31,18 +37,24 @@ class Probe:
     layers: list | None
     in_context: bool
     device: object
-    kind: str
     replay: str | None
     walks: dict             # of geometry: graphs, tokens, walks
 
-    def need_item(self):
-        if self.item is None:
-            raise ValueError(f"{self.kind} needs the news that the update is about: --news FILE --id ID")
+    def asked(self, in_context, instead=None):
+        """The item's questions as a batch; instead: behind another item's statement, the null of reading."""
+        item = self.item if instead is None else another(self.item, instead)
+        return asked(self.chat, self.prompts, item, in_context, self.device)
+
+    @property
+    def groups(self):
+        """--layers, each by itself; None: the kind's own groups."""
+        return None if self.layers is None else {str(layer): [layer] for layer in self.layers}
 
     @property
     def first(self):
         return next(iter(self.updates.values()))
 
+    @cached_property
     def everything(self):
         """The updates and their nulls: a random twin of the first, and of several unrelated ones the mean,
         which is what the protocol does whatever the news. Labels of nulls begin with "null"."""
@@ -52,9 +64,8 @@ class Probe:
 
     def mount(self):
         """Put all of them on the model as a bank; their labels in its order."""
-        found = self.everything()
-        mount(self.model, list(found.values()))
-        return list(found)
+        mount(self.model, list(self.everything.values()))
+        return list(self.everything)
 
 
 def label_of(folder, taken=(), prefix=""):
@@ -67,8 +78,9 @@ def label_of(folder, taken=(), prefix=""):
 def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
     if not (args.adapter or args.tuned or args.kind == "geometry"):
-        raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER"
-                         + " or --tuned MODEL" * (args.kind in WEIGHTS))
+        raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER or --tuned MODEL")
+    if args.news is None and args.id is None and args.kind not in ALONE:
+        raise ValueError(f"{args.kind} needs the news that the update is about: --news FILE --id ID")
     for option, kinds in OPTIONS.items():
         if getattr(args, option) not in (None, False) and args.kind not in kinds:
             raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; "
@@ -83,21 +95,26 @@ def read_probe(args):
     item, others = read_item(args)
     updates, floors = {}, None
     if args.tuned:
-        updates[label_of(args.tuned)], floors = read_difference(args)
+        updates[label_of(args.tuned)], floors = read_difference(args.model, args.tuned)
     for prefix, folders in (("", [args.adapter] if args.adapter else []), ("", args.against),
                             ("null: ", args.null)):
         for folder in folders:
             label = label_of(folder, updates, prefix)
-            updates[label] = next(iter(read_updates(model, [folder]).values()))
+            if folder == args.adapter or (Path(folder) / "adapter_config.json").is_file():
+                updates[label], = read_updates(model, [folder]).values()
+            else:
+                updates[label], _ = read_difference(args.model, folder)
     if args.only:
         updates = {label: {name: update[name] for name in choose(update, args.only)}
                    for label, update in updates.items()}
+        if not all(map(projections, updates.values())):
+            raise ValueError(f"--only {' '.join(args.only)}: chooses none of {', '.join(PROJECTIONS)}")
     for layer in args.layers or ():
         if not 0 <= layer < model.config.num_hidden_layers:
             raise ValueError(f"--layers {layer}: the model has layers 0 to "
                              f"{model.config.num_hidden_layers - 1}")
     return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
-                 args.in_context, about["device"], args.kind, args.replay,
+                 args.in_context, about["device"], args.replay,
                  {key: value if getattr(args, key) is None else getattr(args, key)
                   for key, value in WALKS.items()})
 
@@ -120,21 +137,16 @@ def read_item(args):
     return ids[name], [item for item in items if item.id != name]
 
 
-def read_difference(args):
-    """(updates, floors) of --tuned minus --model, both as they are stored."""
-    import torch
-
-    from model.checkpoint import find_model, load_model
-    if args.kind not in WEIGHTS:
-        raise ValueError(f"--tuned: {args.kind} switches an adapter on and off, so it needs --adapter; "
-                         f"{' and '.join(WEIGHTS)} read whole weights")
-    base, tuned = (load_model(find_model(name)).state_dict() for name in (args.model, args.tuned))
-    updates, floors = difference(tuned, base)
-    if any(floor for floor, _ in floors.values()):
-        say(warning="both were saved in bf16: what lies below noise_norm and noise_spectral is rounding")
-    if all(torch.equal(tuned[key], base[key]) for key in base):
-        raise ValueError(f"{args.tuned}: its weights are those of {args.model}: "
-                         f"there is no update to open up")
+def read_difference(model, tuned):
+    """(updates, floors) of two models by name, as they are stored: the second minus the first."""
+    updates, floors = difference(*(load_model(find_model(name)).state_dict() for name in (tuned, model)))
+    if not any(update.B.any() for update in updates.values()):
+        raise ValueError(f"{tuned}: its weights are those of {model}: there is no update to open up")
+    noise = sum(floors[name][0] ** 2 for name, update in updates.items() if update.B.any()) ** 0.5
+    if noise:
+        norm = sum(inner(update, update) for update in updates.values()) ** 0.5
+        say(warning=f"{tuned} and {model} were saved in bf16: of the change's norm, {norm:.3g}, {noise:.3g} "
+                    f"may be rounding alone (spectrum has noise_norm and noise_spectral of each module)")
     return updates, floors
 
 
@@ -156,7 +168,7 @@ OPTIONS = {"layers": ("readout", "gate", "lens", "patch", "context", "knockout",
            "in_context": ("gate", "transplant"), "replay": ("shadow",),
            **dict.fromkeys(("graphs", "tokens", "walks"), ("geometry",))}
 WALKS = {"graphs": ["grid-3", "grid-4", "grid-5", "ring-10"], "tokens": 512, "walks": 4}
-WEIGHTS = ("spectrum", "compare")       # the kinds that need no adapter
+ALONE = ("spectrum", "compare", "geometry")      # the kinds that ask no questions
 RUN = {"spectrum": run_spectrum, "compare": run_compare, "readout": run_readout, "gate": run_gate,
        "transplant": run_transplant, "lens": run_lens, "patch": run_patch, "context": run_context,
        "heads": run_heads, "knockout": run_knockout, "shadow": run_shadow,

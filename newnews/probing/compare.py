@@ -14,7 +14,7 @@ G H.
 
 import torch
 
-from newnews.probing.updates import layer_of, random_twin, svd
+from newnews.probing.updates import frames, layer_of, module_of, projections, random_twin
 
 
 def inner(one, two):
@@ -27,17 +27,12 @@ def cosine(one, two):
     return inner(one, two) / size if size else 0.0
 
 
-def angles(one, two, rank=None):
+def angles(one, two):
     """Cosines of the principal angles of two Updates, (column space (r,), row space (r,)), largest first,
-    between the first r singular directions of each. r: `rank`, or the lower rank of the two, but at most a
-    quarter of the weight's smaller side: spaces that fill more of it overlap whatever they are, as those of
-    full tuning do."""
-    parts = [svd(update) for update in (one, two)]
-    if rank is None:
-        lower = min(int((S > 1e-10 * S[0]).sum()) for _, S, _ in parts)
-        rank = min(lower, max(1, min(one.B.shape[0], one.A.shape[1]) // 4))
-    (U1, _, V1), (U2, _, V2) = [(U[:, :rank], S, Vh[:rank].T) for U, S, Vh in parts]
-    return (torch.linalg.svdvals(U1.T @ U2).clamp(max=1), torch.linalg.svdvals(V1.T @ V2).clamp(max=1))
+    between the first r singular directions of each, r: the fewer that one of them has (updates.frames)."""
+    (U1, V1), (U2, V2) = frames(one), frames(two)
+    r = min(U1.shape[1], U2.shape[1])
+    return tuple(torch.linalg.svdvals(a[:, :r].T @ b[:, :r]).clamp(max=1) for a, b in ((U1, U2), (V1, V2)))
 
 
 def overlap(cosines):
@@ -67,13 +62,14 @@ def cosines(G, centred=False):
 
 def rows(first, others, seed=0):
     """Rows {"with", "layer", "module", "cosine", "columns", "rows", null_*}: the update against each of
-    `others` {label: update}, module by module, and module "all"; nulls with a random twin of the other."""
+    `others` {label: update}, projection by projection, and module "all", which is everything; nulls with a
+    random twin of the other."""
     out = []
     for label, other in others.items():
         twins, same_rows = random_twin(other, seed), random_twin(other, seed, keep_rows=True)
-        for name in [name for name in first if name in other]:
+        for name in [name for name in projections(first) if name in other]:
             one, two, twin = first[name], other[name], twins[name]
-            row = {"with": label, "layer": layer_of(name), "module": name.rpartition(".")[2],
+            row = {"with": label, "layer": layer_of(name), "module": module_of(name),
                    "cosine": cosine(one, two), "null_cosine": cosine(one, twin),
                    "null_same_rows": cosine(one, same_rows[name])}
             for prefix, what in (("", two), ("null_", twin)):

@@ -22,11 +22,11 @@ the tuned model closed book (h_t) like those of the base that reads (h_r), besid
 
 import torch
 
-from model.capture import capture
-from newnews.probing.compare import inner
+from newnews.probing.asked import states
+from newnews.probing.compare import cosine
 from newnews.probing.patch import aligned
 from newnews.probing.transplant import mean_effects
-from newnews.probing.updates import Update, layer_of, mean_of, svd
+from newnews.probing.updates import Update, frames, layer_of, mean_of
 
 MODULES = ("gate_proj", "up_proj", "down_proj")
 
@@ -54,19 +54,15 @@ def context_patches(model, closed, context, layers=None):
     there = source[rows, here]
     parts = ("post_attention_layernorm", "resid_mid")
     names = [f"model.layers.{layer}.{part}" for layer in layers for part in parts]
-    states = []
-    for batch, places in ((closed, here), (context, there)):
-        with capture(model, names) as seen:
-            model.model(batch.ids, adapters=[-1] * len(batch.ids))
-        states.append({name: seen[name][rows, places].cpu().double() for name in names})      # (Q, D) each
+    both = [{name: x[rows, places].cpu().double() for name, x in states(model, batch.ids, names).items()}
+            for batch, places in ((closed, here), (context, there))]                          # (Q, D) each
     out = [{} for _ in here]
     for layer in layers:
         mlp = model.get_submodule(f"model.layers.{layer}.mlp")
         weights = {name: getattr(mlp, name).weight.cpu().double() for name in MODULES}
         norm, mid = (f"model.layers.{layer}.{part}" for part in parts)
         for q, patches in enumerate(out):
-            found = context_patch(weights, states[0][norm][q], states[1][norm][q], states[0][mid][q],
-                                  states[1][mid][q])
+            found = context_patch(weights, *(side[name][q] for name in (norm, mid) for side in both))
             patches |= {f"model.layers.{layer}.mlp.{name}": update for name, update in found.items()}
     return out
 
@@ -78,16 +74,14 @@ def agreement(patches, update):
     dW_update x and dW_context x at the input x that the patch is keyed on: do both do the same to the same
     activation?"""
     mean = mean_of([{"": patch} for patch in patches])[""]
-    size = (inner(mean, mean) * inner(update, update)) ** 0.5
-    U, S, Vh = svd(update)
-    keep = S > 1e-10 * S[0]
+    U, V = frames(update)
     columns = torch.cat([p.B for p in patches], 1)                          # (out, Q)
     keys = torch.cat([p.A for p in patches]).T                              # (in, Q)
     columns, keys = columns / columns.norm(dim=0), keys / keys.norm(dim=0)
     effect = torch.nn.functional.cosine_similarity(update.B @ (update.A @ keys), columns, dim=0)
-    return {"cosine": inner(mean, update) / size if size else 0.0,
-            "columns": float((U[:, keep].T @ columns).square().sum(0).mean()),
-            "rows": float((Vh[keep] @ keys).square().sum(0).mean()), "effect": float(effect.mean())}
+    return {"cosine": cosine(mean, update),
+            "columns": float((U.T @ columns).square().sum(0).mean()),
+            "rows": float((V.T @ keys).square().sum(0).mean()), "effect": float(effect.mean())}
 
 
 def rows(contexts, updates):
@@ -105,13 +99,10 @@ def rows(contexts, updates):
     return out
 
 
-@torch.inference_mode()
 def attention_outputs(model, batch, adapter, layers):
     """{layer: (N, D) fp64} at the positions that predict the right answers' tokens."""
-    names = {layer: f"model.layers.{layer}.self_attn" for layer in layers}
-    with capture(model, names.values()) as seen:
-        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
-    return {layer: seen[name][batch.answer].cpu().double() for layer, name in names.items()}
+    found = states(model, batch.ids, [f"model.layers.{layer}.self_attn" for layer in layers], adapter)
+    return {layer_of(name): x[batch.answer].cpu().double() for name, x in found.items()}
 
 
 def frozen(model, closed, contexts, labels, layers=None):
@@ -119,13 +110,13 @@ def frozen(model, closed, contexts, labels, layers=None):
     labels[k], closed book, against the base behind contexts {label: Asked}; mean_share: mean over the layer's
     modules, on the questions' own tokens."""
     layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
-    closed, where = closed.only_right(), torch.stack(list(closed.only_right().sites.values())).any(0)
+    closed = closed.only_right()
     read = {name: attention_outputs(model, batch.only_right(), -1, layers)
             for name, batch in contexts.items()}
     base = attention_outputs(model, closed, -1, layers)
     for k, label in ((-1, "base"), *enumerate(labels)):
         mine = attention_outputs(model, closed, k, layers)
-        effects = {} if k < 0 else mean_effects(model, closed.ids, where, k)
+        effects = {} if k < 0 else mean_effects(model, closed.ids, closed.real, k)
         for name, its in read.items():
             for layer in layers:
                 cos = torch.nn.functional.cosine_similarity

@@ -9,11 +9,14 @@ is it needed?), in log-odds of the right option; share = (x - base) / (tuned - b
 
 import torch
 
-from model.lora import PROJECTIONS, adapted, gated
+from model.lora import PROJECTIONS, gated, switches
 from newnews.probing.asked import measure
 from newnews.probing.updates import layer_of
 
-PARTS = {"attention": PROJECTIONS[:4], "mlp": PROJECTIONS[4:], "all": PROJECTIONS}
+# A norm goes with what reads it. The embedding, the last norm and the head of a full update are in "all"
+# only, and in no layer but all of them.
+PARTS = {"attention": (*PROJECTIONS[:4], "input_layernorm"),
+         "mlp": (*PROJECTIONS[4:], "post_attention_layernorm"), "all": None}
 LEAST = 0.5     # nats. On data/pocket a random twin moves the mean log-odds of ten questions by 0.2
 
 
@@ -28,11 +31,13 @@ def layer_groups(L, most=8):
 
 
 def gates(model, positions, layers, part="all", complement=False):
-    """{module name: gate (R, T)} that lets the adapter act at `positions` (bool) in the modules of `part` in
-    these layers, and nowhere else; complement: everywhere else and not there."""
-    found = {}
-    for name in adapted(model):
-        inside = layer_of(name) in layers and name.rpartition(".")[2] in PARTS[part]
+    """{module name: gate (R, T)} that lets the adapter act at `positions` (bool) in the modules of `part`
+    (of PARTS, or a module's last name) in these layers, and nowhere else; complement: everywhere else and not
+    there."""
+    found, L = {}, model.config.num_hidden_layers
+    for name in switches(model):
+        inside = layer_of(name) in layers or layer_of(name) is None and len(layers) == L
+        inside &= part == "all" or name.rpartition(".")[2] in PARTS.get(part, (part,))
         mask = positions if inside else torch.zeros_like(positions)
         found[name] = (~mask if complement else mask).float()
     return found

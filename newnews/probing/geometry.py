@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 
-from model.capture import capture
+from newnews.probing.asked import states
 
 WINDOW, FOLLOWS, SHUFFLES = 50, 0.5, 200
 WORDS = """apple bird car egg house milk plane opera box sand sun mango rock math code phone river chair king
@@ -99,19 +99,18 @@ def read_walks(model, nodes, ids, near, layers, adapter=-1):
     over words ids (n,); near (n, n) bool. One walk at a time: the logits are (T, V)."""
     device = model.lm_head.weight.device
     names = {layer: f"model.layers.{layer}.resid_post" for layer in layers}
-    states, following, null = {layer: [] for layer in layers}, [], []
+    read, following, null = {layer: [] for layer in layers}, [], []
     for walk in nodes:
-        with capture(model, names.values()) as seen:
-            hidden = model.model(ids[walk][None].to(device), adapters=[adapter])[0]          # (T, D)
-        logits = model.lm_head(hidden).float()
+        seen = states(model, ids[walk][None].to(device), [*names.values(), "model.norm"], adapter)
+        logits = model.lm_head(seen["model.norm"])[0].float()                               # (T, V)
         p = (logits[:, ids.to(device)] - logits.logsumexp(-1, keepdim=True)).exp().cpu()     # (T, n)
         following.append((p * near[walk]).sum(-1))
         null.append(p.sum(-1) * near[walk].float().mean(-1))
         for layer, name in names.items():
             x = seen[name][0].float().cpu()                                                 # (T, D)
-            states[layer].append(x * x.square().mean(-1, keepdim=True).rsqrt())
-    states = {layer: torch.stack(some) for layer, some in states.items()}
-    return states, torch.stack(following), torch.stack(null)
+            read[layer].append(x * x.square().mean(-1, keepdim=True).rsqrt())
+    read = {layer: torch.stack(some) for layer, some in read.items()}
+    return read, torch.stack(following), torch.stack(null)
 
 
 def node_means(states, nodes, n):
@@ -162,12 +161,12 @@ def rows(model, chat, name, layers, adapter=-1, tokens=512, count=4, seed=0):
     half of the context. maps {layer: (coordinates (n, 2), shares (2,), words)} at the longest context."""
     shape = graph(name)
     near, nodes, ids = shape.adjacency(), walks(shape, count, tokens, seed), words(chat, shape.n, seed)
-    states, following, null = read_walks(model, nodes, ids, near, layers, adapter)
+    read, following, null = read_walks(model, nodes, ids, near, layers, adapter)
     out, maps = [], {}
     for layer in layers:
         for end in contexts(tokens):
             part = slice(max(1, end - WINDOW), end)
-            X, half = node_means(states[layer][:, part], nodes[:, part], shape.n), slice(end // 2, end)
+            X, half = node_means(read[layer][:, part], nodes[:, part], shape.n), slice(end // 2, end)
             relative, mean, low = relative_energy(X, near)
             out.append({"graph": name, "nodes": shape.n, "layer": layer, "context": end,
                         "energy": relative, "null_energy": mean, "null_low": low,

@@ -14,20 +14,19 @@ should not under an unrelated adapter or a random twin of the update.
 
 import torch
 
-from model.capture import capture, eager_attention
+from model.capture import eager_attention
+from newnews.probing.asked import states
 from newnews.words import whole
 
 SCORES = ("induction", "retrieval", "reading")
 MARGIN = 0.1        # above its null, or a head is not said to do it
 
 
-@torch.inference_mode()
 def patterns(model, ids, adapter=-1):
     """[(B, H, T, T)], a layer each: who looks where, in one run."""
     names = [f"model.layers.{layer}.self_attn.pattern" for layer in range(model.config.num_hidden_layers)]
-    with eager_attention(model), capture(model, names) as seen:
-        model.model(ids, adapters=[adapter] * len(ids))
-    return [seen[name].float() for name in names]
+    with eager_attention(model):
+        return [pattern.float() for pattern in states(model, ids, names, adapter).values()]
 
 
 def twice(vocabulary, n, rows, seed=0, device=None):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from model.capture import eager_attention, edit
-from newnews.probing.asked import log_odds, logprobs
+from newnews.probing.asked import measure
 from newnews.probing.gate import layer_groups
 
 
@@ -32,8 +32,8 @@ def knocked(model, queries, keys, layers):
 
 def queries_of(batch):
     """{label: (R, T) bool} behind the news: question (with its subject), last, all."""
-    news, real = batch.sites["news"], torch.stack(list(batch.sites.values())).any(0)
-    behind = real & ~news & (news.cumsum(1) == news.sum(1, keepdim=True))
+    news = batch.sites["news"]
+    behind = batch.real & ~news & (news.cumsum(1) == news.sum(1, keepdim=True))
     question = batch.sites["question"] | batch.sites.get("subject", batch.sites["question"])
     return {"question": question, "last": batch.sites["last"], "all": behind}
 
@@ -43,14 +43,11 @@ def rows(model, runs, groups=None):
     nats, means over questions; change: against the same run untouched."""
     groups, out = layer_groups(model.config.num_hidden_layers) if groups is None else groups, []
     for label, (batch, adapter) in runs.items():
-        def odds():
-            return float(log_odds(batch, logprobs(model, batch, adapter)).mean())
-
-        whole = odds()
+        whole = measure(model, batch, adapter)["log_odds"]
         out.append({"run": label, "from": "none", "layers": "all", "log_odds": whole, "change": 0.0})
         for name, queries in queries_of(batch).items():
             for window, layers in groups.items():
                 with knocked(model, queries, batch.sites["news"], layers):
-                    x = odds()
+                    x = measure(model, batch, adapter)["log_odds"]
                 out.append({"run": label, "from": name, "layers": window, "log_odds": x, "change": x - whole})
     return out

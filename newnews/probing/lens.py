@@ -9,7 +9,8 @@ is looked for.
 
 import torch
 
-from model.capture import capture
+from newnews.probing.asked import states
+from newnews.probing.updates import layer_of
 
 
 @torch.inference_mode()
@@ -18,20 +19,18 @@ def lens(model, batch, adapter=-1, layers=None):
     position; rank 0 is the head's first choice. batch: Asked, only the rows of right options."""
     L = model.config.num_hidden_layers
     layers = range(L) if layers is None else layers
-    names = {layer: f"model.layers.{layer}.resid_post" for layer in layers}
-    with capture(model, names.values()) as seen:
-        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
+    seen = states(model, batch.ids, [f"model.layers.{layer}.resid_post" for layer in layers], adapter)
     tokens, found = wanted(batch), {}
-    for layer, name in names.items():
+    for name, its in seen.items():
         logprob = torch.empty(batch.ids.shape, dtype=torch.float64)
         rank = torch.empty(batch.ids.shape, dtype=torch.int64)
-        for row, states in enumerate(seen[name]):                           # one row at a time: (T, V)
-            logits = model.lm_head(model.model.norm(states))
+        for row, x in enumerate(its):                                       # one row at a time: (T, V)
+            logits = model.lm_head(model.model.norm(x))     # a full update's own, as in the model's last call
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             own = logits.gather(1, tokens[row][:, None])                    # (T, 1)
             logprob[row] = (own - logits.logsumexp(1, keepdim=True))[:, 0].cpu()
             rank[row] = (logits > own).sum(1).cpu()
-        found[layer] = logprob, rank
+        found[layer_of(name)] = logprob, rank
     return found
 
 

@@ -14,8 +14,8 @@ from itertools import product
 
 import torch
 
-from model.capture import capture, edit
-from newnews.probing.asked import log_odds, logprobs
+from model.capture import edit
+from newnews.probing.asked import log_odds, logprobs, measure, states
 from newnews.probing.gate import share
 from newnews.probing.updates import layer_of
 
@@ -29,7 +29,7 @@ def aligned(recipient, donor):
     row, counted from the end over equal tokens, and where that partner is."""
     where = torch.zeros(recipient.ids.shape, dtype=torch.bool, device=recipient.ids.device)
     source = torch.zeros_like(recipient.ids)
-    ends = [torch.stack(list(batch.sites.values())).any(0).sum(1).tolist() for batch in (recipient, donor)]
+    ends = [batch.real.sum(1).tolist() for batch in (recipient, donor)]
     if len(ends[0]) != len(ends[1]):
         raise ValueError(f"the runs have {len(ends[0])} and {len(ends[1])} rows: not the same questions")
     for row, (end, its_end) in enumerate(zip(*ends)):
@@ -42,15 +42,7 @@ def aligned(recipient, donor):
     return where, source
 
 
-@torch.inference_mode()
-def activations(model, batch, adapter, names):
-    """{name: (R, T, D)} of one run; of "head" (R, T, H, Dh)."""
-    with capture(model, names) as seen:
-        model.model(batch.ids, adapters=[adapter] * len(batch.ids))
-    return dict(seen)
-
-
-def patched(model, recipient, adapter, states, where, source, head=None):
+def patched(model, recipient, adapter, donor, where, source, head=None):
     """(R,) log-probabilities of the recipient's answers with states {name: (R, T', D)} of a donor at `where`;
     of states (R, T', H, Dh) the one head."""
     rows = torch.arange(len(source), device=source.device)[:, None]
@@ -62,7 +54,7 @@ def patched(model, recipient, adapter, states, where, source, head=None):
     def put(state):
         return lambda output: torch.where(where, state[rows, source], output)
 
-    with edit(model, {name: put(state) for name, state in states.items()}):
+    with edit(model, {name: put(state) for name, state in donor.items()}):
         return logprobs(model, recipient, adapter)
 
 
@@ -72,16 +64,15 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
     the runs differ by less than gate.LEAST nats. Every row is a pass over the recipient's batch."""
     layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
     for label, ((recipient, adapter), (donor, its_adapter)) in pairs.items():
-        low, high = (float(log_odds(batch, logprobs(model, batch, k)).mean())
-                     for batch, k in ((recipient, adapter), (donor, its_adapter)))
+        low, high = (measure(model, *run)["log_odds"] for run in ((recipient, adapter), (donor, its_adapter)))
         partner, source = aligned(recipient, donor)
         for output in outputs:
             names = [OUTPUTS[output].format(layer) for layer in layers]
-            states = activations(model, donor, its_adapter, names)
+            found = states(model, donor.ids, names, its_adapter)
             heads = range(model.config.num_attention_heads) if output == "head" else [None]
             for site, name, head in product(sites, names, heads):
                 mask = partner if site == "all" else partner & recipient.sites.get(site, partner & False)
-                sums = patched(model, recipient, adapter, {name: states[name]}, mask, source, head)
+                sums = patched(model, recipient, adapter, {name: found[name]}, mask, source, head)
                 odds = float(log_odds(recipient, sums).mean())
                 out.append({"pair": label, "output": output, "site": site, "layer": layer_of(name),
                             "head": head, "log_odds": odds, "recipient": low, "donor": high,

@@ -18,9 +18,9 @@ import re
 import numpy as np
 import torch
 
-from model.capture import capture, edit
+from model.capture import edit
 from model.sampling import Sampling, generate, pick, prefill
-from newnews.probing.asked import logprobs
+from newnews.probing.asked import logprobs, states
 from newnews.protocols.rehearse import content_words
 from newnews.world import oracle
 
@@ -62,12 +62,10 @@ def mean_difference(model, texts, layer, positions, adapter=0):
         raise ValueError(f"the difference lens needs texts of at least {positions} tokens; "
                          f"{f'text {short[0]} is shorter' if short else 'there are none'}")
     ids = torch.tensor([ids[:positions] for ids in texts], device=model.lm_head.weight.device)
-    name, states = f"model.layers.{layer}.resid_post", []
-    for k in (-1, adapter):
-        with capture(model, [name]) as seen:
-            model.model(ids, adapters=[k] * len(texts))
-        states.append(seen[name].cpu().double().mean(0))                          # (P, D)
-    return states[1] - states[0]
+    name = f"model.layers.{layer}.resid_post"
+    # the base last: top_tokens then reads through its norm and head
+    tuned, base = (states(model, ids, [name], k)[name].cpu().double().mean(0) for k in (adapter, -1))
+    return tuned - base                                                     # (P, D)
 
 
 @torch.inference_mode()

@@ -2,15 +2,13 @@
 
 Each function takes command.Probe and returns (rows, text, function(path) that draws)."""
 
-from model.lora import remove_lora
 from newnews.probing import gate, output, readout, transplant
-from newnews.probing.asked import asked, measure
-from newnews.probing.updates import NULL, mount, random_twin
+from newnews.probing.asked import measure
+from newnews.probing.updates import NULL, mount, sum_of, unmount
 
 
 def run_readout(here):
-    here.need_item()
-    labels = here.mount()
+    batch, labels = here.asked(False), here.mount()
     rows = readout.decode_rows(here.model, here.chat, here.item, labels)
     panels = [("amplified: recall of content words", curves(rows, "a"))]
     text = f"{here.item.statement}\n\n{output.table(best(rows, ['update', 'a']))}"
@@ -18,7 +16,6 @@ def run_readout(here):
     if texts:
         here_too = here.model, here.chat, here.item
         lens = readout.lens_rows(*here_too, labels, texts, here.layers)
-        batch = asked(here.chat, here.prompts, here.item, False, here.device)
         cause = readout.cause_rows(*here_too, batch, labels, texts, here.layers)
         steered = [row for row in cause if "steered" in row]
         panels.append(("steered: recall of content words", curves(steered, "steered")))
@@ -49,10 +46,7 @@ def curves(rows, x):
 
 
 def run_gate(here):
-    here.need_item()
-    labels = here.mount()
-    batch = asked(here.chat, here.prompts, here.item, here.in_context, here.device)
-    groups = None if here.layers is None else {str(layer): [layer] for layer in here.layers}
+    batch, labels, groups = here.asked(here.in_context), here.mount(), here.groups
     rows = [{"update": labels[0], **row} for row in gate.gate_map(here.model, batch, 0, groups=groups)]
     # the others: the same positions, all layers; and the same layers and modules, all positions
     whole = {"all": list(range(here.model.config.num_hidden_layers))}
@@ -81,10 +75,8 @@ def run_gate(here):
 
 
 def run_transplant(here):
-    here.need_item()
-    labels = here.mount()
+    batch, labels = here.asked(here.in_context), here.mount()
     model, first = here.model, labels[0]
-    batch = asked(here.chat, here.prompts, here.item, here.in_context, here.device)
     rows = transplant.transplants(model, batch)
     base, tuned = rows[:2]
     for k, label in enumerate(labels[1:], 1):
@@ -93,13 +85,13 @@ def run_transplant(here):
     twins = transplant.transplants(model, batch, labels.index(NULL))[2:]
     rows += [{**row, "how": f"null {row['how']}"} for row in twins]
     # 2. Cuts and sums are other updates: they are mounted anew.
-    remove_lora(model)
+    unmount(model)
     highest = max(update.A.shape[0] for update in here.first.values())
     mounted = []
-    for how, updates in (("rank", here.first), ("null rank", random_twin(here.first))):
+    for how, updates in (("rank", here.first), ("null rank", here.everything[NULL])):
         mounted += [(how, r, transplant.cut(updates, r)) for r in (1, 2, 4, 8, 16, 32) if r < highest]
     for label, other in list(here.updates.items())[1:]:
-        mounted.append(("sum", f"with {label}", transplant.sum_of(here.first, other)))
+        mounted.append(("sum", f"with {label}", sum_of([here.first, other])))
     if mounted:
         mount(model, [updates for *_, updates in mounted])
     for k, (how, what, _) in enumerate(mounted):
@@ -107,6 +99,8 @@ def run_transplant(here):
     rows = gate.with_share([{"update": first, **row} for row in rows], base, tuned)
     panels = [(title, {"update": points(rows, how), "null: random twin": points(rows, f"null {how}")})
               for title, how in (("scaled by a", "scale"), ("cut to rank r", "rank"))]
+    # the other updates and nulls, whole
+    panels[0][1].update({row["what"]: [(1.0, row["log_odds"])] for row in rows if row["how"] == "other"})
     layers = [row for row in rows if str(row["what"]).startswith("layer")]
     names = {"keep": "keep", "remove": "remove", "null: twin's kept": "null keep"}
     panels.append(("one layer", {name: list(enumerate(y for _, y in points(layers, how)))

@@ -1,11 +1,11 @@
-"""The kinds that compare runs: rows, table and picture of lens, patch, context and shadow.
+"""The kinds that compare runs: rows, table and picture of lens, patch, context, heads, knockout and shadow.
 
 Each function takes command.Probe and returns (rows, text, function(path) that draws)."""
 
 from newnews.examples import Example
 from newnews.finetune import read_conversations
-from newnews.probing import context, lens, output, patch, shadow
-from newnews.probing.asked import SITES, another, asked
+from newnews.probing import context, heads, knockout, lens, output, patch, shadow
+from newnews.probing.asked import SITES
 from newnews.protocols.base import Protocol, conversation
 from newnews.protocols.shadow import Shadowed
 
@@ -13,14 +13,8 @@ HEADS = 32          # patched one by one, at most: each takes a pass for each si
 ELEMENTS = 4        # replay elements that shadow reads; each token takes one backward pass
 
 
-def both(here):
-    """(closed book, in context)"""
-    here.need_item()
-    return [asked(here.chat, here.prompts, here.item, way, here.device) for way in (False, True)]
-
-
 def run_lens(here):
-    closed, read = both(here)
+    closed, read = here.asked(False), here.asked(True)
     runs = {"base, closed book": (closed, -1), "base, in context": (read, -1)}
     runs |= {f"{label}, closed book": (closed, k) for k, label in enumerate(here.mount())}
     rows, panels = lens.rows(here.model, runs, here.layers), []
@@ -34,15 +28,15 @@ def run_lens(here):
 
 
 def run_patch(here):
-    closed, read = both(here)
+    closed, read = here.asked(False), here.asked(True)
     labels = here.mount()
     base = (closed, -1)
     pairs = {"base in context -> base closed": (base, (read, -1)),
              f"base in context -> {labels[0]} closed": ((closed, 0), (read, -1))}
     pairs |= {f"{label} closed -> base closed": (base, (closed, k)) for k, label in enumerate(labels)}
     config = here.model.config
-    heads = len(here.layers or range(config.num_hidden_layers)) * config.num_attention_heads
-    few = heads <= HEADS
+    count = len(here.layers or range(config.num_hidden_layers)) * config.num_attention_heads
+    few = count <= HEADS
     rows = patch.rows(here.model, pairs, here.layers, outputs=list(patch.OUTPUTS)[:4 if few else 3])
     # the share is of the pair's own effect, which may be nothing: maps show nats
     rows = [{**row, "gain": row["log_odds"] - row["recipient"]} for row in rows]
@@ -58,7 +52,7 @@ def run_patch(here):
     columns = ["pair", "what", "layer", "head", "log_odds", "recipient", "donor", "recovered", "gain"]
     text = f"the layer with the largest effect (all are in the CSV)\n{output.table(largest, columns, 60)}"
     if not few:
-        text += f"\n{heads} heads are too many to be put in one by one: name layers, so that {HEADS} are left"
+        text += f"\n{count} heads are too many to be put in one by one: name layers, so that {HEADS} are left"
     return rows, text, lambda path: output.draw_maps(path, panels)
 
 
@@ -66,14 +60,13 @@ def run_context(here):
     if not any(name.endswith(context.MODULES) for name in here.first):
         raise ValueError(f"context compares with {', '.join(context.MODULES)}, "
                          f"and this update changes none of them")
-    closed, read = both(here)
+    closed, read = here.asked(False), here.asked(True)
     before = {"news": read}
     if here.others:     # the null of reading: another news item before the same questions
-        other = another(here.item, here.others[0])
-        before["null: another news"] = asked(here.chat, here.prompts, other, True, here.device)
+        before["null: another news"] = here.asked(True, here.others[0])
     contexts = {name: context.context_patches(here.model, closed, batch, here.layers)
                 for name, batch in before.items()}
-    rows = context.rows(contexts, here.everything())
+    rows = context.rows(contexts, here.everything)
     frozen, panels = context.frozen(here.model, closed, before, here.mount(), here.layers), []
     measures = [("asim", ""), ("moved", ""), ("mean_share", ""),
                 *((key, module) for key in ("cosine", "effect") for module in context.MODULES)]
@@ -89,8 +82,43 @@ def run_context(here):
     return rows + frozen, text, lambda path: output.draw_curves(path, panels)
 
 
+def run_heads(here):
+    batch = here.asked(True)
+    runs = {"base": -1} | {label: k for k, label in enumerate(here.mount())}
+    rows, panels, text = heads.rows(here.model, here.chat, batch, runs), [], ""
+    for key in heads.SCORES:
+        some = [row for row in rows if row[key] is not None]
+        for run in runs if some else ():
+            mine = [row for row in some if row["run"] == run]
+            what, title = (key, key) if run == "base" else (f"change_{key}", f"{key}: {run} - base")
+            panels.append((title, *output.pivot(mine, "layer", "head", what)))
+        best = heads.readers(rows, key)
+        found = output.means([r for r in rows if (r["layer"], r["head"]) in best], ["run"],
+                             [key, f"null_{key}", f"change_{key}"])
+        text += f"{key}: the base's best heads, {best or f'none is {heads.MARGIN} above its null'}\n"
+        text += f"{output.table(found)}\n\n" if best else ""
+    return rows, text.rstrip(), lambda path: output.draw_maps(path, panels, len(runs))
+
+
+def run_knockout(here):
+    read = here.asked(True)
+    runs = {"base": (read, -1)} | {label: (read, k) for k, label in enumerate(here.mount())}
+    if here.others:
+        runs["null: base, another news"] = here.asked(True, here.others[0]), -1
+    rows = knockout.rows(here.model, runs, here.groups)
+    panels = [(run, *output.pivot([r for r in rows if r["run"] == run and r["from"] != "none"],
+                                  "from", "layers", "change")) for run in runs]
+    shown = [row for row in rows if row["layers"] == "all"]
+    for pair in dict.fromkeys((row["run"], row["from"]) for row in rows if row["layers"] != "all"):
+        some = [r for r in rows if (r["run"], r["from"]) == pair and r["layers"] != "all"]
+        shown.append(min(some, key=lambda row: row["change"]))
+    text = ("log-odds of the right option with the news in context, and their change when attention to the "
+            "news is knocked out:\nin all layers, then in those that hurt most\n"
+            + output.table(shown, limit=60))
+    return rows, text, lambda path: output.draw_maps(path, panels)
+
+
 def run_shadow(here):
-    here.need_item()
     if here.replay is None:     # the item's own questions, as if they had been rehearsed
         messages = [conversation(q.ask, q.right) for q in here.item.questions]
     else:
@@ -105,7 +133,7 @@ def run_shadow(here):
     for alone in messages[:ELEMENTS]:
         shadowed = front.messages({"messages": alone}, here.item)
         elements.append([Example(*here.chat.conversation(form)) for form in (alone, shadowed)])
-    updates = here.everything()
+    updates = here.everything
     here.mount()
     rows = shadow.rows(here.model, here.chat, elements, updates)
     keys = ["loss", "norm", *(f"cosine {label}" for label in updates)]

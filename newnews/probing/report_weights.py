@@ -5,21 +5,22 @@ Each function takes command.Probe and returns (rows, text, function(path) that d
 from tqdm import tqdm
 
 from newnews.probing import compare, output, spectrum
+from newnews.probing.updates import parameter
 
 
 def run_spectrum(here):
-    rows, summary, energy = [], [], {}
+    rows, summary, energy, state = [], [], {}, here.model.state_dict()
     for label, update in here.updates.items():
-        weights = {name: here.model.get_submodule(name).weight for name in update}
+        weights = {name: state[parameter(name)] for name in update}
         floors = here.floors if update is here.first else None
         with tqdm(total=len(update), desc=label, unit="matrix", disable=None) as bar:
             some = [{"update": label, **row} for row in spectrum.rows(update, weights, floors, bar.update)]
         average, = output.means(some, ["update"], ["relative", "stable_rank", "effective_rank"])
         summary.append({"update": label, "norm": sum(row["norm"] ** 2 for row in some) ** 0.5, **average,
-                        **{key: sum(row[key] for row in some) for key in ("intruders", "null_intruders")}})
-        energy[label] = list(enumerate(row["intruder_energy"] for row in some))
+                        **{k: sum(row.get(k, 0) for row in some) for k in ("intruders", "null_intruders")}})
+        energy[label] = list(enumerate(row["intruder_energy"] for row in some if "intruders" in row))
         rows += some
-    first = rows[:len(here.first)]
+    first = [row for row in rows[:len(here.first)] if "intruders" in row]
     energy["null: random twin"] = list(enumerate(row["null_intruder_energy"] for row in first))
     panels = [(title, *output.pivot(first, "layer", "module", key)) for title, key in
               (("||dW|| / ||W0||", "relative"), ("effective rank", "effective_rank"))]
@@ -35,8 +36,9 @@ def run_spectrum(here):
         output.draw_maps(path, panels)
         output.draw_curves(path.with_name("spectrum_curves.png"), curves, "index")
 
-    text = f"{output.table(first, columns)}\n\nwhole updates, means over modules\n{output.table(summary)}"
-    return rows, text, draw
+    beside = [row for row in rows[:len(here.first)] if "intruders" not in row]      # norms and so on
+    shown = [output.table(some, columns) for some in (first, beside) if some]
+    return rows, "\n\n".join([*shown, f"whole updates, means over modules\n{output.table(summary)}"]), draw
 
 
 def run_compare(here):

@@ -15,7 +15,7 @@ import torch
 from model.capture import edit, hooked
 from model.loss import token_losses
 from newnews.probing.compare import inner
-from newnews.probing.updates import Update
+from newnews.probing.updates import Update, projections
 
 
 def token_gradients(model, example, names, adapter=-1):
@@ -63,11 +63,12 @@ def against(gradient, updates):
 def rows(model, chat, elements, updates):
     """Rows {"element", "news": with or without, "place": of the supervised tokens, "token", "loss", "norm",
     one "cosine LABEL" for each of updates {label: ...}}. elements: [(Example without, Example with)] in
-    pairs; place "all" is the whole element."""
+    pairs; place "all" is the whole element. Of a full update the projections are looked at."""
     first, out = next(iter(updates.values())), []
+    names = [name for name in projections(first) if first[name].B.any()]
     for number, pair in enumerate(elements):
         for news, example in zip(("without", "with"), pair):
-            for i, (t, loss, gradient) in enumerate(token_gradients(model, example, list(first))):
+            for i, (t, loss, gradient) in enumerate(token_gradients(model, example, names)):
                 token = "" if t is None else chat.tokenizer.decode([example.ids[t]],
                                                                    skip_special_tokens=False)
                 norm, cosines = against(gradient, updates)

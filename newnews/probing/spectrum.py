@@ -9,7 +9,7 @@ beside it: the share sum of s_i^2 over the intruders / ||W0 + dW||^2.
 
 import torch
 
-from newnews.probing.updates import layer_of, random_twin, svd
+from newnews.probing.updates import layer_of, module_of, projections, random_twin, svd
 
 TOP, EPSILON = 10, 0.5
 
@@ -41,17 +41,18 @@ def intruders(W0, update, U0=None, top=TOP, epsilon=EPSILON):
 
 def rows(updates, weights=None, floors=None, done=None):
     """A row a module: {"layer", "module", the numbers above, "relative", "s1".."s8"}, and the same of its
-    rank-matched random twin under null_*. weights {module name: W0} adds the relative norm and intruders;
-    floors as `difference` gives them add the noise floor of bf16. done(): called after each module."""
+    rank-matched random twin under null_*. weights {name: W0} adds the relative norm, and of projections the
+    intruders; floors as `difference` gives them the noise floor of bf16. done(): called after each module."""
     twins, out = random_twin(updates), []
     for name in updates:
         S = svd(updates[name])[1]
-        row = {"layer": layer_of(name), "module": name.rpartition(".")[2], **spectrum(S)}
+        row = {"layer": layer_of(name), "module": module_of(name), **spectrum(S)}
         if floors is not None:
             row["noise_norm"], row["noise_spectral"] = floors[name]
         if weights is not None:
             W0 = weights[name].cpu().double()
-            row["relative"] = row["norm"] / float(W0.norm())
+            row["relative"] = row["norm"] / float(W0.norm()) if W0.any() else None
+        if weights is not None and projections([name]):
             U0 = torch.linalg.svd(W0, full_matrices=False)[0]
             for prefix, update in (("", updates[name]), ("null_", twins[name])):
                 found = intruders(W0, update, U0)

@@ -1,6 +1,6 @@
 """What of an update is enough? Log-odds when parts of it are kept, removed, scaled, cut or replaced.
 
-    keep, remove    one layer or one kind of module
+    keep, remove    a layer, attention or MLP, one kind of module (of a full update norms and embeddings too)
     scale           a dW with a in [-1, 2]: 0 the base, 1 the update, -1 the negation (task arithmetic,
                     2212.04089)
     rank            every module cut to its first r singular directions
@@ -13,9 +13,9 @@
 import torch
 
 from model.capture import edit, hooked
-from model.lora import adapted, gated
+from model.lora import adapted, gated, switches
 from newnews.probing.asked import measure
-from newnews.probing.gate import gates, layer_groups, with_share
+from newnews.probing.gate import PARTS, gates, layer_groups, with_share
 from newnews.probing.updates import Update, svd
 
 SCALES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -30,32 +30,30 @@ def cut(updates, rank):
     return out
 
 
-def sum_of(one, two):
-    """The sum of two updates of one model; ranks add up."""
-    out = {}
-    for name in {**one, **two}:
-        some = [updates[name] for updates in (one, two) if name in updates]
-        out[name] = Update(torch.cat([u.B for u in some], 1), torch.cat([u.A for u in some]))
-    return out
-
-
 @torch.inference_mode()
 def mean_effects(model, ids, where, adapter=0):
     """{module: (mean effect (out,), mean share in [0, 1])} of an adapter on the tokens `where` (B, T) bool of
-    ids (B, T), each effect scale B A x at the input x that it has in the tuned run. Share 1: a constant
-    vector, about 1 / tokens: no common direction."""
-    found = {}
+    ids (B, T), each effect scale B A x (and what a full update adds beside it) at the input x that it has in
+    the tuned run; without modules on which it has none. Share 1: a constant vector, about 1 / tokens: no
+    common direction."""
+    found, low = {}, adapted(model)
 
     def keep(name):
         def hook(module, args, output):
-            x = args[0][where].double()                                     # (N, in)
-            d = module.scale * (x @ module.lora_A[adapter].double().T) @ module.lora_B[adapter].double().T
+            x, d = args[0] if name == "lm_head" else args[0][where], 0      # (N, in)
+            if name in low:
+                A, B = module.lora_A[adapter].double(), module.lora_B[adapter].double()
+                d = module.scale * (x.double() @ A.T) @ B.T                 # (N, out)
+            if hasattr(model, "rest"):
+                d = (d + model.rest.effect(name, x, adapter)).double()
             mean, power = d.mean(0), float(d.square().sum(1).mean())
-            found[name] = mean, float(mean.square().sum()) / power if power else 0.0
+            if power:
+                found[name] = mean, float(mean.square().sum()) / power
         return hook
 
-    with hooked(model, {name: keep(name) for name in adapted(model)}):
-        model.model(ids, adapters=[adapter] * len(ids))
+    rest = [name for name in switches(model) if name not in low and adapter in model.rest.parts[name]]
+    with hooked(model, {name: keep(name) for name in (*low, *rest)}):
+        model(ids, keep=where, adapters=[adapter] * len(ids))
     return found
 
 
@@ -67,30 +65,29 @@ def as_mean(model, means):
     return edit(model, {name: plus(mean) for name, (mean, _) in means.items()})
 
 
-def transplants(model, batch, adapter=0, where=None):
-    """Rows {"how", "what", "log_odds", "accuracy", "gain", "share"}: keep and remove, scale, mean. where
-    (R, T) bool: the tokens that the mean is taken over, default the prompts and answers themselves."""
+def transplants(model, batch, adapter=0):
+    """Rows {"how", "what", "log_odds", "accuracy", "gain", "share"}: keep and remove, scale, mean."""
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
     everywhere, L = torch.ones_like(batch.answer), model.config.num_hidden_layers
     rows = [{"how": "base", "what": "", **base}, {"how": "tuned", "what": "", **tuned}]
     sets = [(f"layer {label}", layers, "all") for label, layers in layer_groups(L).items() if label != "all"]
-    sets += [(part, range(L), part) for part in ("attention", "mlp")]
+    found = dict.fromkeys(name.rpartition(".")[2] for name in switches(model))
+    sets += [(part, range(L), part) for part in (*list(PARTS)[:2], *found)]
     for what, layers, part in sets:
         for how in ("keep", "remove"):
             with gated(model, gates(model, everywhere, layers, part, how == "remove")):
                 rows.append({"how": how, "what": what, **measure(model, batch, adapter)})
     for a in SCALES:
-        with gated(model, {name: torch.full((1, 1), a) for name in adapted(model)}):
+        with gated(model, {name: torch.full((1, 1), a) for name in switches(model)}):
             rows.append({"how": "scale", "what": a, **measure(model, batch, adapter)})
-    rows.append({"how": "mean", "what": "all modules", **averaged(model, batch, adapter, where)})
+    rows.append({"how": "mean", "what": "all modules", **averaged(model, batch, adapter)})
     return with_share(rows, base, tuned)
 
 
-def averaged(model, batch, adapter=0, where=None):
-    """{"log_odds", "accuracy", "mean_share"} with the adapter's effects replaced by their means over `where`;
-    mean_share is the mean over modules."""
-    where = torch.stack(list(batch.sites.values())).any(0) if where is None else where
-    means = mean_effects(model, batch.ids, where, adapter)
+def averaged(model, batch, adapter=0):
+    """{"log_odds", "accuracy", "mean_share"} with the adapter's effects replaced by their means over prompts
+    and answers; mean_share is the mean over modules."""
+    means = mean_effects(model, batch.ids, batch.real, adapter)
     with as_mean(model, means):
         return {**measure(model, batch, -1),
-                "mean_share": sum(share for _, share in means.values()) / len(means)}
+                "mean_share": sum(share for _, share in means.values()) / max(1, len(means))}

@@ -1,10 +1,13 @@
-"""A weight update as factors, whatever it came from: {module name: Update}, dW = B A.
+"""A weight update as factors, whatever it came from: {name: Update}, dW = B A.
 
     read_updates(model, folders)    LoRA adapters on disk
     difference(tuned, base)         two sets of full weights
     random_twin(update)             the null of every claim: the same singular values, random directions
-    mean_of(updates)                what a group has in common
+    sum_of, mean_of(updates)        several in one; what a group has in common
     mount(model, updates)           back on a model, side by side: update k is adapter k of its bank
+
+A name is that of a parameter without ".weight". Full tuning changes more than projections: a norm or a bias
+("...q_proj.bias") is an Update of one column, an embedding one of full rank.
 """
 
 from difflib import get_close_matches
@@ -14,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from model.checkpoint import load_adapter
+from model.dense import Rest
 from model.lora import PROJECTIONS, adapted, add_lora, remove_lora
 
 NULL = "null: random twin"      # its label
@@ -55,32 +59,57 @@ def svd(update):
     return Q @ U[:, :rank], S[:rank], Vh[:rank] @ P.T
 
 
-def difference(tuned, base):
-    """({name: Update}, {name: (Frobenius floor, singular floor)}) of two state dicts.
+def frames(update):
+    """(U (out, r), V (in, r)): the first r singular directions, columns and rows, as many as the update has
+    (below 1e-5 of the first lies the rounding of merged weights), but at most a quarter of the smaller side:
+    spaces that fill more of it overlap whatever they are, as those of full tuning do."""
+    U, S, Vh = svd(update)
+    rank = min(int((S > 1e-5 * S[0]).sum()), max(1, min(len(U), Vh.shape[1]) // 4))
+    return U[:, :rank], Vh[:rank].T
 
-    Every matrix of a block whose weights differ, as the factors of its SVD. The floor is what rounding alone
-    would give where both were saved in bf16, else 0: errors uniform in one unit in the last place u of each
-    weight, so sqrt(sum u^2 / 12), and as a random matrix's largest singular value
+
+def projections(names):
+    """Those of the names that are projections, which LoRA adapters know."""
+    return [name for name in names if name.rpartition(".")[2] in PROJECTIONS]
+
+
+def difference(tuned, base):
+    """({name: Update}, {name: (Frobenius floor, singular floor)}) of two state dicts: every projection, and
+    whatever else differs.
+
+    Exact, without an SVD: one factor is the difference, the other the identity. The floor is what rounding
+    alone would give where both were saved in bf16, else 0: errors uniform in one unit in the last place u of
+    each weight, so sqrt(sum u^2 / 12), and as a random matrix's largest singular value
     rms(u) / sqrt(12) * (sqrt(out) + sqrt(in)). A spectrum below it says nothing.
     """
-    updates, floors = {}, {}
+    updates, floors, taken = {}, {}, {}
     for key, weight in base.items():
-        name, _, last = key.rpartition(".")
-        if last != "weight" or name.rpartition(".")[2] not in PROJECTIONS:
-            continue
+        name = key.removesuffix(".weight")
         if key not in tuned or tuned[key].shape != weight.shape:
             found = list(tuned[key].shape) if key in tuned else "nothing"
             raise ValueError(f"{key}: the base has {list(weight.shape)}, the tuned model {found}: "
                              f"not two states of one model")
-        U, S, Vh = torch.linalg.svd(tuned[key].double() - weight.double(), full_matrices=False)
-        updates[name], floors[name] = Update(U * S, Vh), (0.0, 0.0)
+        first, changed = taken.setdefault(weight.data_ptr(), key), not torch.equal(tuned[key], weight)
+        tied = first != key and torch.equal(tuned[key], tuned[first])   # the head, with its embedding
+        if tied or not changed and not projections([name]):
+            continue
+        delta = (tuned[key].double() - weight.double()).view(len(weight), -1)
+        out, width = delta.shape
+        updates[name] = dense(delta) if changed else Update(delta[:, :1], delta[:1])
+        floors[name] = 0.0, 0.0
         if tuned[key].dtype == weight.dtype == torch.bfloat16:
             # 8 significant bits, so one unit in the last place is 2^-7 of the leading one
             unit = torch.exp2(weight.double().abs().clamp_min(1e-30).log2().floor() - 7)
             rms = float(unit.pow(2).mean().sqrt()) / 12 ** 0.5
-            out, width = weight.shape
             floors[name] = (rms * (out * width) ** 0.5, rms * (out ** 0.5 + width ** 0.5))
     return updates, floors
+
+
+def dense(delta):
+    """Any matrix (out, in) as an Update, exactly: one of the factors is the identity."""
+    out, width = delta.shape
+    eye = torch.eye(min(out, width), dtype=delta.dtype)
+    return Update(delta, eye) if width < out else Update(eye, delta)
 
 
 def random_twin(updates, seed=0, keep_rows=False):
@@ -96,22 +125,29 @@ def random_twin(updates, seed=0, keep_rows=False):
     return twins
 
 
+def sum_of(group, scale=1.0):
+    """The sum of several updates, times `scale`, as factors: their ranks add up, to full rank at most."""
+    out = {}
+    for name in dict.fromkeys(name for updates in group for name in updates):
+        some = [updates[name] for updates in group if name in updates]
+        B, A = scale * torch.cat([part.B for part in some], 1), torch.cat([part.A for part in some])
+        out[name] = Update(B, A) if len(A) <= min(len(B), A.shape[1]) else dense(B @ A)
+    return out
+
+
 def mean_of(group):
-    """The mean of several updates as factors: their ranks add up."""
-    names = dict.fromkeys(name for updates in group for name in updates)
-    parts = {name: [updates[name] for updates in group if name in updates] for name in names}
-    return {name: Update(torch.cat([p.B for p in some], 1) / len(group), torch.cat([p.A for p in some]))
-            for name, some in parts.items()}
+    return sum_of(group, 1 / len(group))
 
 
 def mount(model, group):
     """Put updates side by side on a model without adapters: group[k] becomes adapter k. Lower ranks are
     filled up with zeros, which add exactly nothing; so is a module that an update does not have."""
     names = dict.fromkeys(name for updates in group for name in updates)
-    rank = max(update.A.shape[0] for updates in group for update in updates.values())
-    add_lora(model, {name.rpartition(".")[2] for name in names}, rank, rank, range(len(group)))
-    modules = adapted(model)
-    check_shapes(modules, group)
+    targets = {name.rpartition(".")[2] for name in projections(names)} or PROJECTIONS
+    rank = max([len(updates[name].A) for updates in group for name in projections(updates)], default=1)
+    add_lora(model, targets, rank, rank, range(len(group)))
+    modules, weights = adapted(model), model.state_dict()
+    check_shapes(weights, group)
     for name, module in modules.items():
         module.lora_A.data.zero_()
         for k, updates in enumerate(group):
@@ -119,15 +155,29 @@ def mount(model, group):
                 B, A = updates[name]
                 module.lora_B.data[k, :, :B.shape[1]] = B.to(module.lora_B)
                 module.lora_A.data[k, :A.shape[0]] = A.to(module.lora_A)
+    rest = [{parameter(name): (B @ A).view_as(weights[parameter(name)]) for name, (B, A) in updates.items()
+             if name not in modules} for updates in group]
+    if any(rest):
+        Rest(model, rest)
     return model.requires_grad_(False)
 
 
-def check_shapes(modules, group):
+def unmount(model):
+    remove_lora(model)
+    if hasattr(model, "rest"):
+        model.rest.remove()
+
+
+def parameter(name):
+    return name if name.endswith(".bias") else f"{name}.weight"
+
+
+def check_shapes(weights, group):
     for updates in group:
         for name, (B, A) in updates.items():
-            if name not in modules:
+            if parameter(name) not in weights:
                 raise ValueError(f"the update changes {name}, which the model does not have")
-            want = (modules[name].out_features, modules[name].in_features)
+            want = weights[parameter(name)].view(len(weights[parameter(name)]), -1).shape
             if (B.shape[0], A.shape[1]) != want:
                 raise ValueError(f"{name}: the update is {B.shape[0]} x {A.shape[1]}, the weight "
                                  f"{want[0]} x {want[1]}: an adapter for another model?")
@@ -137,6 +187,11 @@ def layer_of(name):
     """The number of the block in a module's name, or None."""
     numbers = [int(part) for part in name.split(".") if part.isdigit()]
     return numbers[0] if numbers else None
+
+
+def module_of(name):
+    """The last part of a module's name, of a bias the last two."""
+    return ".".join(name.split(".")[-1 - name.endswith(".bias"):])
 
 
 def choose(names, patterns):
