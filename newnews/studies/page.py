@@ -24,7 +24,7 @@ from newnews.studies.stats import paired
 from newnews.studies.summary import Finished, rehearsed
 from newnews.studies.walk import embedded, walk_data
 from newnews.studies.ways import KL, formats_of
-from newnews.tasks.news import WAYS
+from newnews.tasks.news import CLOZE, WAYS
 
 MAKER, WHAT = "report", "report of a study"
 TABLES = ("accuracy", "claims", "costs", "kept", "recovered", "stream", "training")
@@ -101,7 +101,8 @@ def accuracy_rows(cells, ways=WAYS):
     """{name: cell or group} of a summary as flat rows."""
     return [{"cell": name, "format": format, "way": way, "domain": domain,
              **{key: part[key] for key in (*LIMITS, "n")}}
-            for name, cell in cells.items() for format in (*ORDER, KL) for way in ways if format in cell[way]
+            for name, cell in cells.items() for format in (*ORDER, CLOZE, KL) for way in ways
+            if format in cell[way]
             for domain, part in {"all": cell[way][format], **cell[way][format]["by_domain"]}.items()]
 
 
@@ -111,8 +112,8 @@ def recovered_rows(groups):
 
 
 def kept_rows(done, judged, seen, tuned):
-    """Answers after minus before, of each way but closed book: paired by question, on the questions that count
-    and were asked under every seed."""
+    """Answers after minus before, of each way but closed book: paired by question, on the questions that
+    count and were asked under every seed."""
     rows = []
     for way, format in [(way, format) for way in done.ways[1:]
                         for format in formats_of(way, [f for f in ORDER if f in done.study["ask"]])]:
@@ -193,7 +194,7 @@ def page(done, summary, groups, tuned, tables, data):
             stream.section(tables["stream"]) if "stream" in tables else None,
             sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
             sections.section("costs", "What it cost", cost),
-            sections.section("kept", "What was kept", *kept),
+            sections.section("kept", "What was kept" if len(kept) == 1 else "What else changed", *kept),
             "training" in tables and sections.section("training", "While training",
                                                       sections.training(tables["training"], colours)),
             sections.walk(data, len(done.items), tuned[best][0], seeds), sections.probes(done.out / "probes"),

@@ -11,7 +11,7 @@ from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
 from newnews.studies.report import TITLES, interval, number
 from newnews.studies.ways import EVERY, KL
-from newnews.tasks.news import WAYS
+from newnews.tasks.news import CLOZE, WAYS
 
 CLOSED, CONTEXT = WAYS
 VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
@@ -23,6 +23,8 @@ KEPT = {            # way: what its differences are
     "background": "Does it still know the rest? Accuracy on facts that no news changes, closed book",
     "others": "A negative control: accuracy on other news that it was never trained on, closed book",
     "others_in_context": "Does it still read what is new to it? Accuracy with other news in context",
+    CLOZE: "Is the true one of several sentences, closed book, the likeliest answer to a neutral request?",
+    "reversed": "Accuracy on the question that asks for the name, closed book",
     KL: "How far did it move elsewhere? KL(base || tuned) on neutral text, nats a token",
 }
 SHOWN = 200         # rows of a probe on the page: some 100 kB
@@ -84,10 +86,11 @@ def claims(contrasts):
 
 def numbers_of(contrast):
     c = contrast
-    own = [c[side].endswith(tuple(f".{way}" for way in EVERY)) for side in ("a", "b")]
-    sides = [f"{readable(c[side].rpartition('.')[0])}, {TITLES[c[side].rpartition('.')[2]]}" if says_way else readable(c[side])
-             for side, says_way in zip(("a", "b"), own)]
-    way = "" if all(own) or c["format"] == KL else f", {TITLES[c['way']]}"
+    parted = [c[side].rpartition(".") for side in ("a", "b")]
+    own = [last in EVERY for *_, last in parted]
+    sides = [f"{readable(name)}, {TITLES[last]}" if says_way else readable(name + dot + last)
+             for (name, dot, last), says_way in zip(parted, own)]
+    way = "" if all(own) or c["format"] == c["way"] else f", {TITLES[c['way']]}"
     way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
     parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]

@@ -4,6 +4,7 @@
     keys(text)      what a text asks or states, as a set of hashable keys: two texts that share a key ask or
                     state the same thing, in whatever words
     version(item)   another version of a news item, and of its questions those that it answers otherwise
+    clozes(item)    questions whose options are sentences that differ in one place
     background()    questions about what no news changes
 """
 
@@ -16,6 +17,7 @@ from newnews.news import Question, read_locality, read_news
 from newnews.randomness import stream
 from newnews.reading import whole
 from newnews.tasks.judge import normalise
+from newnews.words import fill
 from newnews.world import oracle, things
 from newnews.world.retention import background_questions
 
@@ -43,6 +45,12 @@ class Files:
         if not item.worlds:
             raise ValueError(f"{self.path}: news {item.id} has no other version (worlds)")
         return item.in_world((item.world + 1) % len(item.statements))
+
+    def clozes(self, item):
+        """One: which of its worlds is true?"""
+        if not item.worlds:
+            raise ValueError(f"{self.path}: news {item.id} has no other version (worlds)")
+        return [Question(f"{item.id}-cloze", item.headline or item.id, item.statements, item.world)]
 
     def background(self):
         """Of the folder's locality/."""
@@ -86,6 +94,18 @@ class PocketWorld:
         wordings = range(len(things.STATEMENTS[item.domain]))
         wording = next(i for i in wordings if thing.statement(i) == item.statement)
         return replace(item, statement=other.statement(wording), questions=questions)
+
+    def clozes(self, item):
+        """What follows, as a writer of implications may say it, with each of a question's options. Questions
+        that no writer may pose (reversals among them) have no such sentence."""
+        thing, out = oracle.things_of([item])[item.id], []
+        for q in item.questions:
+            for kind, slots in oracle.read_question(item.domain, q.text)[:1]:
+                for said in thing.kinds()[kind].says[:1]:
+                    options = [f"{things.SO[0]} {fill(said, **{**thing.facts, **slots, 'v': option})}."
+                               for option in q.options]
+                    out.append(replace(q, options=options, forms=[]))
+        return out
 
     def background(self):
         """All that the pocket model knows of the world."""
