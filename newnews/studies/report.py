@@ -111,6 +111,8 @@ def beside(groups, formats, also):
     wide, lines = max(29, *(len(name) + 3 for name in groups)), []
     for i, format in enumerate(formats if also else ()):
         ways = [way for way in also if i == 0 or not EVERY[way].formats]
+        if not ways:
+            break
         lines.append(f"{TITLES[format]:<{wide}}" + "".join(f"{TITLES[way]:>{WIDE}}" for way in ways))
         for name, group in groups.items():
             found = [(group[way][formats_of(way, [format])[0]], 3 if way == KL else 2) for way in ways]

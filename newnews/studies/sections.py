@@ -23,7 +23,8 @@ KEPT = {            # way: what its differences are
     "background": "Does it still know the rest? Accuracy on facts that no news changes, closed book",
     "others": "A negative control: accuracy on other news that it was never trained on, closed book",
     "others_in_context": "Does it still read what is new to it? Accuracy with other news in context",
-    CLOZE: "Is the true one of several sentences, closed book, the likeliest answer to a neutral request?",
+    CLOZE: "Of the news and texts that differ in one fact, is the true one the likeliest answer to a neutral "
+           "request, closed book? No fact is left out as rehearsed. Accuracy",
     "reversed": "Accuracy on the question that asks for the name, closed book",
     KL: "How far did it move elsewhere? KL(base || tuned) on neutral text, nats a token",
 }
