@@ -7,9 +7,9 @@
     others              the questions about the next news item of the study, which this adapter has never
                         seen, closed book: a negative control
     others_in_context   the same with that next item in context: does it read what is new to it?
-    cloze               the news and three texts that differ in one fact (pocket world: in another wording), or
-                        the texts of its worlds, each scored as the answer to a neutral request, closed book.
-                        Rehearsed or not, no fact is left out
+    cloze               the news (pocket world: in another wording) among three texts that differ in one fact,
+                        or among the texts of its worlds, each scored as the answer to a neutral request,
+                        closed book. Rehearsed or not, no fact is left out
     reversed            the question of the news file that asks for the name; options: names of other news
     kl                  nats a token between what base and tuned model expect next, KL(base || tuned), on
                         TEXTS neutral texts a news item (`neutral.source`, newnews/neutral.py)
