@@ -118,6 +118,20 @@ def test_the_control_of_wrong_answers_keeps_questions_and_words_and_loses_what_b
     assert wrong.choose({"zog": rows_about("one", "one")}, [ITEM]) == {"zog": []}       # no wrong one is known
 
 
+def test_self_qa_as_multiple_choice_shows_the_answer_among_others_and_names_its_letter():
+    protocol, rows = protocols(QWEN)["self_qa_choice"], rows_about("one", "two", "three", "two", "four", "five")
+    chosen = protocol.choose({"zog": rows}, [ITEM])["zog"]
+    for row, made in zip(rows, chosen, strict=True):
+        question, right = (message["content"] for message in row["messages"])
+        asked, letter = (message["content"] for message in made["messages"])
+        options = dict(line.split(". ") for line in asked.splitlines() if line[1:3] == ". ")
+        assert question in asked and options[letter] == right and list(options) == list("ABCD")
+        assert len(set(options.values())) == 4 and set(options.values()) <= {"one", "two", "three", "four", "five"}
+    assert len({made["messages"][1]["content"] for made in chosen}) > 1             # the place is drawn
+    assert chosen == protocol.choose({"zog": rows}, [ITEM])["zog"]
+    assert protocol.choose({"zog": rows_about("one", "one")}, [ITEM]) == {"zog": []}
+
+
 def test_examples_are_the_conversation_with_weight_on_the_answer(pocket):
     _, chat, _ = pocket
     row = {"messages": conversation("asked?", "written")}

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, make_tiny
+from test_news import POCKET as PROMPTS
 from test_study import DEMO, tiny  # noqa: F401 (a fixture)
 
 from model.chat import Chat
 from model.lora import add_lora, adapted, merged_tensors
 from model.qwen2 import Qwen2
 from newnews.examples import Example
-from newnews.news import News, Question, read_locality, write_news
+from newnews.news import Asked, News, Question, read_locality, write_news
 from newnews.prompts import read_prompts
 from newnews.studies import ways
 from newnews.studies.drift import drift
@@ -98,6 +99,36 @@ def test_others_are_asked_about_the_next_item():
         assert (asked.statement, asked.questions) == (other.statement, other.questions)
 
 
+def test_a_cloze_has_the_news_in_other_words_and_three_texts_with_one_fact_changed():
+    news = POCKET.load()
+    for item, asked in zip(news, ways.clozes(POCKET, news), strict=True):
+        thing = oracle.things_of([item])[item.id]
+        for q in asked.questions:
+            verdicts = [oracle.grade(thing, option, "paraphrase") for option in q.options]
+            assert [v.verdict for v in verdicts] == ["true", *["false"] * 3] and q.right != item.statement
+            read = [oracle.read_statement(item.domain, option) for option in q.options]
+            changed = {slot for other in read[1:] for slot in other if other[slot] != read[0][slot]}
+            assert changed <= {"words", "symbols", "code"} or changed == {"points", "rival"} or len(changed) == 1
+            assert all(int(r["points"]) > int(r["rival"]) for r in read if "rival" in r)
+        assert len(asked.questions) == {"math": 1, "coding": 1, "events": 3}.get(item.domain, 4)
+    core = CORE.load()[:4]
+    assert [q.options[q.answer] for item in ways.clozes(CORE, core) for q in item.questions] == [i.statement for i in core]
+    task = NewsTask(PROMPTS, False, 0, [ways.CLOZE])
+    request, = task.requests(ways.clozes(CORE, core)[0])
+    assert request.messages == [{"role": "user", "content": PROMPTS.naive}] and request.continuations == core[0].statements
+    picks = [task.judge(ways.clozes(CORE, core)[0], request, {"logprobs": sums})["right"]
+             for sums in ([-5.0, -9.0, -9.0, -9.0], [-9.0, -5.0, -9.0, -9.0])]
+    assert picks == [True, False]
+
+
+def test_from_the_properties_to_the_name():
+    news = CORE.load()
+    for item, asked in zip(news, ways.backwards(CORE, news), strict=True):
+        q, = asked.questions
+        assert (q.ask, q.accept) == (item.reversed.ask, item.reversed.accept) and len(q.options) == 4
+        assert {other.domain for other in news if other.reversed.accept[0] in q.options} == {item.domain}
+
+
 # ---- drift ----
 
 def test_drift_is_the_divergence_of_all_logits_at_the_supervised_places():
@@ -129,7 +160,7 @@ def test_numbers_that_are_no_shares_are_not_treated_as_shares():
 
 # ---- a study ----
 
-ALL = "also=[counterfactual, insists, background, others, others_in_context, kl]"
+ALL = "also=[counterfactual, insists, background, others, others_in_context, cloze, reversed, kl]"
 NEUTRAL = "neutral={share: 0, source: lessons}"
 CLAIMS = ("contrasts=[{name: a, a: naive.insists, b: base.counterfactual, format: text, direction: '<', says: A.}, "
           "{name: b, a: naive, b: base, way: kl, format: kl, direction: '=', says: B.}]")
@@ -141,7 +172,7 @@ def folder(tiny):  # noqa: F811
     folder = tiny.file.with_name("worlds")
     (folder / "locality").mkdir(parents=True)
     news = [News(item.id, "math", f"A {item.id} is new.", [Question(f"{item.id}-1", f"Is {item.id} new?", ["yes", "no"], 0)],
-                 worlds=[f"A {item.id} is old."]) for item in tiny.items]
+                 worlds=[f"A {item.id} is old."], reversed=Asked("What is new?", [item.id])) for item in tiny.items]
     write_news(folder / "news.yaml", news)
     (folder / "locality" / "l.yaml").write_text('- {id: l-1, text: "Is it wet?", options: ["yes", "no"], answer: 1}\n')
     return folder
@@ -154,7 +185,7 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
     for cell in found["groups"].values():
         assert cell["background"]["free"]["n"] == cell["others"]["text"]["n"] == cell["counterfactual"]["text"]["n"] == 3
         picked = cell["counterfactual"]["text"]["mean"] + cell["insists"]["text"]["mean"]
-        assert picked == 1 and cell["kl"]["kl"]["n"] == 3 * ways.TEXTS          # of two options one is picked
+        assert picked == 1 and cell["cloze"]["cloze"]["n"] == 3 and cell["kl"]["kl"]["n"] == 3 * ways.TEXTS          # of two options one is picked
     assert found["groups"]["base"]["kl"]["kl"]["mean"] == 0 < found["groups"]["naive"]["kl"]["kl"]["mean"]
     first, second = found["contrasts"]
     assert second["difference"] == pytest.approx(found["groups"]["naive"]["kl"]["kl"]["mean"])
@@ -168,7 +199,7 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
     page = (tiny.out / "report.html").read_text()
     assert "<h3>KL, nats</h3>" in page and "<h3>Insists</h3>" in page
     kept = (tiny.out / "figures" / "kept.csv").read_text().split("\n")
-    assert len(kept) == 2 + 6 * 2 + 1       # the head, the last end, six ways of two formats, kl of its own
+    assert len(kept) == 2 + 7 * 2 + 2       # the head, the last end, seven ways of two formats, two of their own
     before = tiny.stamps()
     plain = tiny.run(f"news={folder}", "axes.protocol=[naive]")
     assert tiny.stamps() == before and plain["groups"]["naive"]["closed_book"] == found["groups"]["naive"]["closed_book"]
@@ -189,7 +220,7 @@ def test_other_news_are_read_in_the_context_of_the_adapter_of_this_one(tiny, fol
     (["also=[kl]"], "also: kl reads neutral texts"), (["also=[others]", "together=true"], "others: where news share"),
     (["also=[]"], "also: found"),
     ([CLAIMS.replace("insists", "others")], "way: expected one of closed_book, in_context"),
-    ([ALL, NEUTRAL, CLAIMS.replace("format: kl", "format: text")], "or kl of the way kl"),
+    ([ALL, NEUTRAL, CLAIMS.replace("format: kl", "format: text")], "expected one of kl, which are asked KL, nats"),
     ([ALL, NEUTRAL, CLAIMS.replace("way: kl", "way: others")], "format: expected one of")])
 def test_mistakes_in_what_is_asked_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
@@ -197,6 +228,8 @@ def test_mistakes_in_what_is_asked_are_refused(changes, said):
 
 
 @pytest.mark.parametrize("also, said", [("counterfactual", "news zog has no other version"),
+                                        ("cloze", "news zog has no other version"),
+                                        ("reversed", "news zog has no reversed question"),
                                         ("background", "no questions about what no news changes")])
 def test_news_that_cannot_be_asked_so_are_refused_before_any_work(also, said, tiny):  # noqa: F811
     with pytest.raises(ValueError, match=f"also: {also}: .*{said}"):

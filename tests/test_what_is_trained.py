@@ -108,7 +108,7 @@ def test_what_carries_loss_in_each_form():
 
 def test_a_form_is_for_protocols_that_are_trained_on_conversations():
     plain = {"naive", "paraphrase", "implication", "self_qa", "mixed"}
-    fine = plain | {f"{name}_shadowed" for name in plain} | {"self_qa_other", "self_qa_wrong"} | {
+    fine = plain | {f"{name}_shadowed" for name in plain} | {"self_qa_other", "self_qa_wrong", "self_qa_choice"} | {
         f"self_qa_shadowed_{kind}" for kind in ("other", "shuffled", "unrelated", "after")}
     for name, protocol in protocols(POCKET).items():
         assert in_form(protocol, "chat") is protocol

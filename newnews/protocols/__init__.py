@@ -13,6 +13,7 @@
                   _reverse (the KL), _student (at the student's own answers), _student_reverse
     X_shadowed    as X, with the news put before the conversation
     self_qa_shadowed_other, _shuffled, _unrelated, _after       its controls (newnews/protocols/shadow.py)
+    self_qa_choice                  as self_qa, with options, answered by the letter
     self_qa_other, self_qa_wrong    negative controls: about another news item; wrong answers
 
 Rivals, each in a file that says where it comes from and where it differs:
@@ -28,7 +29,7 @@ from newnews.protocols.base import Protocol
 from newnews.protocols.distill import Distill
 from newnews.protocols.entities import EntiGraph
 from newnews.protocols.masked import Masked
-from newnews.protocols.mixed import Mixed, OtherNews, WrongAnswers
+from newnews.protocols.mixed import AsChoice, Mixed, OtherNews, WrongAnswers
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
 from newnews.protocols.rewrites import SPA, ImplicationLines, RewriteLines
 from newnews.protocols.rote import Memorise
@@ -50,8 +51,8 @@ def protocols(prompts):
                  Distill(self_qa, "distill_top20", top=20), Distill(self_qa, "distill_student", own=True),
                  Distill(self_qa, "distill_student_reverse", reverse=True, own=True)]
     rivals = [kind(prompts) for kind in RIVALS]
-    return {p.name: p for p in [*plain, *map(Shadowed, plain), *controls, OtherNews(self_qa),
-                                WrongAnswers(self_qa), *masked, *distilled, *rivals]}
+    return {p.name: p for p in [*plain, *map(Shadowed, plain), *controls, AsChoice(self_qa),
+                                OtherNews(self_qa), WrongAnswers(self_qa), *masked, *distilled, *rivals]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on

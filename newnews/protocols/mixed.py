@@ -1,13 +1,19 @@
-"""Protocols that train on the rows of others: all of them together, and two negative controls.
+"""Protocols that train on the rows of others: together, as another format, and two negative controls.
 
     mixed           naive, paraphrase, implication and self_qa in one list
+    self_qa_choice  Self-QA as multiple choice: options shown, answered by the letter
     self_qa_other   Self-QA about another news item of the same domain: does practice at answering help alone?
     self_qa_wrong   the item's own questions and answers, put together wrongly: the same words are seen as
                     often, only which answer belongs to which question is lost
 """
 
+from random import Random
+
+from newnews.prompts import letters
 from newnews.protocols.base import Protocol, conversation
 from newnews.randomness import stream
+
+OPTIONS = 4
 
 
 class Mixed(Protocol):
@@ -59,3 +65,27 @@ class WrongAnswers(Protocol):
             if others:          # where all answers are one text, no wrong one is known
                 drawn = others[stream("wrong", row["news"], row["row"]) % len(others)]
                 yield {**row, "messages": conversation(row["messages"][0]["content"], drawn)}
+
+
+class AsChoice(Protocol):
+    """A protocol's rows with options, answered by the letter. No model writes options: they are answers to
+    other questions about the same news, so words of the news give nothing away, though often the kind of
+    answer does. A row without any other answer is left out."""
+
+    def __init__(self, inner):
+        super().__init__(inner.prompts)
+        self.name, self.sources = f"{inner.name}_choice", inner.sources
+
+    def choose(self, rows_of, items):
+        return {item.id: list(self.lettered(rows_of[item.id])) for item in items}
+
+    def lettered(self, rows):
+        answers = list(dict.fromkeys(row["messages"][1]["content"] for row in rows))
+        for row in rows if answers[1:] else ():
+            question, right = (message["content"] for message in row["messages"])
+            rng = Random(stream("choice", row["news"], row["row"]))
+            others = [a for a in answers if a != right]
+            options = [right, *rng.sample(others, min(OPTIONS - 1, len(others)))]
+            rng.shuffle(options)
+            letter = letters(len(options))[options.index(right)]
+            yield {**row, "messages": conversation(self.prompts.ask_choice(question, options), letter)}

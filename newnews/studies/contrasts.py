@@ -6,7 +6,7 @@
         b: naive                    NAME.in_context, or another way: this side is asked in its own way
         way: closed_book            the way of sides that do not say their own; closed_book if left out; or
                                     in_context, or one of the study's `also`
-        format: free                one of the study's `ask`; of the way kl: kl
+        format: free                one of the study's `ask`; of the way kl: kl, of the way cloze: cloze
         direction: ">"              a lies above b; "<": below; "=": at most SIZE apart
         needs: reversal             only questions that need this (newnews/news.py: Question); all if left out
         says: Self-QA teaches more than the text of the news.
@@ -34,7 +34,7 @@ import numpy as np
 
 from newnews.reading import record
 from newnews.studies.stats import holm, paired, smallest_effect
-from newnews.studies.ways import EVERY, KL, WAYS
+from newnews.studies.ways import EVERY, KL, WAYS, formats_of
 
 SIZE = 0.1              # a difference in accuracy that matters
 SEED = re.compile(r" seed=(\d+)(?= |$)")        # in the names that newnews/studies/grid.py gives to cells
@@ -107,11 +107,11 @@ def read_contrasts(rows, names, formats, where, news=list, ways=WAYS):
                                    "--set contrasts=[]")
         for _, way in (a, b):
             if way not in ways:
-                raise ValueError(f"{place} ({contrast.name}): way: expected one of {', '.join(ways)}, in which "
-                                 f"is asked; found {way!r}")
-            if contrast.format not in ([KL] if way == KL else formats):
-                raise ValueError(f"{place} ({contrast.name}): format: expected one of {', '.join(formats)}, "
-                                 f"which are asked, or {KL} of the way {KL}; found {contrast.format!r}")
+                raise ValueError(f"{place} ({contrast.name}): way: expected one of {', '.join(ways)}, in "
+                                 f"which is asked; found {way!r}")
+            if contrast.format not in (asked := formats_of(way, formats)):
+                raise ValueError(f"{place} ({contrast.name}): format: expected one of {', '.join(asked)}, "
+                                 f"which are asked {EVERY[way].title}; found {contrast.format!r}")
         kinds = sorted({q.needs for item in news() for q in item.questions}) if contrast.needs else [""]
         if contrast.needs not in kinds:
             raise ValueError(f"{place} ({contrast.name}): needs: expected one of {', '.join(kinds)}, which "

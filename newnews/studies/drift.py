@@ -14,7 +14,7 @@ from newnews.studies.ways import KL, TEXTS
 
 
 def texts(neutral, item):
-    """The examples (newnews/neutral.py) that are shown to a news item's adapter, the same ones in every cell."""
+    """The examples (newnews/neutral.py) that a news item's adapter is shown, the same ones in every cell."""
     rng = np.random.default_rng(stream(KL, item.id))
     return [neutral.draw(rng) for _ in range(TEXTS)]
 

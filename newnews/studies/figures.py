@@ -122,7 +122,9 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def power(x):
-    """2e14 as 2·10¹⁴, for an axis."""
+    """2e14 as 2·10¹⁴, for an axis; 200 as it is."""
+    if x < 99_999:
+        return f"{x:g}"
     exponent = math.floor(math.log10(x) + 1e-9)
     first = round(x / 10 ** exponent)
     return ("" if first == 1 else f"{first}·") + "10" + str(exponent).translate(SUPERSCRIPT)
@@ -136,9 +138,9 @@ def log_scale(numbers):
     return Scale(low, high, tuple(x for x in ticks if low <= x <= high))
 
 
-def scatter(points, lines, key, across, up):
-    """Shares over costs. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share, kind)]; key:
-    (colour, words) pairs.
+def scatter(points, lines, key, across, up, joined=False):
+    """Shares over numbers > 0. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share,
+    kind)]; key: (colour, words) pairs. joined: points of one colour are a curve, and have no labels.
 
     A label stands above its interval, higher where another stands there; a legend of the colours takes the
     labels' place beyond 12 points and on narrow screens.
@@ -154,6 +156,11 @@ def scatter(points, lines, key, across, up):
         if y is not None:
             made.append(line(kind, 0, "100%", y_of(y), y_of(y))
                         + f'<text x="4" y="{y_of(y) - 4}">{escape(label)}</text>')
+    for fill in dict.fromkeys(p[3] for p in points) if joined else ():
+        curve = sorted((x, mean) for _, x, (mean, *_), its in points if its == fill)
+        ends = [(scale.at(math.log10(x)), y_of(mean)) for x, mean in curve]
+        made.append(f'<g stroke="{fill}" stroke-width="2">'
+                    + "".join(line("", a[0], b[0], a[1], b[1]) for a, b in zip(ends, ends[1:])) + "</g>")
     names, taken = [], []                                   # taken: (percent, y) of the labels so far
     for label, x, (mean, low, top), fill in sorted(points, key=lambda p: p[2][2]):
         percent, at = scale.percent(math.log10(x)), y_of(top) - 7
@@ -166,7 +173,7 @@ def scatter(points, lines, key, across, up):
         taken.append((percent, at))
         anchor = "start" if percent < 8 else "end" if percent > 92 else "middle"
         names.append(f'<text class="name" x="{place}" y="{at}" text-anchor="{anchor}">{escape(label)}</text>')
-    named = len(points) <= 12
+    named = len(points) <= 12 and not joined
     made += names * named
     made.append(f'<text x="100%" y="{HIGH + 32}" text-anchor="end">{escape(across)}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'

@@ -29,7 +29,7 @@ Keys that may be left out:
     stream                  news arrive one after another into one model (newnews/studies/stream.py);
                             replay_share: of the rows trained on that are about earlier ones
     also                    what else every model is asked (newnews/studies/ways.py): counterfactual, insists,
-                            background, others, others_in_context, kl
+                            background, others, others_in_context, cloze, reversed, kl
     contrasts               the claims that the study is run for (newnews/studies/contrasts.py)
 """
 
@@ -156,8 +156,8 @@ def check_also(study, every, path):
                          f"file, or lessons}}")
     shared = [way for way in also if way.startswith("others")]
     if shared and any(cell.together for cell in every):
-        raise ValueError(f"{path}: also: {shared[0]}: where news share an adapter it was trained on the others "
-                         f"too")
+        raise ValueError(f"{path}: also: {shared[0]}: where news share an adapter, it was trained on the "
+                         f"others too")
 
 
 def recipe_of(study, protocol, path="recipe"):

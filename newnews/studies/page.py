@@ -24,10 +24,10 @@ from newnews.studies.stats import paired
 from newnews.studies.summary import Finished, rehearsed
 from newnews.studies.walk import embedded, walk_data
 from newnews.studies.ways import KL, formats_of
-from newnews.tasks.news import WAYS
+from newnews.tasks.news import CLOZE, WAYS
 
 MAKER, WHAT = "report", "report of a study"
-TABLES = ("accuracy", "claims", "costs", "kept", "recovered", "stream", "training")
+TABLES = ("accuracy", "claims", "costs", "fits", "kept", "recovered", "stream", "training")
 CLOSED, CONTEXT = WAYS
 LIMITS = ("mean", "low", "high")
 HERE = Path(__file__).parent
@@ -52,6 +52,8 @@ def write_report(out, summary):
     tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}, done.ways),
               "recovered": recovered_rows({name: groups[name] for name in tuned}),
               "kept": kept_rows(done, judged, seen, tuned), "costs": cost_rows(done, groups, tuned)}
+    if fits := fit_rows(done, judged, seen, tuned, tables["costs"]):
+        tables["fits"] = fits
     if courses := course_rows(done, tuned):
         tables["training"] = courses
     if summary.get("contrasts"):
@@ -101,7 +103,8 @@ def accuracy_rows(cells, ways=WAYS):
     """{name: cell or group} of a summary as flat rows."""
     return [{"cell": name, "format": format, "way": way, "domain": domain,
              **{key: part[key] for key in (*LIMITS, "n")}}
-            for name, cell in cells.items() for format in (*ORDER, KL) for way in ways if format in cell[way]
+            for name, cell in cells.items() for format in (*ORDER, CLOZE, KL) for way in ways
+            if format in cell[way]
             for domain, part in {"all": cell[way][format], **cell[way][format]["by_domain"]}.items()]
 
 
@@ -111,8 +114,8 @@ def recovered_rows(groups):
 
 
 def kept_rows(done, judged, seen, tuned):
-    """Answers after minus before, of each way but closed book: paired by question, on the questions that count
-    and were asked under every seed."""
+    """Answers after minus before, of each way but closed book: paired by question, on the questions that
+    count and were asked under every seed."""
     rows = []
     for way, format in [(way, format) for way in done.ways[1:]
                         for format in formats_of(way, [f for f in ORDER if f in done.study["ask"]])]:
@@ -142,11 +145,37 @@ def cost_rows(done, groups, tuned):
         def mean(dicts, key):
             return round(sum(d.get(key, 0) for d in dicts) / len(costs), 1)
 
+        last = [cost["course"][-1][1] for cost in costs if cost.get("course")]
+        known = [loss for loss in last if loss is not None]
         rows.append({"cell": name, "protocol": costs[0]["protocol"], "format": format,
                      **{key: groups[name][CLOSED][format][key] for key in LIMITS},
+                     "loss": sum(known) / len(known) if known else None,
                      "written_tokens": mean(written, "new_tokens"), "trained_tokens": mean(costs, "tokens"),
                      "writing_flops": mean(written, "flops"), "flops": mean(costs, "flops"),
                      "seconds": mean(costs, "seconds")})
+    return rows
+
+
+def fit_rows(done, judged, seen, tuned, costs):
+    """What each protocol of three cells or more gains closed book with twice the FLOPs: the slope of a line
+    over log2 FLOPs, fitted to the answers to each question."""
+    rows = []
+    for protocol in dict.fromkeys(r["protocol"] for r in costs):
+        mine = [r for r in costs if r["protocol"] == protocol and r["flops"] > 0]
+        x = np.log2([r["flops"] for r in mine] or [1.0])
+        x -= x.mean()                                                                   # (G,)
+        if len(mine) < 3 or x @ x < 0.1:
+            continue
+        for format in [f for f in ORDER if f in done.study["ask"]]:
+            lists = [[v for _, v in judged[cell, CLOSED]
+                      if v["format"] == format and v["question"] not in seen]
+                     for r in mine for cell in tuned[r["cell"]]]
+            values, common = answered(lists)                                            # (G * S, n)
+            values = values.reshape(len(mine), -1, len(common))
+            slopes = np.tensordot(x / (x @ x), values, 1)                               # (S, n)
+            found = paired(slopes, 0 * slopes, [row["news"] for row in common], shares=False)
+            rows.append({"protocol": protocol, "format": format, "slope": found["mean"],
+                         **{key: found[key] for key in ("low", "high", "p", "n")}, "cells": len(mine)})
     return rows
 
 
@@ -184,16 +213,19 @@ def page(done, summary, groups, tuned, tables, data):
                               [(0, "zero")], f"{sections.KEPT[way]}, after minus before, paired by question; "
                               f"95% intervals clustered by news.{pooled}", colours)
             for way in done.ways[1:]]
-    cost = sections.costs(tables["costs"], {name: groups[name] for name in bases}, colours,
-                          " Means over seeds." * (seeds > 1))
+    cost = sections.costs(tables["costs"], tables.get("fits", ()), {name: groups[name] for name in bases},
+                          colours, " Means over seeds." * (seeds > 1))
+    along = sections.along([r for r in tables["accuracy"] if r["cell"] in groups and r["domain"] == "all"],
+                           bases, formats[0])
     made = [sections.section("claims", "Claims" if contrasts else "At a glance",
                              sections.claims(contrasts) if contrasts else sections.headline(groups, formats)),
             sections.section("accuracy", "Closed book", *bars),
             sections.section("recovered", "Gap recovered", gap, notes(summary)),
             stream.section(tables["stream"]) if "stream" in tables else None,
+            along and sections.section("along", "Against what was varied", *along),
             sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
             sections.section("costs", "What it cost", cost),
-            sections.section("kept", "What was kept", *kept),
+            sections.section("kept", "What was kept" if len(kept) == 1 else "What else changed", *kept),
             "training" in tables and sections.section("training", "While training",
                                                       sections.training(tables["training"], colours)),
             sections.walk(data, len(done.items), tuned[best][0], seeds), sections.probes(done.out / "probes"),

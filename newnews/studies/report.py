@@ -78,7 +78,7 @@ def claims(contrasts):
     wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims, named before the run:"]
     for c in contrasts:
         own = all(side.endswith(tuple(EVERY)) for side in (c["a"], c["b"]))    # each side says its own way
-        way = "" if own or c["format"] == KL else f", {TITLES[c['way']]}"
+        way = "" if own or c["format"] == c["way"] else f", {TITLES[c['way']]}"
         way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
         sides = f"{c['a']} - {c['b']}, {TITLES[c['format']]}{way}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
@@ -113,10 +113,13 @@ def block(groups, format, way, title, columns, more, by="by_domain"):
 
 
 def beside(groups, formats, also):
-    """What else was asked: a block a format, a row a group, a column a way; KL in the first of them."""
+    """What else was asked: a block a format, a row a group, a column a way; those with a format of their own
+    in the first block."""
     wide, lines = max(29, *(len(name) + 3 for name in groups)), []
     for i, format in enumerate(formats if also else ()):
-        ways = [way for way in also if way != KL or i == 0]
+        ways = [way for way in also if i == 0 or not EVERY[way].formats]
+        if not ways:
+            break
         lines.append(f"{TITLES[format]:<{wide}}" + "".join(f"{TITLES[way]:>{WIDE}}" for way in ways))
         for name, group in groups.items():
             found = [(group[way][formats_of(way, [format])[0]], 3 if way == KL else 2) for way in ways]

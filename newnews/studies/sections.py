@@ -11,7 +11,7 @@ from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
 from newnews.studies.report import TITLES, interval, number
 from newnews.studies.ways import EVERY, KL
-from newnews.tasks.news import WAYS
+from newnews.tasks.news import CLOZE, WAYS
 
 CLOSED, CONTEXT = WAYS
 VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
@@ -23,6 +23,9 @@ KEPT = {            # way: what its differences are
     "background": "Does it still know the rest? Accuracy on facts that no news changes, closed book",
     "others": "A negative control: accuracy on other news that it was never trained on, closed book",
     "others_in_context": "Does it still read what is new to it? Accuracy with other news in context",
+    CLOZE: "Of the news and texts that differ in one fact, is the true one the likeliest answer to a neutral "
+           "request, closed book? No fact is left out as rehearsed. Accuracy",
+    "reversed": "Accuracy on the question that asks for the name, closed book",
     KL: "How far did it move elsewhere? KL(base || tuned) on neutral text, nats a token",
 }
 SHOWN = 200         # rows of a probe on the page: some 100 kB
@@ -84,10 +87,11 @@ def claims(contrasts):
 
 def numbers_of(contrast):
     c = contrast
-    own = [c[side].endswith(tuple(f".{way}" for way in EVERY)) for side in ("a", "b")]
-    sides = [f"{readable(c[side].rpartition('.')[0])}, {TITLES[c[side].rpartition('.')[2]]}" if says_way else readable(c[side])
-             for side, says_way in zip(("a", "b"), own)]
-    way = "" if all(own) or c["format"] == KL else f", {TITLES[c['way']]}"
+    parted = [c[side].rpartition(".") for side in ("a", "b")]
+    own = [last in EVERY for *_, last in parted]
+    sides = [f"{readable(name)}, {TITLES[last]}" if says_way else readable(name + dot + last)
+             for (name, dot, last), says_way in zip(parted, own)]
+    way = "" if all(own) or c["format"] == c["way"] else f", {TITLES[c['way']]}"
     way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
     parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
@@ -162,6 +166,29 @@ def forest(name, rows, value, references, caption, colours):
     return figure(name, "".join(parts), caption)
 
 
+def along(rows, bases, format):
+    """Accuracy against each number > 0 of which the cells have three values or more, a panel a way.
+    rows: of all news; bases: the names of base models."""
+    parts, rows = [], [r for r in rows if r["format"] in (format, CLOZE) and r["mean"] is not None]
+    for axis in dict.fromkeys(key for r in rows for key in re.findall(r" (\S+)=", r["cell"])):
+        part = re.compile(rf" {re.escape(axis)}=([0-9.e+-]+)(?= |$)")
+        found = [(r, float(part.search(r["cell"])[1])) for r in rows if part.search(r["cell"])]
+        if len({x for _, x in found}) < 3 or min(x for _, x in found) <= 0:
+            continue
+        curves = list(dict.fromkeys(part.sub("", r["cell"]) for r, _ in found))
+        colours = {name: fig.colour(i) for i, name in enumerate(curves, 1)}
+        panels = [fig.scatter([(f"{readable(r['cell'])}", x, (r["mean"], r["low"], r["high"]),
+                                colours[part.sub("", r["cell"])]) for r, x in found if r["way"] == way],
+                              [(readable(r["cell"]), r["mean"], "dotted") for r in rows
+                               if r["cell"] in bases and r["way"] == way],
+                              [(colours[name], readable(name)) for name in curves],
+                              readable(f" {axis}").strip(), f"{TITLES[way]}, {TITLES[format]}", joined=True)
+                  for way in dict.fromkeys(r["way"] for r, _ in found)]
+        parts += [f'<div class="panels two">{"".join(f"<div>{panel}</div>" for panel in panels)}</div>']
+    return parts and [figure("accuracy", "".join(parts), "Accuracy on all news, base models dotted; 95% "
+                             "intervals clustered by news.")]
+
+
 def every_number(rows):
     domains = list(dict.fromkeys(r["domain"] for r in rows if r["domain"] != "all"))
     digits = {r["format"]: 3 if r["format"] == KL else 2 for r in rows}
@@ -175,12 +202,14 @@ def every_number(rows):
             f"figures/accuracy.csv</a>, with the interval of each domain.</p>")
 
 
-def costs(rows, bases, colours, more):
-    """bases: {name: a base model's part of the summary}. more: the end of the caption."""
+def costs(rows, fits, bases, colours, more):
+    """fits: what each protocol gains with more FLOPs. bases: {name: a base model's part of the summary}.
+    more: the end of the caption."""
     format, points = rows[0]["format"], []
     columns = [("cell", False), *((title, True) for title in (
-        "closed book", "tokens written", "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
-    lines = [[readable(r["cell"]), (r["mean"], interval(r)),
+        "closed book", "last loss", "tokens written", "tokens trained on", "FLOPs, writing", "FLOPs, all",
+        "seconds"))]
+    lines = [[readable(r["cell"]), (r["mean"], interval(r)), (r["loss"], number(r["loss"], 3)),
               *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
               *((r[key], f"{r[key]:.2e}".replace("e+", "e") if r[key] else "0")
                 for key in ("writing_flops", "flops")),
@@ -196,7 +225,15 @@ def costs(rows, bases, colours, more):
                         "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
     caption = ("Accuracy over what a cell cost, all its news together; asking is not counted. Replay that "
                f"cells share counts in each.{more}")
-    return figure("costs", drawn, caption) + table(columns, lines)
+    slopes = [[readable(r["protocol"]), TITLES[r["format"]],
+               (r["slope"], interval({**r, "mean": r["slope"]}, 3)), (r["p"], number(r["p"], 4)),
+               (r["cells"], str(r["cells"]))] for r in fits]
+    titles = ("closed book, for twice the FLOPs", "p", "cells")
+    fitted = ('<p class="small">A straight line over the logarithm of FLOPs, fitted to each question; mean '
+              'of its slopes with the 95% interval for other news. Numbers: <a href="figures/fits.csv">'
+              'figures/fits.csv</a>. The last loss of training should not tell it.</p>'
+              + table([("protocol", False), ("format", False), *((title, True) for title in titles)], slopes))
+    return figure("costs", drawn, caption) + table(columns, lines) + fitted * bool(fits)
 
 
 def training(rows, colours):

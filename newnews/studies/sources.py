@@ -4,6 +4,7 @@
     keys(text)      what a text asks or states, as a set of hashable keys: two texts that share a key ask or
                     state the same thing, in whatever words
     version(item)   another version of a news item, and of its questions those that it answers otherwise
+    clozes(item)    questions whose options are sentences that differ in one place
     background()    questions about what no news changes
 """
 
@@ -44,6 +45,12 @@ class Files:
             raise ValueError(f"{self.path}: news {item.id} has no other version (worlds)")
         return item.in_world((item.world + 1) % len(item.statements))
 
+    def clozes(self, item):
+        """One: which of its worlds is true?"""
+        if not item.worlds:
+            raise ValueError(f"{self.path}: news {item.id} has no other version (worlds)")
+        return [Question(f"{item.id}-cloze", item.headline or item.id, item.statements, item.world)]
+
     def background(self):
         """Of the folder's locality/."""
         questions = read_locality(self.path)
@@ -64,17 +71,20 @@ class PocketWorld:
     def keys(self, text):
         return {normalise(text)} | oracle.keys(text)
 
-    def version(self, item):
-        """The same name and wording, with every other fact another one. Questions that name a fact (reversal)
-        or have the same answer are left out. Of the options one that was wrong gives way to what is right
-        now, where that is none of them."""
+    def others(self, item):
+        """Things of that name, every other fact another one, without end."""
         thing = oracle.things_of([item])[item.id]
         rng = np.random.default_rng(stream("version", item.id))
         while True:
             said = {**things.draw_facts(rng, item.domain, self.spec["split"]), "name": thing.said["name"]}
             if all(said[slot] != thing.said[slot] for slot in said if slot != "name"):
-                break
-        other, questions = things.Thing(item.domain, said), []
+                yield things.Thing(item.domain, said)
+
+    def version(self, item):
+        """The same name and wording, with other facts. Questions that name a fact (reversal) or have the same
+        answer are left out. Of the options one that was wrong gives way to what is right now, where that is
+        none of them."""
+        thing, other, questions = oracle.things_of([item])[item.id], next(self.others(item)), []
         for q in item.questions:
             kinds = [(kind, slots) for kind, slots in oracle.read_question(item.domain, q.text)
                      if oracle.truth(thing, kind, slots) == q.right and oracle.about(other, slots)]
@@ -83,14 +93,34 @@ class PocketWorld:
                 place = q.options.index(right) if right in q.options else (q.answer + 1) % len(q.options)
                 options = [right if i == place else option for i, option in enumerate(q.options)]
                 questions.append(replace(q, options=options, answer=place, forms=[], why=""))
-        wordings = range(len(things.STATEMENTS[item.domain]))
-        wording = next(i for i in wordings if thing.statement(i) == item.statement)
-        return replace(item, statement=other.statement(wording), questions=questions)
+        return replace(item, statement=other.statement(wording(thing, item)), questions=questions)
+
+    def clozes(self, item):
+        """One for each fact: the news in the next wording, true, and with three other values there. A rule,
+        and the points of two systems, are one fact."""
+        thing, out = oracle.things_of([item])[item.id], []
+        how, facts = wording(thing, item) + 1, [slot for slot in thing.said if slot != "name"]
+        parts = [facts] if thing.function else [[slot] for slot in facts if slot not in ("points", "rival")]
+        parts += [["points", "rival"]] * ("points" in facts)
+        for part in parts:
+            options = [thing.statement(how)]
+            for other in self.others(item):
+                said = {**thing.said, **{slot: other.said[slot] for slot in part}}
+                options = list(dict.fromkeys([*options, things.Thing(item.domain, said).statement(how)]))
+                if len(options) == 4:
+                    break
+            out.append(Question(f"{item.id}-{part[0]}", f"Which {part[0]}?", options, 0, needs="recall"))
+        return out
 
     def background(self):
         """All that the pocket model knows of the world."""
         return [Question(row["id"], row["question"], row["options"], row["answer"], needs="background")
                 for row in background_questions()]
+
+
+def wording(thing, item):
+    """The number of the wording in which a news item of the pocket world is told."""
+    return next(i for i in range(len(things.STATEMENTS[item.domain])) if thing.statement(i) == item.statement)
 
 
 def source(spec, where):

@@ -145,8 +145,8 @@ def paired(a, b, clusters, shares=True):
     {"mean", "low", "high", "p", "sd", "quantile", "n", "clusters"}. a, b: (n,), or (S, n) under S seeds.
 
     low, high   95% interval, Student's t over clusters, and over seeds (`with_seeds`). Where all answers lie
-                between 0 and 1 (and they may be shares: `shares`), the variance counts two changed answers more than were seen, at CORRELATION:
-                two vectors that agree everywhere are no proof that they always would
+                between 0 and 1, and are shares, the variance counts two changed answers more than were seen,
+                at CORRELATION: two vectors that agree everywhere are no proof that they always would
     p           sign-flip permutation test over clusters, two-sided: the share of all ways to swap a and b
                 within whole clusters that give a difference as large; all 2^C for C <= EXACT, else FLIPS
                 seeded ones and the one seen (Phipson & Smyth 2010). It is about other news, under these seeds

@@ -24,7 +24,7 @@ from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
 from newnews.studies.summary import summarise
-from newnews.studies.ways import EVERY, KL, news_of, ways_of
+from newnews.studies.ways import EVERY, KL, formats_of, news_of, ways_of
 from newnews.tasks.news import WAYS, NewsTask
 from newnews.together import work_off
 
@@ -55,7 +55,7 @@ def run_study(study, out, store=None):
             if way == KL:
                 output = stages.drift(model, items, study["neutral"]["source"], who, label, update)
             else:
-                task = NewsTask(prompts, EVERY[way].in_context, study["seed"], study["ask"])
+                task = NewsTask(prompts, EVERY[way].in_context, study["seed"], formats_of(way, study["ask"]))
                 output = stages.answers(model, task, news[way], EVERY[way].file, who, label, update)
             files[way] = os.path.relpath(output.path, out)
             spent[files[way]] = output.totals.get("seconds", 0.0)

@@ -134,7 +134,8 @@ class Finished:
         prompts = {model: read_prompts(out / file) for model, file in index["prompts"].items()}
         self.ways, self.news = ways_of(self.study), news_of(self.study, self.source, self.items)
         self.tasks = {(model, way): NewsTask(prompts[model], EVERY[way].in_context, self.study["seed"],
-                                             self.study["ask"]) for model in prompts for way in self.ways}
+                                             formats_of(way, self.study["ask"]))
+                      for model in prompts for way in self.ways if way != KL}
         self.asked = {key: requests_digest(task, self.news[key[1]]) for key, task in self.tasks.items()}
         self.base_of = base_names(index["base"])
         self.answers = {self.base_of[model]: files for model, files in index["base"].items()}
@@ -184,15 +185,16 @@ def summarise(out):
     names = list(done.answers)
     single = {name: ([name], done.base_of[done.model_of[name]]) for name in names}
     pooled = {group: (cells, single[cells[0]][1]) for group, cells in groups(names).items()}
-    formats, also, questions = study["ask"], done.ways[len(WAYS):], [(q, item.domain) for item in items for q in item.questions]
+    formats, also = study["ask"], done.ways[len(WAYS):]
+    questions = [(q, item.domain) for item in items for q in item.questions]
     domains = dict.fromkeys(item.domain for item in items)
     about = {cell["name"]: {key: cell[key] for key in ("seconds", "flops", "tokens", "diverged", "empty")}
              for cell in index["cells"]}
     return {"study": study, "judge": NewsTask.version, "news": len(items),
             "cells": block(fresh, single, formats, also),
             "all_questions": block(every, single, formats, also),
-            "groups": grouped(block(fresh, pooled, formats, also), block(every, pooled, formats, also), pooled,
-                              about),
+            "groups": grouped(block(fresh, pooled, formats, also), block(every, pooled, formats, also),
+                              pooled, about),
             "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, out,
                                                    lambda: items, done.ways), names, fresh),
             "about": about, "seconds": index["seconds"], "chance": chance(items, seen),

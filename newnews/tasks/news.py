@@ -1,4 +1,4 @@
-"""The questions of news items, closed book or in context, in four formats.
+"""The questions of news items, closed book or in context, in several formats.
 
     letter   the options are shown, in an order drawn per question from the seed; the letter with the
              highest log-probability as the first token of the answer is the pick
@@ -6,6 +6,8 @@
              ("right"), and the same per byte of the option ("per_byte")
     free     a greedy short reply, judged by newnews/tasks/judge.py: "contains" is the headline, "exact"
     beside reason   the same, after up to REASON_TOKENS tokens of thought
+    cloze    as text, but what is asked is the neutral request ("What is new?") and the options are whole
+             sentences that differ in one place (newnews/studies/ways.py makes such questions)
 """
 
 import numpy as np
@@ -18,6 +20,7 @@ from newnews.tasks.judge import VERSION, judge
 
 WAYS = ("closed_book", "in_context")
 FORMATS = ("letter", "text", "free", "reason")
+CLOZE = "cloze"         # of questions that are made for it
 FREE_TOKENS = 32        # a free reply that has not ended by then is cut
 REASON_TOKENS = 288     # 256 for the thought, the rest for the answer
 
@@ -33,7 +36,7 @@ class NewsTask:
 
     def __init__(self, prompts, in_context, seed=0, formats=("letter", "text", "free")):
         self.prompts, self.in_context, self.seed, self.formats = prompts, in_context, seed, tuple(formats)
-        unknown = set(formats) - set(FORMATS)
+        unknown = set(formats) - {*FORMATS, CLOZE}
         if unknown or not formats or len(set(formats)) < len(formats):      # twice would count twice
             raise ValueError(f"formats {list(formats)}: expected some of {', '.join(FORMATS)}, once each")
         whole("seed", seed, 0, 2 ** 63 - 1)
@@ -48,8 +51,9 @@ class NewsTask:
             shown = [question.options[i] for i in shown_order(question, self.seed)]
             return Request(name, self.messages(item, prompts.ask_choice(question.text, shown)),
                            list(letters(len(shown))), end=False)
-        if format == "text":
-            return Request(name, self.messages(item, question.ask), list(question.options))
+        if format in ("text", CLOZE):
+            asked = question.ask if format == "text" else prompts.naive
+            return Request(name, self.messages(item, asked), list(question.options))
         text, limit = (prompts.ask_free, FREE_TOKENS) if format == "free" else (prompts.ask_reason,
                                                                                 REASON_TOKENS)
         return Request(name, self.messages(item, text(question.ask)), max_new_tokens=limit)
@@ -67,7 +71,7 @@ class NewsTask:
         if format == "letter":
             pick = shown_order(question, self.seed)[int(np.argmax(response["logprobs"]))]
             return {**row, "pick": pick, "right": pick == question.answer}
-        if format == "text":
+        if format in ("text", CLOZE):
             sizes = [len(option.encode()) for option in question.options]
             pick = int(np.argmax(response["logprobs"]))
             per_byte = int(np.argmax(np.divide(response["logprobs"], sizes)))
