@@ -1,11 +1,13 @@
 """python -m bench: this code against what a careful user would otherwise write, on the same weights, tokens
-and machine, in turns. bench/README.md says what the other side is. One JSON line a row, then a table."""
+and machine, in turns. bench/README.md says what the other side is. One JSON line a row, then a table. A row
+that fails leaves its error there, and the others go on; the exit code is then 1."""
 
 import argparse
 import gc
 import json
 import sys
 import time
+import traceback
 from contextlib import nullcontext
 
 VERDICTS = {True: "met", False: "missed", None: "not measured here"}
@@ -19,7 +21,9 @@ def arguments():
                              "for tests: its numbers mean nothing (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of torch, on both sides (default: one a core)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "fp32", "bf16"),
-                        help="of the 0.5B shape; auto: bf16 if this CPU multiplies it (default: %(default)s)")
+                        help="of the 0.5B shape; auto: bf16 where the device multiplies it "
+                             "(default: %(default)s)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="(default: %(default)s)")
     parser.add_argument("--out", help="file for the JSON lines, written anew, row by row (default: stdout)")
     return parser.parse_args()
 
@@ -41,25 +45,27 @@ def run(name, row, size, models, tiny, machine):
 
 
 def table(machine, lines):
-    """In 80 columns; three lines a row: the numbers, its size and what we were held against, the bars."""
+    """The table as docs/performance.md keeps it."""
     peaks = [f"{value:.0f} GFLOP/s {key.removesuffix('_gflops')}" for key, value in machine.items()
              if key.endswith("_gflops")]
-    out = [f"{machine['date']}  {machine['cpu']}, {machine['threads']} threads; size {machine['size']}",
-           f"torch {machine['torch']}, transformers {machine['transformers']}, peft {machine['peft']}",
-           f"peaks: {', '.join(peaks)}, {machine['copy_gb']:.1f} GB/s copied", "",
-           f"{'':12}{'ours':>9}{'theirs':>9} {'':11}{'ratio':>6} {'low..high':12}{'memory':>6}  roof"]
+    out = [f"{machine['date']}, {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}, "
+           f"transformers {machine['transformers']}, peft {machine['peft']}, size {machine['size']}; peaks: "
+           f"{', '.join(peaks)}, {machine['copy_gb']:.1f} GB/s copied.", "",
+           "| row | ours | ratio by the clock [low, high] | ratio of CPU seconds "
+           "| peak memory, ours / theirs | share of the roof | bars | against |", "|---" * 8 + "|"]
     for line in lines:
-        theirs, ratio, roof = (line.get(key) for key in ("theirs", "ratio", "roof"))
-        cells = [f"{line['row']:12}{line['ours']['rate']:9.4g}",
-                 f"{theirs['rate']:9.4g}" if theirs else " " * 9,
-                 f" {line['unit']:11}", f"{ratio['mean']:6.2f}" if ratio else " " * 6,
-                 f" {ratio['low']:.3g}..{ratio['high']:.3g}".ljust(13) if ratio else " " * 13,
-                 f"{line['memory']:6.3g}" if "memory" in line else " " * 6,
-                 f" {roof['share']:4.0%} {roof['by']}" if roof else ""]
-        bars = "; ".join(f"{key} {b['bar']}: {VERDICTS[b['met']]}" for key, b in line["bars"].items())
+        if "error" in line:
+            out.append(f"| {line['row']} | {line['error'].replace('|', '/')} |" + " |" * 6)
+            continue
+        ratio, busy, roof = (line.get(key) for key in ("ratio", "cpu_ratio", "roof"))
         sizes = ", ".join(f"{key} {value}" for key, value in line["sizes"].items())
-        against = f"; against {theirs['how']}" if theirs else ""
-        out += ["".join(cells).rstrip(), f"  {sizes}{against}", f"  {bars}"]
+        cells = [f"{line['row']}: {line['dtype']}, {sizes}", f"{line['ours']['rate']:.4g} {line['unit']}",
+                 f"{ratio['mean']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else "",
+                 f"{busy['mean']:.2f}" if busy else "", f"{line['memory']:.2f}" if "memory" in line else "",
+                 f"{roof['share']:.0%}, {roof['by']}" if roof else "",
+                 "; ".join(f"{key} {b['bar']}: {VERDICTS[b['met']]}" for key, b in line["bars"].items()),
+                 line.get("theirs", {}).get("how", "")]
+        out.append(f"| {' | '.join(cells)} |")
     return "\n".join(out)
 
 
@@ -78,21 +84,28 @@ def main(args):
             raise ValueError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
     gc.freeze()             # what imports made is not searched again before every call
-    models, tiny = Models(args.size, args.dtype), Models("tiny", args.dtype)
+    models, tiny = (Models(size, args.dtype, args.device) for size in (args.size, "tiny"))
     dtypes = list(dict.fromkeys((torch.float32, models.dtype)))
-    machine, lines = describe(args.size, dtypes, tiny=args.size == "tiny"), []
+    machine, lines = describe(args.size, dtypes, models.device), []
     with open(args.out, "w") if args.out else nullcontext(sys.stdout) as file:
         print(json.dumps(machine), file=file, flush=True)
         for name, row in rows.items():
             start = time.perf_counter()
-            lines.append(run(name, row, args.size, models, tiny, machine))
+            try:
+                lines.append(run(name, row, args.size, models, tiny, machine))
+            except Exception as error:
+                traceback.print_exc()
+                lines.append({"row": name, "error": " ".join(f"{type(error).__name__}: {error}".split())})
+                # what the row left on its models (adapters, say) is not the next one's
+                models, tiny = (Models(size, args.dtype, args.device) for size in (args.size, "tiny"))
             lines[-1]["took"] = round(time.perf_counter() - start, 2)
             print(json.dumps(lines[-1]), file=file, flush=True)
     print(table(machine, lines), file=sys.stdout if args.out else sys.stderr)
+    return int(any("error" in line for line in lines))
 
 
 if __name__ == "__main__":
     arguments = arguments()
     from newnews.console import user_errors
     with user_errors():
-        main(arguments)
+        sys.exit(main(arguments))

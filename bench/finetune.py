@@ -53,7 +53,8 @@ def loop(model, steps, recipe, parts=1):
         supervised = sum(w > 0 for row in rows for w in row.weights[1:])
         size, total = -(-len(rows) // parts), 0.0
         for some in (rows[i:i + size] for i in range(0, len(rows), size)):
-            loss = model(**batch_of(some), use_cache=False, num_items_in_batch=supervised).loss
+            batch = {name: tensor.to(model.device) for name, tensor in batch_of(some).items()}
+            loss = model(**batch, use_cache=False, num_items_in_batch=supervised).loss
             loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(params, recipe.clip)
@@ -142,7 +143,7 @@ def all_weights(models, tokens, layers):
     """Two optimizer steps on one conversation, all weights: in the first one torch's optimizer has no state
     yet. memory: the peak without weights, gradients and the optimizer's state, each counted in the type in
     which its side keeps it: ours in fp32 (and masters of bf16 weights), theirs in that of the weights."""
-    model = build(models.config_of(layers), models.dtype)       # its own: training moves the weights
+    model = build(models.config_of(layers), models.dtype, models.device)    # its own: training moves it
     twin = twin_of(model)
     row = Example(draw(1, tokens, model.config.vocab_size)[0], [0.0] + [1.0] * (tokens - 1))
     # so small a rate that the weights, which both sides share, stay what they are

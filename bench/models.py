@@ -35,7 +35,7 @@ TINY = Qwen2Config(vocab_size=1024, hidden_size=32, intermediate_size=48, num_hi
                    rms_norm_eps=1e-6, rope_theta=1e4, tie_word_embeddings=True, initializer_range=0.3)
 
 
-def build(config, dtype):
+def build(config, dtype, device="cpu"):
     """Random weights, frozen. At an initializer_range of .02 all ids are about as likely: a stop set of V / n
     of them ends a sampled row after n tokens on average."""
     with torch.device("meta"):
@@ -43,7 +43,7 @@ def build(config, dtype):
     model = model.to(dtype).to_empty(device="cpu")
     model.tie()
     model.init_weights(0)
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).to(device).eval()
 
 
 def twin_of(model):
@@ -60,16 +60,17 @@ def twin_of(model):
                                                              attn_implementation="sdpa")
     twin.load_state_dict(model.state_dict(), strict=True, assign=True)
     twin.tie_weights()
-    twin.model.rotary_emb = Qwen2RotaryEmbedding(config)    # its table is no parameter: it was left on meta
+    # its table is no parameter: it was left on meta
+    twin.model.rotary_emb = Qwen2RotaryEmbedding(config).to(model.lm_head.weight.device)
     return twin.requires_grad_(False).eval()
 
 
 class Models:
     """(ours, theirs), made when a row first asks for them."""
 
-    def __init__(self, size, dtype):
+    def __init__(self, size, dtype, device="cpu"):
         self.config = TINY if size == "tiny" else HALF
-        _, self.dtype, self.reason = choose_device("cpu", dtype, 494 * 10 ** 6)
+        self.device, self.dtype, self.reason = choose_device(device, dtype, 494 * 10 ** 6)
 
     def config_of(self, layers):
         """The 0.5B shape with fewer layers."""
@@ -77,13 +78,13 @@ class Models:
 
     @cached_property
     def half(self):
-        model = build(self.config, self.dtype)
+        model = build(self.config, self.dtype, self.device)
         return model, twin_of(model)
 
     @cached_property
     def pocket(self):
         """Always fp32, as everywhere: bf16 gains it nothing."""
-        model = load_model(POCKET, dtype=torch.float32)
+        model = load_model(POCKET, dtype=torch.float32).to(self.device)
         return model, twin_of(model)
 
     @cached_property

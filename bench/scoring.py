@@ -44,11 +44,11 @@ def each_option_a_row(twin, asked):
 
     out = [[0.0] * len(options) for _, _, options in asked]
     for some in packed(rows, lambda row: len(text(row))):
-        ids, mask = left_padded([text(row) for row in some])
+        ids, mask = left_padded(twin, [text(row) for row in some])
         keep = max(1 if i is None else len(asked[k][2][i]) for k, i in some)
         logits = twin(ids, attention_mask=mask, position_ids=positions(mask), use_cache=False,
                       logits_to_keep=keep).logits
-        for row, (k, i) in zip(logits.float().log_softmax(-1), some):
+        for row, (k, i) in zip(logits.float().log_softmax(-1).cpu(), some):
             options = asked[k][2]
             if i is None:
                 out[k] = [float(row[-1, option[0]]) for option in options]
@@ -76,7 +76,7 @@ def repeated_options(twin, asked, n, behind_news):
     """[(prompt, its n options)] -> their sums of log-probabilities, n a prompt."""
     prompts, options = [p for p, _ in asked], [option for _, some in asked for option in some]
     shared = common_prefix(prompts) if behind_news else 0
-    ids, mask = left_padded([p[shared:] for p in prompts], prompts[0][:shared])
+    ids, mask = left_padded(twin, [p[shared:] for p in prompts], prompts[0][:shared])
     cache, place = DynamicCache(config=twin.config), positions(mask)
     if shared:
         twin(ids[:1, :shared], past_key_values=cache, logits_to_keep=1)
@@ -84,7 +84,8 @@ def repeated_options(twin, asked, n, behind_news):
     last = twin(ids[:, shared:], attention_mask=mask, position_ids=place[:, shared:], past_key_values=cache,
                 logits_to_keep=1).logits[:, -1].float().log_softmax(-1).repeat_interleave(n, 0)   # (B n, V)
     T = max(map(len, options))
-    targets = torch.tensor([option + [0] * (T - len(option)) for option in options])              # (B n, T)
+    targets = torch.tensor([option + [0] * (T - len(option)) for option in options],
+                           device=twin.device)                                                    # (B n, T)
     found = last.gather(1, targets[:, :1])
     if T > 1:
         cache.batch_repeat_interleave(n)
@@ -155,15 +156,15 @@ def least(config, asked):
 
 def load(models, tokens):
     """A bf16 folder in the page cache to the logits of a short prompt, imports done."""
-    ids = torch.tensor(draw(1, tokens, models.config.vocab_size))
+    ids = torch.tensor(draw(1, tokens, models.config.vocab_size), device=models.device)
 
     @torch.inference_mode()
     def ours():
-        return Done(1, load_model(models.folder, dtype=models.dtype)(ids)[:, -1])
+        return Done(1, load_model(models.folder, dtype=models.dtype).to(models.device)(ids)[:, -1])
 
     @torch.inference_mode()
     def theirs():
-        twin = AutoModelForCausalLM.from_pretrained(models.folder, dtype=models.dtype)
+        twin = AutoModelForCausalLM.from_pretrained(models.folder, dtype=models.dtype).to(models.device)
         return Done(1, twin(ids).logits[:, -1])
 
     models.folder                       # written before anything is timed

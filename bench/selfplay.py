@@ -115,7 +115,7 @@ def decode(models, prompt, new):
     model, twin = models.half
     (ids,) = draw(1, prompt, models.config.vocab_size)
     flops = forward_flops(model.config, prompt) + forward_flops(model.config, new - 1, prompt, new - 1)
-    whole, mask = left_padded([ids])
+    whole, mask = left_padded(twin, [ids])
 
     def done(row):
         return Done(new, row, flops, weight_bytes(model) * new)
@@ -133,7 +133,7 @@ def long_prompt(models, prompt):
     """Prefill: a cache, and the logits behind the last token."""
     model, twin = models.half
     (ids,) = draw(1, prompt, models.config.vocab_size)
-    flops, whole = forward_flops(model.config, prompt), torch.tensor([ids])
+    flops, whole = forward_flops(model.config, prompt), torch.tensor([ids], device=twin.device)
 
     @torch.inference_mode()
     def ours():

@@ -20,12 +20,12 @@ def settings(new, stops, greedy=False, n=1):
                             num_return_sequences=n, **how)
 
 
-def left_padded(rows, prefix=()):
+def left_padded(twin, rows, prefix=()):
     """Ids and mask (B, P + T) of prefix + padding + row: transformers derives positions from the mask."""
     T = max(map(len, rows))
     ids = torch.tensor([[*prefix, *[0] * (T - len(row)), *row] for row in rows])
     mask = torch.tensor([[1] * len(prefix) + [0] * (T - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
+    return ids.to(twin.device), mask.to(twin.device)
 
 
 def positions(mask):
@@ -47,7 +47,7 @@ def completion(ids, stops, new):
 
 def repeated(twin, prompts, n, new, stops):
     """Different prompts prefilled once, padded on the left; the cache repeated n times; one batch."""
-    ids, mask = left_padded(prompts)
+    ids, mask = left_padded(twin, prompts)
     cache = read(twin, ids[:, :-1], mask[:, :-1])
     cache.batch_repeat_interleave(n)
     ids, mask = ids.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
@@ -71,7 +71,7 @@ def continuous(twin, prompts, n, new, stops, page=32):
 def behind_one_prefix(twin, prompts, new):
     """Greedy: what all prompts share read once, its cache repeated, the rests padded between it and them."""
     shared = common_prefix(prompts)
-    ids, mask = left_padded([p[shared:] for p in prompts], prompts[0][:shared])
+    ids, mask = left_padded(twin, [p[shared:] for p in prompts], prompts[0][:shared])
     cache = read(twin, ids[:1, :shared], mask[:1, :shared])
     cache.batch_repeat_interleave(len(prompts))
     out = twin.generate(ids, attention_mask=mask, past_key_values=cache,

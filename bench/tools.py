@@ -61,16 +61,35 @@ class Run:
 
 def measure(call):
     counted = settle()
-    before = status("VmRSS") if counted else 0
+    before = memory("VmRSS") if counted else 0
     start, cpu = time.perf_counter(), time.process_time()
     done = call()
+    finish()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return Run(seconds, cpu, status("VmHWM") - before - done.kept if counted else None, done)
+    return Run(seconds, cpu, memory("VmHWM") - before - done.kept if counted else None, done)
+
+
+def finish():
+    """Wait for a GPU that was given work."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def memory(name):
+    """Now (VmRSS) or at the peak (VmHWM), in bytes: the GPU's tensors where one is used."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.memory_allocated() if name == "VmRSS" else torch.cuda.max_memory_allocated()
+    return status(name)
 
 
 def settle():
     """Give free memory back to the system and start its peak anew; False where that cannot be done."""
     gc.collect()
+    if torch.cuda.is_initialized():
+        finish()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return True
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         with open("/proc/self/clear_refs", "w") as f:
@@ -160,40 +179,46 @@ def meets(value, bar):
 
 # [the machine] ----------------------------------------------------------------------------------------------
 
-def describe(size, dtypes, tiny):
+def describe(size, dtypes, device="cpu"):
     """The first line of JSON: what the numbers were measured on, and its peaks (tiny: badly, but at once)."""
     try:
         with open("/proc/cpuinfo") as f:
-            cpu = next(line.partition(":")[2].strip() for line in f if line.startswith("model name"))
+            name = next(line.partition(":")[2].strip() for line in f if line.startswith("model name"))
     except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
-    return {"row": "machine", "date": time.strftime("%Y-%m-%d"), "cpu": cpu, "size": size,
+        name = platform.processor() or platform.machine()
+    if device != "cpu":
+        name = torch.cuda.get_device_name(device)
+    how = "tiny" if size == "tiny" else device.partition(":")[0]
+    return {"row": "machine", "date": time.strftime("%Y-%m-%d"), "cpu": name, "size": size,
             "threads": torch.get_num_threads(),
             **{name: version(name) for name in ("torch", "transformers", "peft")},
-            **{f"{WORDS[d]}_gflops": matrix_peak(d, tiny) for d in dtypes}, "copy_gb": copy_peak(tiny)}
+            **{f"{WORDS[d]}_gflops": matrix_peak(d, how, device) for d in dtypes},
+            "copy_gb": copy_peak(how, device)}
 
 
 def fastest(call):
     times = [time.perf_counter()]
     for _ in range(6):
         call()
+        finish()
         times.append(time.perf_counter())
     return min(b - a for a, b in zip(times, times[1:]))
 
 
 @torch.inference_mode()
-def matrix_peak(dtype, tiny):
-    """GFLOP/s of the best of three products, two of them with the 0.5B shape's MLP."""
+def matrix_peak(dtype, how, device):
+    """GFLOP/s of the best of some products; on a CPU two of them with the 0.5B shape's MLP."""
     found = []
-    for T, D, E in ((64, 64, 64),) if tiny else ((2048, 896, 4864), (2048, 4864, 896), (2048, 2048, 2048)):
-        x, W = torch.randn(T, D).to(dtype), torch.randn(E, D).to(dtype)
+    for T, D, E in {"tiny": ((64, 64, 64),), "cuda": ((8192, 8192, 8192), (16384, 4096, 4096)),
+                    "cpu": ((2048, 896, 4864), (2048, 4864, 896), (2048, 2048, 2048))}[how]:
+        x, W = torch.randn(T, D, device=device).to(dtype), torch.randn(E, D, device=device).to(dtype)
         found.append(2 * T * D * E / fastest(lambda: F.linear(x, W)) / 1e9)
     return round(max(found), 1)
 
 
 @torch.inference_mode()
-def copy_peak(tiny):
-    """GB/s that a copy of 256 MB reads and writes together."""
-    x = torch.ones(2 ** (12 if tiny else 26))
+def copy_peak(how, device):
+    """GB/s that a copy of 256 MB (GPU: 4 GB) reads and writes together."""
+    x = torch.ones(2 ** {"tiny": 12, "cpu": 26, "cuda": 30}[how], device=device)
     y = torch.empty_like(x)
     return round(2 * x.nbytes / fastest(lambda: y.copy_(x)) / 1e9, 2)

@@ -67,14 +67,24 @@ class Linear(nn.Linear):
 class AddLowRank(torch.autograd.Function):
     """y (N, out) += scale * B (A x) of n groups of N / n rows, in place: x (..., in) of N rows, A (n, r, in),
     B (n, out, r), scale a number or (n, N/n, 1). One node of the graph, so that the scale meets the narrow
-    product (n, N/n, r), forward and backward, and nothing as wide as y is written but y itself."""
+    product (n, N/n, r), forward and backward, and nothing as wide as y is written but y itself.
+
+    On a bf16 base fp32 factors are rounded to bf16, for half of the bytes: what a model gives, and its
+    gradients, are as far from fp64 as with PEFT, which multiplies in fp32, up to 3% (docs/performance.md).
+    Where fewer rows than r read a factor, rounding it would move more than it saves: fp32.
+    """
 
     @staticmethod
     def forward(ctx, y, x, A, B, scale):
         ctx.shape, ctx.scale = x.shape, scale
         x = x.reshape(len(A), -1, x.shape[-1])
+        x = x.to(A.dtype) if x.shape[1] < A.shape[1] else x
         h = torch.bmm(x, A.to(x.dtype).mT).mul_(scale)              # (n, N/n, r)
-        y.view(len(A), -1, y.shape[-1]).baddbmm_(h, B.to(x.dtype).mT)
+        wide = y.view(len(A), -1, y.shape[-1])                      # (n, N/n, out)
+        if h.dtype == y.dtype:
+            wide.baddbmm_(h, B.to(h.dtype).mT)
+        else:
+            wide += torch.bmm(h, B.mT)
         ctx.mark_dirty(y)
         ctx.save_for_backward(x, A, B, h)
         return y
@@ -82,9 +92,9 @@ class AddLowRank(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         x, A, B, h = ctx.saved_tensors
-        wide = g.reshape(len(A), -1, g.shape[-1])                   # (n, N/n, out)
-        dh = torch.bmm(wide, B.to(g.dtype)).mul_(ctx.scale)         # (n, N/n, r)
-        dx = torch.bmm(dh, A.to(g.dtype)).view(ctx.shape) if ctx.needs_input_grad[1] else None
+        wide = g.reshape(len(A), -1, g.shape[-1]).to(h.dtype)       # (n, N/n, out)
+        dh = torch.bmm(wide, B.to(h.dtype)).mul_(ctx.scale)         # (n, N/n, r)
+        dx = torch.bmm(dh, A.to(h.dtype)).view(ctx.shape).to(g.dtype) if ctx.needs_input_grad[1] else None
         # transposed as autograd of the plain expression would have it: bit for bit the same in fp32
         dA, dB = torch.bmm(x.mT, dh).mT, torch.bmm(h.mT, wide).mT
         return g, dx, dA.to(A.dtype), dB.to(B.dtype), None

@@ -70,14 +70,13 @@ def training_memory(config, e, n, supervised, lora=None, recompute=False, shards
     out["gradients"] = 4 * learns // parts
     block = block_activations(config, e, lora)
     kept = n * (block + (L - 1) * e * D if recompute else L * block)
-    largest = 4 * max(V * D if lora is None else 0, 1)
     # the peak is where backward begins (activations, the head's), where it ends (the micro-batch's own
-    # gradients), or in the optimizer (two copies of the largest tensor)
+    # gradients; an fp32 model's are added to the sums at once), or in the optimizer (two pieces of 64 MB)
     begins = kept + head_memory(config, e, supervised) + n * e * 3 * D
-    ends = width * learns // parts + n * block
-    if lora is None and config.tie_word_embeddings:     # its two gradients wait for each other
-        ends += 2 * e * V * D // parts
-    out["activations"] = max(begins, ends, 2 * largest // parts)
+    ends = n * block + (0 if width == 4 and shards == 1 else width * learns // parts)
+    if lora is None and config.tie_word_embeddings:     # its two gradients wait for each other, and are added
+        ends += (3 if width == 4 and shards == 1 else 2) * e * V * D // parts
+    out["activations"] = max(begins, ends, min(2 ** 27, 8 * learns // parts))
     out["total"] = sum(out.values())
     return out
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from newnews.distributed import is_sharded
-from newnews.optimizer import AdamW, add_gradients, squared
+from newnews.optimizer import AdamW, add_gradients, squared, zero_gradients
 
 QUINTIC = 3.4445, -4.7750, 2.0315
 MOMENTUM = 0.95
@@ -44,10 +44,10 @@ class Muon:
         self.matrices = [n for n, p in params.items() if p.dim() == 2 and ".layers." in n]
         self.rest = AdamW({n: p for n, p in params.items() if n not in self.matrices},
                           replace(recipe, clip=0.0), False)
-        self.values = {n: params[n].data.to(torch.promote_types(params[n].dtype, torch.float32))
-                       for n in self.matrices} | self.rest.values
-        self.m = {n: torch.zeros_like(self.values[n]) for n in self.matrices}
-        self.grads = {n: torch.zeros_like(self.values[n]) for n in self.matrices} | self.rest.grads
+        values = {n: params[n].data.to(torch.promote_types(params[n].dtype, torch.float32))
+                  for n in self.matrices}
+        self.m = {n: torch.zeros_like(value) for n, value in values.items()}
+        self.values, self.grads = values | self.rest.values, zero_gradients(params, values) | self.rest.grads
 
     def collect(self):
         add_gradients(self.params, self.grads)

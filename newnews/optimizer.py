@@ -17,17 +17,30 @@ import torch
 from newnews.distributed import add_up, is_sharded, local
 
 
+PIECE = 2 ** 24         # numbers of a tensor that are squared or updated at a time: 64 MB a temporary in fp32
+
+
+def zero_gradients(params, values):
+    """{name: zeros like the values}, the step's sums of gradients. Where it can, autograd adds to them by
+    itself, as parameter.grad: a micro-batch's own gradients would be as large as the model once more."""
+    grads = {name: torch.zeros_like(value) for name, value in values.items()}
+    for name, g in grads.items():
+        if g.dtype == params[name].dtype and not is_sharded(params[name]):
+            params[name].grad = g
+    return grads
+
+
 def add_gradients(params, grads):
-    """Add the micro-batch's gradients, parameter.grad, to the step's, and let go of them."""
+    """Add the micro-batch's gradients to the step's where autograd did not, and let go of them."""
     for name, p in params.items():
-        if p.grad is not None:
+        if p.grad is not None and p.grad is not grads[name]:
             grads[name] += local(p.grad)
             p.grad = None
 
 
 def squared(params, grads, rows=lambda t: t[None]):
     """The sum of squares of all gradients, rows(gradient) (K, ...) -> (K,), over all processes."""
-    total = sum(rows(g).flatten(1).square().sum(1) for g in grads.values())
+    total = sum(some.square().sum(1) for g in grads.values() for some in rows(g).flatten(1).split(PIECE, 1))
     if any(map(is_sharded, params.values())):
         add_up([total])
     return total
@@ -48,7 +61,7 @@ class AdamW:
                        for n, p in params.items()}
         self.m = {n: torch.zeros_like(v) for n, v in self.values.items()}
         self.v = {n: torch.zeros_like(v) for n, v in self.values.items()}
-        self.grads = {n: torch.zeros_like(v) for n, v in self.values.items()}
+        self.grads = zero_gradients(params, self.values)
 
     def collect(self):
         add_gradients(self.params, self.grads)
@@ -62,19 +75,20 @@ class AdamW:
         if recipe.clip:
             scale = (recipe.clip / (norms + 1e-6)).clamp(max=1)
         for name, p in self.params.items():
-            value, g, m, v = (self.rows(x[name]) for x in (self.values, self.grads, self.m, self.v))
-            shape = (-1,) + (1,) * (value.dim() - 1)                # (K, 1, ...), against (K, ...)
-            live, rate = alive.view(shape), rates.to(value).view(shape)
-            g.mul_(scale.view(shape)).masked_fill_(~live, 0)        # not * 0: it may be NaN
-            # first and second moment, each corrected for its start at zero
-            m.lerp_(g, 1 - recipe.beta1)
-            v.mul_(recipe.beta2).addcmul_(g, g, value=1 - recipe.beta2)
-            # in place: of the embedding's size, each copy would be half a GB at 0.5B, 5 GB at 72B
-            root = (v / (1 - recipe.beta2 ** t)).sqrt_().add_(1e-8)
-            change = (m / (1 - recipe.beta1 ** t)).div_(root)
-            if recipe.weight_decay and value.dim() > 2:             # matrices; not norms and biases
-                change += torch.mul(value, recipe.weight_decay, out=root)
-            value -= change.mul_(rate).masked_fill_(~live, 0)
+            whole = [self.rows(x[name]) for x in (self.values, self.grads, self.m, self.v)]
+            some = max(1, PIECE * whole[0].shape[1] // whole[0].numel())
+            for value, g, m, v in zip(*(x.split(some, 1) for x in whole)):      # (K, some, ...)
+                shape = (-1,) + (1,) * (value.dim() - 1)                # (K, 1, ...), against (K, ...)
+                live, rate = alive.view(shape), rates.to(value).view(shape)
+                g.mul_(scale.view(shape)).masked_fill_(~live, 0)        # not * 0: it may be NaN
+                # first and second moment, each corrected for its start at zero
+                m.lerp_(g, 1 - recipe.beta1)
+                v.mul_(recipe.beta2).addcmul_(g, g, value=1 - recipe.beta2)
+                root = (v / (1 - recipe.beta2 ** t)).sqrt_().add_(1e-8)
+                change = (m / (1 - recipe.beta1 ** t)).div_(root)
+                if recipe.weight_decay and value.dim() > 2:             # matrices; not norms and biases
+                    change += torch.mul(value, recipe.weight_decay, out=root)
+                value -= change.mul_(rate).masked_fill_(~live, 0)
             if local(p.data).data_ptr() != self.values[name].data_ptr():    # the value is a master copy
                 local(p.data).copy_(self.values[name])
             self.grads[name].zero_()

@@ -190,6 +190,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         keep_state(Path(folder), optimizer, params, state, run)
     for p in params.values():
         p.requires_grad_(False)
+        p.grad = None
     return {"steps": state["step"], "tokens": state["tokens"], "flops": state["flops"],
             "seconds": state["seconds"], "loss": state["loss"],
             "stopped": {int(k): step for k, step in state["stopped"].items()}}

@@ -89,7 +89,8 @@ def test_both_sides_do_the_same(name, models):
     assert line["ours"]["rate"] > 0 and set(line["bars"]) == set(row.bars)
     assert all(bar["met"] is not None for bar in line["bars"].values())
     assert ("roof" in line) == (name not in ("load", "help"))
-    assert all(len(text) <= 80 for text in command.table(MACHINE, [line]).splitlines())
+    *_, rule, cells = command.table(MACHINE, [line]).splitlines()
+    assert cells.count("|") == rule.count("|") == 9 and cells.startswith(f"| {name}: fp32, ")
 
 
 def test_stop_sets_give_both_sides_the_same_lengths():
@@ -153,16 +154,32 @@ def test_memory_is_the_peak_of_the_call():
 
 def test_the_command(tmp_path, capsys):
     args = argparse.Namespace(only=["decode", "long_prompt"], size="tiny", threads=1, dtype="auto",
-                              out=str(tmp_path / "lines.jsonl"))
-    command.main(args)
+                              device="cpu", out=str(tmp_path / "lines.jsonl"))
+    assert command.main(args) == 0
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == ["machine", "decode", "long_prompt"]
     assert lines[0]["copy_gb"] > 0 and lines[0]["fp32_gflops"] > 0 and lines[1]["took"] > 0
     printed = capsys.readouterr().out.splitlines()
-    assert max(map(len, printed)) <= 80 and [text.split()[0] for text in printed if "tokens/s" in text] == \
-           ["decode", "long_prompt"]
+    assert [text.split()[1] for text in printed if "tokens/s" in text] == ["decode:", "long_prompt:"]
     with pytest.raises(ValueError, match="nonsense: no such row; there are one_prompt, "):
         command.main(argparse.Namespace(**{**vars(args), "only": ["nonsense"]}))
+
+
+def test_a_row_that_fails_does_not_take_the_others_along(tmp_path, capsys, monkeypatch):
+    """It dies with adapters on the pocket model, on which the next row puts its own."""
+    def broken(models, **size):
+        finetune.add_lora(models.pocket[0])
+        raise RuntimeError("no such\nthing | at all")
+
+    monkeypatch.setitem(finetune.ROWS, "bank_15", replace(finetune.ROWS["bank_15"], make=broken))
+    args = argparse.Namespace(only=["bank_15", "bank_75"], size="tiny", threads=1, dtype="auto",
+                              device="cpu", out=str(tmp_path / "lines.jsonl"))
+    assert command.main(args) == 1
+    _, failed, fine = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert failed["error"] == "RuntimeError: no such thing | at all" and fine["row"] == "bank_75"
+    assert fine["ratio"]["mean"] > 0
+    out, err = capsys.readouterr()
+    assert "Traceback" in err and "| bank_15 | RuntimeError: no such thing / at all | | |" in out
 
 
 def test_every_size_names_what_its_row_takes(models):

@@ -640,6 +640,18 @@ def test_bf16_factors_lose_no_more_than_the_rest_of_a_bf16_model(monkeypatch):
         assert 0 < error <= 1.15 * reference < 0.1 * exact.norm().item()
 
 
+def test_few_rows_meet_fp32_factors_on_a_bf16_base():
+    """Fewer rows than the rank, as where a bank decodes: no more rounding than in the plain expression."""
+    x = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(2)).bfloat16().requires_grad_()
+    module, rows = small_module(torch.bfloat16, 3), arrange([0, 1, 2], 3, 3)
+    found, twin = module(x, rows), plain(module, x, rows)
+    assert found.dtype == torch.bfloat16 and torch.equal(found, twin)
+    wanted = (x, module.lora_A, module.lora_B)
+    for a, b in zip(*(torch.autograd.grad(y.sum(), wanted) for y in (found, twin)), strict=True):
+        assert a.dtype == b.dtype
+        assert worst(a, b) <= (1e-6 if a.dtype == torch.float32 else 2e-2) * b.abs().max()
+
+
 def test_groups_are_found():
     """Equal runs are one product a run; the bank in its order is used as it is, without a copy."""
     assert arrange([-1, -1], 2, 3) is None and arrange(None, 4, 0) is None
