@@ -1,5 +1,5 @@
-"""PROBE: where the news went. One file a kind; each kind is a function of modules and tensors; report_*.py make
-rows, tables and pictures of them, chat.py answers one prompt as base, tuned and amplified.
+"""PROBE: where the news went. One file a kind; each kind is a function of modules and tensors; report_*.py
+make rows, tables and pictures of them, chat.py answers one prompt as base, tuned and amplified.
 
 This file holds what the command line needs, and imports no torch until a probe runs.
 """
