@@ -9,7 +9,7 @@ from model.lora import gated, merged_tensors, switched_off, switches
 from model.sampling import Sampling, generate
 from newnews.probing import asked as places
 from newnews.probing import gate, lens, readout, transplant
-from newnews.probing.updates import difference, mean_of, mount, random_twin, unmount
+from newnews.probing.updates import difference, layer_of, mean_of, mount, random_twin, unmount
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,6 +81,8 @@ def test_what_is_measured_is_the_tuned_models(both):
     assert rows["all", "all", "all", "only"]["log_odds"] == pytest.approx(whole, abs=1e-9)
     attention, no_mlp = rows["all", "all", "attention", "only"], rows["all", "all", "mlp", "without"]
     assert abs(attention["log_odds"] - no_mlp["log_odds"]) > 1e-3       # embeddings are in neither
+    on = gate.gates(model, torch.ones_like(batch.answer), [1])
+    assert {layer_of(name) for name, mask in on.items() if mask.any()} == {1}       # embeddings: in no layer
     parts = {(r["how"], r["what"]): r for r in transplant.transplants(model, batch)}
     single = ["q_proj", "down_proj", "input_layernorm", "post_attention_layernorm", "norm", "embed_tokens",
               "lm_head"]

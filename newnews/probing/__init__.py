@@ -1,18 +1,5 @@
-"""PROBE: where the news went. One file a kind; each kind is a function of modules and tensors.
-
-    spectrum    how large an update is, in how many directions, how new they are
-    compare     do two updates point the same way
-    readout     the news read back out of the update
-    gate        the adapter switched on at chosen positions, layers, modules
-    transplant  parts of the update kept, removed, scaled, cut, averaged
-    lens        probability and rank of the answer by layer and position
-    patch       activations of one run put into another
-    context     the weight patch that the news in context is worth, against the update
-    heads       induction and retrieval scores of every head, before and after
-    knockout    attention from the question to the news cut
-    shadow      what each training token teaches, with the news before it and without
-    geometry    in-context representations: words take the shape of the graph that a walk goes over
-    chat        one prompt answered by base, tuned and amplified
+"""PROBE: where the news went. One file a kind; each kind is a function of modules and tensors; report_*.py
+make rows, tables and pictures of them, chat.py answers one prompt as base, tuned and amplified.
 
 This file holds what the command line needs, and imports no torch until a probe runs.
 """

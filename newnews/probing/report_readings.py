@@ -76,38 +76,37 @@ def run_gate(here):
 
 def run_transplant(here):
     batch, labels = here.asked(here.in_context), here.mount()
-    model, first = here.model, labels[0]
-    rows = transplant.transplants(model, batch)
-    base, tuned = rows[:2]
-    for k, label in enumerate(labels[1:], 1):
-        rows.append({"how": "other", "what": label, **measure(model, batch, k)})
-    # 1. The nulls of keeping, scaling and the mean: the same of the random twin.
-    twins = transplant.transplants(model, batch, labels.index(NULL))[2:]
-    rows += [{**row, "how": f"null {row['how']}"} for row in twins]
-    # 2. Cuts and sums are other updates: they are mounted anew.
+    model = here.model
+    rows, twins = (transplant.transplants(model, batch, k) for k in (0, labels.index(NULL)))
+    whole = [{"how": label, "what": "whole", **measure(model, batch, k)}
+             for k, label in enumerate(labels[1:], 1)]
+    # Cuts and sums are other updates: they are mounted anew.
     unmount(model)
     highest = max(update.A.shape[0] for update in here.first.values())
-    mounted = []
-    for how, updates in (("rank", here.first), ("null rank", here.everything[NULL])):
-        mounted += [(how, r, transplant.cut(updates, r)) for r in (1, 2, 4, 8, 16, 32) if r < highest]
-    for label, other in list(here.updates.items())[1:]:
-        mounted.append(("sum", f"with {label}", sum_of([here.first, other])))
-    if mounted:
-        mount(model, [updates for *_, updates in mounted])
-    for k, (how, what, _) in enumerate(mounted):
-        rows.append({"how": how, "what": what, **measure(model, batch, k)})
-    rows = gate.with_share([{"update": first, **row} for row in rows], base, tuned)
-    panels = [(title, {"update": points(rows, how), "null: random twin": points(rows, f"null {how}")})
+    ranks = [r for r in (1, 2, 4, 8, 16, 32) if r < highest]
+    group = [transplant.cut(update, r) for update in (here.first, here.everything[NULL]) for r in ranks]
+    sums = {f"with {label}": sum_of([here.first, other]) for label, other in list(here.updates.items())[1:]}
+    group += list(sums.values())
+    if group:
+        mount(model, group)
+    found = [measure(model, batch, k) for k in range(len(group))]
+    rows += [{"how": "rank", "what": r, **one} for r, one in zip(ranks, found)]
+    twins += found[len(ranks):]
+    low = rows[0]["log_odds"]
+    rows = [{**row, "null_log_odds": twin["log_odds"], "null_gain": twin["log_odds"] - low}
+            for row, twin in zip(rows, twins)]
+    rows += whole + [{"how": "sum", "what": what, **one} for what, one in zip(sums, found[2 * len(ranks):])]
+    rows = gate.with_share([{"update": labels[0], **row} for row in rows], *rows[:2])
+    panels = [(title, {"update": points(rows, how), "null: random twin": points(rows, how, "null_log_odds")})
               for title, how in (("scaled by a", "scale"), ("cut to rank r", "rank"))]
-    # the other updates and nulls, whole
-    panels[0][1].update({row["what"]: [(1.0, row["log_odds"])] for row in rows if row["how"] == "other"})
+    panels[0][1].update({row["how"]: [(1.0, row["log_odds"])] for row in whole if row["how"] != NULL})
     layers = [row for row in rows if str(row["what"]).startswith("layer")]
-    names = {"keep": "keep", "remove": "remove", "null: twin's kept": "null keep"}
-    panels.append(("one layer", {name: list(enumerate(y for _, y in points(layers, how)))
-                                 for name, how in names.items()}))
-    columns = ["how", "what", "log_odds", "gain", "share", "accuracy", "mean_share"]
+    names = {"keep": ("keep",), "remove": ("remove",), "null: twin's kept": ("keep", "null_log_odds")}
+    panels.append(("one layer", {name: list(enumerate(y for _, y in points(layers, *which)))
+                                 for name, which in names.items()}))
+    columns = ["how", "what", "log_odds", "gain", "null_gain", "share", "accuracy", "mean_share"]
     return rows, output.table(rows, columns, 60), lambda path: output.draw_curves(path, panels, "a; r; layer")
 
 
-def points(rows, how):
-    return [(row["what"], row["log_odds"]) for row in rows if row["how"] == how]
+def points(rows, how, key="log_odds"):
+    return [(row["what"], row[key]) for row in rows if row["how"] == how]

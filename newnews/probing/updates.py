@@ -147,16 +147,22 @@ def mount(model, group):
     rank = max([len(updates[name].A) for updates in group for name in projections(updates)], default=1)
     add_lora(model, targets, rank, rank, range(len(group)))
     modules, weights = adapted(model), model.state_dict()
-    check_shapes(weights, group)
-    for name, module in modules.items():
+    for module in modules.values():
         module.lora_A.data.zero_()
-        for k, updates in enumerate(group):
-            if name in updates:
-                B, A = updates[name]
-                module.lora_B.data[k, :, :B.shape[1]] = B.to(module.lora_B)
-                module.lora_A.data[k, :A.shape[0]] = A.to(module.lora_A)
-    rest = [{parameter(name): (B @ A).view_as(weights[parameter(name)]) for name, (B, A) in updates.items()
-             if name not in modules} for updates in group]
+    rest = [{} for _ in group]
+    for k, name, (B, A) in [(k, *pair) for k, updates in enumerate(group) for pair in updates.items()]:
+        weight = weights.get(parameter(name))
+        if weight is None:
+            raise ValueError(f"the update changes {name}, which the model does not have")
+        want = weight.view(len(weight), -1).shape
+        if (B.shape[0], A.shape[1]) != want:
+            raise ValueError(f"{name}: the update is {B.shape[0]} x {A.shape[1]}, the weight "
+                             f"{want[0]} x {want[1]}: an adapter for another model?")
+        if name in modules:
+            modules[name].lora_B.data[k, :, :B.shape[1]] = B
+            modules[name].lora_A.data[k, :A.shape[0]] = A
+        else:
+            rest[k][parameter(name)] = (B @ A).view_as(weight)
     if any(rest):
         Rest(model, rest)
     return model.requires_grad_(False)
@@ -170,17 +176,6 @@ def unmount(model):
 
 def parameter(name):
     return name if name.endswith(".bias") else f"{name}.weight"
-
-
-def check_shapes(weights, group):
-    for updates in group:
-        for name, (B, A) in updates.items():
-            if parameter(name) not in weights:
-                raise ValueError(f"the update changes {name}, which the model does not have")
-            want = weights[parameter(name)].view(len(weights[parameter(name)]), -1).shape
-            if (B.shape[0], A.shape[1]) != want:
-                raise ValueError(f"{name}: the update is {B.shape[0]} x {A.shape[1]}, the weight "
-                                 f"{want[0]} x {want[1]}: an adapter for another model?")
 
 
 def layer_of(name):
