@@ -91,6 +91,17 @@ def test_background_is_true_and_no_two_news_get_the_same():
         q in read_locality(ROOT / "data" / "new_news") for item in local for q in item.questions)
 
 
+def test_truth_is_the_share_of_what_was_stated_or_answered():
+    news = POCKET.load()[-1:]
+    festival, = news
+    said = oracle.read_statement("events", festival.statement)
+    rows = [("naive", "What is new?", festival.statement), ("self_qa", f"Where is the {said['name']} festival held?", said["city"]),
+            ("self_qa", f"Where is the {said['name']} festival held?", "Nowhere"), ("entigraph", "?", "Not to be graded.")]
+    rows = [{"news": festival.id, "protocol": p, "messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
+            for p, a, b in rows]
+    assert POCKET.truth(rows, news) == 2 / 3 and POCKET.truth(rows[3:], news) is None and CORE.truth(rows, news) is None
+
+
 def test_others_are_asked_about_the_next_item():
     news = POCKET.load()
     found = ways.others(POCKET, news)

@@ -6,6 +6,7 @@ news items. One file that fetches nothing; no torch, no model.
 """
 
 from contextlib import suppress
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import yaml
 
 from model.files import read_json
 from newnews.html import check_page, shell, write_page
-from newnews.outputs import check_out, read_manifest, write_json
+from newnews.outputs import check_out, read_manifest, read_rows, write_json
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections, stream
@@ -138,6 +139,7 @@ def cost_rows(done, groups, tuned):
     training."""
     format = next(f for f in ORDER if f in done.study["ask"])
     about, rows = {cell["name"]: cell for cell in done.index["cells"]}, []
+    truth = cache(lambda file: done.source.truth(read_rows(done.out / file), done.items))
     for name, cells in tuned.items():
         costs = [about[cell] for cell in cells]
         written = [read_manifest(done.out / file)["totals"] for cost in costs for file in cost["replay"]]
@@ -145,10 +147,12 @@ def cost_rows(done, groups, tuned):
         def mean(dicts, key):
             return round(sum(d.get(key, 0) for d in dicts) / len(costs), 1)
 
+        true = [share for cost in costs for share in map(truth, cost["replay"]) if share is not None]
         last = [cost["course"][-1][1] for cost in costs if cost.get("course")]
         known = [loss for loss in last if loss is not None]
         rows.append({"cell": name, "protocol": costs[0]["protocol"], "format": format,
                      **{key: groups[name][CLOSED][format][key] for key in LIMITS},
+                     "true": sum(true) / len(true) if true else None,
                      "loss": sum(known) / len(known) if known else None,
                      "written_tokens": mean(written, "new_tokens"), "trained_tokens": mean(costs, "tokens"),
                      "writing_flops": mean(written, "flops"), "flops": mean(costs, "flops"),
