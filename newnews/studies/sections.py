@@ -241,7 +241,7 @@ def training(rows, colours):
     cells = list(dict.fromkeys(r["cell"] for r in rows))
     drawn = [fig.curves([(readable(name), [(r["step"], r[key]) for r in rows if r["cell"] == name],
                           colours[name]) for name in cells], up)
-             for key, up in (("loss", "loss, nats a supervised token"), ("grad_norm", "norm of the gradient"))]
+             for key, up in (("loss", "loss, nats a supervised token"), ("grad_norm", "gradient norm"))]
     panels = "".join(f"<div>{part}</div>" for part in drawn)
     return figure("training", f'<div class="panels two">{panels}</div>'
                   + fig.legend(*((fig.spot(colours[name]), readable(name)) for name in cells)),
