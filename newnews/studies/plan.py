@@ -38,8 +38,8 @@ from newnews.studies.sources import source
 from newnews.studies.stages import Reader, Stages, gathered
 from newnews.studies.stream import arrivals
 from newnews.studies.study import check_models
-from newnews.studies.ways import EVERY, KL, formats_of, news_of
-from newnews.tasks.news import WAYS, NewsTask
+from newnews.studies.ways import EVERY, KL, news_of, task_of
+from newnews.tasks.news import WAYS
 
 PROBE_SECONDS = 2
 STATE = 16              # bytes a trained number: itself, its gradient and two moments of AdamW, fp32
@@ -148,9 +148,7 @@ class Plan(Stages):
             if way == KL:
                 task, cost = self.neutral(model, study["neutral"]["source"]), comparing_cost
             else:
-                task = NewsTask(reader.prompts, EVERY[way].in_context, study["seed"],
-                                formats_of(way, study["ask"]))
-                cost = asking_cost
+                task, cost = task_of(way, study, reader.prompts), asking_cost
             tokens, flops = self.guess(("ask", model, way, names), partial(cost, reader, task, items))
             path = None if update is False else self.answers_file(model, task, items, EVERY[way].file, who,
                                                                   update)[0]
