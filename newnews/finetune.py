@@ -70,6 +70,24 @@ def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=No
     return build_together(out, run, fill)
 
 
+def train_whole(out, model, examples, name, recipe, run, source, label):
+    """As train_bank, of all weights and one list of examples: OUT/NAME is a model folder with the tokenizer
+    of the folder `source`. The model is afterwards what it was."""
+    def fill(work, result):
+        before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+        seeds = [stream("adapter", recipe.seed, name)]
+        try:
+            done = train(model, Shuffled([examples], recipe.batch, seeds), recipe, work, digest(run), label)
+            if rank() == 0:
+                save_model(result / name, model.config, model.state_dict(), source=source)
+        finally:
+            model.load_state_dict(before)
+            model.requires_grad_(False)
+        return {**done, "names": [name], "stopped": {name: step for step in done["stopped"].values()}}
+
+    return build_together(out, run, fill)
+
+
 @dataclass(frozen=True)
 class FineTune:
     """What train.py does. None: a default that depends on the data or the model."""

@@ -256,10 +256,10 @@ def test_the_gain_for_twice_the_flops_is_the_slope_of_a_line():
     rng, flops = np.random.default_rng(0), {"a draws=1": 1e9, "a draws=4": 3e9, "a draws=16": 2e10, "b": 5e9}
     tuned = {name: [f"{name} seed={s}" for s in (0, 1)] for name in flops}
     right = {cell: rng.random(24) < 0.2 + 0.25 * k for k, name in enumerate(flops) for cell in tuned[name]}
-    judged = {(cell, CLOSED): [(None, {"news": "abcdefgh"[i // 3], "question": f"q{i}", "format": "free", "right": bool(x)})
-                               for i, x in enumerate(some)] for cell, some in right.items()}
+    fresh = lambda cell, way, format: [{"news": "abcdefgh"[i // 3], "question": f"q{i}", "right": bool(x)}
+                                       for i, x in enumerate(right[cell][:23])]
     costs = [{"cell": name, "protocol": name.split()[0], "flops": x} for name, x in flops.items()]
-    row, = fit_rows(SimpleNamespace(study={"ask": ["free"]}), judged, {"q23"}, tuned, costs)
+    row, = fit_rows(SimpleNamespace(study={"ask": ["free"]}), fresh, tuned, costs)
     means = [np.mean([right[cell][:23] for cell in tuned[name]]) for name in list(flops)[:3]]
     assert row["slope"] == pytest.approx(np.polyfit(np.log2([1e9, 3e9, 2e10]), means, 1)[0])
     assert row["low"] < row["slope"] < row["high"] and (row["protocol"], row["cells"], row["n"]) == ("a", 3, 23)

@@ -1,6 +1,7 @@
 """What a study asks beside its news: other versions of them, what everybody knows, other news, drift.
 
 news       other versions checked by the oracle and by the worlds of the core set; whose question an adapter gets
+all weights     a whole model a news item, or one for all: asked as its folder is, and the base as it was
 drift      KL against a slow twin: one example at a time, merged weights, all logits
 a study    its files, table, page and claims; the ways change no name of a plain study's files
 mistakes   refused before any work
@@ -19,12 +20,15 @@ from model.chat import Chat
 from model.lora import add_lora, adapted, merged_tensors
 from model.qwen2 import Qwen2
 from newnews.examples import Example
+from newnews.ask import ask
+from newnews.loading import load
 from newnews.news import Asked, News, Question, read_locality, write_news
-from newnews.prompts import read_prompts
+from newnews.prompts import prompts_for, read_prompts
 from newnews.studies import ways
 from newnews.studies.drift import drift
 from newnews.studies.grid import read_study
 from newnews.studies.page import write_report
+from newnews.studies.plan import plan
 from newnews.studies.report import table
 from newnews.studies.sources import source
 from newnews.studies.stats import paired
@@ -89,6 +93,17 @@ def test_background_is_true_and_no_two_news_get_the_same():
     local = ways.with_background(CORE, CORE.load()[:3])
     assert {len(item.questions) for item in local} == {20} and all(
         q in read_locality(ROOT / "data" / "new_news") for item in local for q in item.questions)
+
+
+def test_truth_is_the_share_of_what_was_stated_or_answered():
+    news = POCKET.load()[-1:]
+    festival, = news
+    said = oracle.read_statement("events", festival.statement)
+    rows = [("naive", "What is new?", festival.statement), ("self_qa", f"Where is the {said['name']} festival held?", said["city"]),
+            ("self_qa", f"Where is the {said['name']} festival held?", "Nowhere"), ("entigraph", "?", "Not to be graded.")]
+    rows = [{"news": festival.id, "protocol": p, "messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
+            for p, a, b in rows]
+    assert POCKET.truth(rows, news) == 2 / 3 and POCKET.truth(rows[3:], news) is None and CORE.truth(rows, news) is None
 
 
 def test_others_are_asked_about_the_next_item():
@@ -213,12 +228,43 @@ def test_other_news_are_read_in_the_context_of_the_adapter_of_this_one(tiny, fol
         ("zog", "zag-1/text"), ("zag", "zug-1/text"), ("zug", "zog-1/text")]
 
 
+# ---- all weights ----
+
+def test_a_whole_model_a_news_item_is_asked_and_leaves_the_base_as_it_was(tiny, tmp_path):  # noqa: F811
+    """Its answers are those of the model loaded from its folder; adapters trained after it are those without it."""
+    found = tiny.run("axes={protocol: [naive], tuning: [full, lora]}")
+    assert list(found["groups"]) == ["base", "naive tuning=full", "naive tuning=lora"]
+    folders = {path.parent.name: path.parent for path in tiny.out.glob("updates/*/*/config.json")}
+    assert set(folders) == {"zog", "zag", "zug"} and len({p.joinpath("model.safetensors").read_bytes() for p in folders.values()}) == 3
+    cells = json.loads((tiny.out / "study.json").read_text())["cells"]
+    rows = [json.loads(line) for line in (tiny.out / cells[0]["answers"]["closed_book"]).read_text().splitlines()]
+    for item in tiny.items:
+        model, chat, about = load(str(folders[item.id]))
+        task = NewsTask(prompts_for(about["folder"]), False, 0, ["free", "text"])
+        again = ask(model, chat, [(item.id, request) for request in task.requests(item)])
+        assert again == [row for row in rows if row["item"] == item.id]
+    adapters = {path.relative_to(tiny.out): path.read_bytes() for path in tiny.out.rglob("adapter_model.safetensors")}
+    tiny.out = tmp_path / "plain"
+    tiny.run("axes.protocol=[naive]")
+    assert adapters == {path.relative_to(tiny.out): path.read_bytes() for path in tiny.out.rglob("adapter_model.safetensors")}
+
+
+def test_all_news_in_one_whole_model(tiny):  # noqa: F811
+    study = ["axes.protocol=[naive]", "tuning=full", "together=true", "bank=9"]
+    tiny.run(*study)
+    assert [path.parent.name for path in tiny.out.glob("updates/*/*/config.json")] == ["together"]
+    text = plan(read_study(DEMO, [*tiny.changes, *study]), tiny.out)
+    assert "1 whole models" in text and text.split("naive  ")[1].split("\n")[0].split() == ["whole"] * 3
+
+
 # ---- mistakes ----
 
 @pytest.mark.parametrize("changes, said", [
     (["also=[song]"], "also: expected some of counterfactual, .*'song'"), (["also=[kl, kl]"], "once each"),
     (["also=[kl]"], "also: kl reads neutral texts"), (["also=[others]", "together=true"], "others: where news share"),
-    (["also=[]"], "also: found"),
+    (["also=[]"], "also: found"), (["tuning=half"], "tuning: expected lora or full"),
+    (["tuning=full", "scale=2"], "cannot be scaled"), (["tuning=full", "axes.protocol=[distill]"], "distill's loss"),
+    (["tuning=full", "also=[kl]", NEUTRAL], "kl compares adapters"),
     ([CLAIMS.replace("insists", "others")], "way: expected one of closed_book, in_context"),
     ([ALL, NEUTRAL, CLAIMS.replace("format: kl", "format: text")], "expected one of kl, which are asked KL, nats"),
     ([ALL, NEUTRAL, CLAIMS.replace("way: kl", "way: others")], "format: expected one of")])

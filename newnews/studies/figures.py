@@ -198,8 +198,8 @@ def curves(series, up):
     for label, points, fill in series:
         drawn = [(place(x, y), x, y) for x, y in points if y]
         ends = "".join(line("", a[0], b[0], a[1], b[1]) for (a, *_), (b, *_) in zip(drawn, drawn[1:]))
-        dots = "".join(f'<circle cx="{at[0]}" cy="{at[1]}" r="2.5" fill="{fill}"><title>{escape(label)}, step '
-                       f"{x}: {y:.3g}</title></circle>" for at, x, y in drawn)
+        dots = "".join(f'<circle cx="{at[0]}" cy="{at[1]}" r="2.5" fill="{fill}"><title>{escape(label)}, '
+                       f"step {x}: {y:.3g}</title></circle>" for at, x, y in drawn)
         made.append(f'<g stroke="{fill}" stroke-width="2">{ends}</g>{dots}')
     made.append(f'<text x="100%" y="{HIGH + 16}" text-anchor="end">step {last}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter"><svg role="img">{"".join(made)}</svg>'

@@ -23,6 +23,7 @@ Keys that may be left out:
     scale                   what updates are multiplied by before they are asked; 1
     neutral                 share: of the training examples that are neutral ones instead; source: a file of
                             them, or lessons, of the pocket world (newnews/neutral.py)
+    tuning                  lora; or full: all weights, a whole model a news item (or a bank, with `together`)
     form                    of conversations in training: chat, all or text (newnews/protocols/form.py)
     together                true: the news of a bank share one adapter, trained on the rows of all of them;
                             then `recipe` is that of a bank, not of a news item
@@ -50,9 +51,9 @@ from newnews.training import Recipe
 KEYS = {"model": str, "device": str, "dtype": str, "news": (str, dict), "ask": list, "draws": int,
         "lora": dict, "bank": int, "recipe": dict, "recipes": dict, "seed": int, "axes": dict}
 OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dict, "form": str,
-            "together": bool, "stream": dict, "also": list, "contrasts": list}
+            "tuning": str, "together": bool, "stream": dict, "also": list, "contrasts": list}
 PLAIN_AXES = {"seed": int, "draws": int, "bank": int, "model": str, "writer": str, "learner": str,
-              "form": str, "scale": (int, float), "together": bool}
+              "form": str, "tuning": str, "scale": (int, float), "together": bool}
 WANTED = {int: "whole numbers", str: "texts", bool: "true or false"}
 
 
@@ -74,6 +75,7 @@ class Cell:
     form: str = "chat"
     together: bool = False      # one adapter for all news of a bank
     stream: float | None = None     # the share of earlier rows, where news arrive one after another
+    full: bool = False          # all weights are trained, not an adapter
 
 
 def read_study(path, changes=()):
@@ -154,6 +156,8 @@ def check_also(study, every, path):
     if KL in also and "source" not in study.get("neutral", {}):
         raise ValueError(f"{path}: also: {KL} reads neutral texts; say which: neutral: {{share: 0, source: a "
                          f"file, or lessons}}")
+    if KL in also and any(cell.full for cell in every):
+        raise ValueError(f"{path}: also: {KL} compares adapters with their base; it is not for tuning: full")
     shared = [way for way in also if way.startswith("others")]
     if shared and any(cell.together for cell in every):
         raise ValueError(f"{path}: also: {shared[0]}: where news share an adapter, it was trained on the "
@@ -189,11 +193,18 @@ def cells(study, path="study"):
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         stream = stream_of(mine.get("stream"), path)
+        full = mine.get("tuning", "lora") == "full"
+        if mine.get("tuning", "lora") not in ("lora", "full"):
+            raise ValueError(f"{path}: tuning: expected lora or full, found {mine['tuning']!r}")
+        if full and (scale != 1 or learner != mine["model"] or stream is not None
+                     or protocols(None)[protocol].loss is not None):
+            raise ValueError(f"{path}: tuning: full makes whole models, which cannot be scaled, put on "
+                             f"another model, tuned as a stream or by {protocol}'s loss; that is for lora")
         out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", learner),
                         mine["draws"], mine["seed"], lora_of(mine["lora"], path), mine["bank"],
                         recipe_of(mine, protocol, path), learner, scale,
                         neutral_of(mine.get("neutral"), path), form,
-                        mine.get("together", False) or stream is not None, stream))
+                        mine.get("together", False) or stream is not None, stream, full))
     return out
 
 

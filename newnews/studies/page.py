@@ -6,6 +6,7 @@ news items. One file that fetches nothing; no torch, no model.
 """
 
 from contextlib import suppress
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import yaml
 
 from model.files import read_json
 from newnews.html import check_page, shell, write_page
-from newnews.outputs import check_out, read_manifest, write_json
+from newnews.outputs import check_out, read_manifest, read_rows, write_json
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections, stream
@@ -49,10 +50,15 @@ def write_report(out, summary):
     groups = summary["groups"]
     bases = list(done.base_of.values())
     tuned = {name: group["cells"] for name, group in groups.items() if name not in bases}
+
+    def fresh(cell, way, format):
+        return [verdict for _, verdict in judged[cell, way]
+                if verdict["format"] == format and verdict["question"] not in seen]
+
     tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}, done.ways),
               "recovered": recovered_rows({name: groups[name] for name in tuned}),
-              "kept": kept_rows(done, judged, seen, tuned), "costs": cost_rows(done, groups, tuned)}
-    if fits := fit_rows(done, judged, seen, tuned, tables["costs"]):
+              "kept": kept_rows(done, fresh, tuned), "costs": cost_rows(done, groups, tuned)}
+    if fits := fit_rows(done, fresh, tuned, tables["costs"]):
         tables["fits"] = fits
     if courses := course_rows(done, tuned):
         tables["training"] = courses
@@ -113,19 +119,15 @@ def recovered_rows(groups):
             for format in ORDER for name, group in groups.items() if format in group["recovered"]]
 
 
-def kept_rows(done, judged, seen, tuned):
+def kept_rows(done, fresh, tuned):
     """Answers after minus before, of each way but closed book: paired by question, on the questions that
     count and were asked under every seed."""
     rows = []
     for way, format in [(way, format) for way in done.ways[1:]
                         for format in formats_of(way, [f for f in ORDER if f in done.study["ask"]])]:
-        def fresh(cell):
-            return [verdict for _, verdict in judged[cell, way]
-                    if verdict["format"] == format and verdict["question"] not in seen]
-
         for name, cells in tuned.items():
             base = done.base_of[done.model_of[cells[0]]]
-            values, common = answered([*map(fresh, cells), fresh(base)])
+            values, common = answered([fresh(cell, way, format) for cell in (*cells, base)])
             before = np.repeat(values[-1:], len(cells), 0)
             found = paired(values[:-1], before, [row["news"] for row in common], way != KL)
             rows.append({"cell": name, "format": format, "way": way, "difference": found["mean"],
@@ -138,6 +140,7 @@ def cost_rows(done, groups, tuned):
     training."""
     format = next(f for f in ORDER if f in done.study["ask"])
     about, rows = {cell["name"]: cell for cell in done.index["cells"]}, []
+    truth = cache(lambda file: done.source.truth(read_rows(done.out / file), done.items))
     for name, cells in tuned.items():
         costs = [about[cell] for cell in cells]
         written = [read_manifest(done.out / file)["totals"] for cost in costs for file in cost["replay"]]
@@ -145,10 +148,12 @@ def cost_rows(done, groups, tuned):
         def mean(dicts, key):
             return round(sum(d.get(key, 0) for d in dicts) / len(costs), 1)
 
+        true = [share for cost in costs for share in map(truth, cost["replay"]) if share is not None]
         last = [cost["course"][-1][1] for cost in costs if cost.get("course")]
         known = [loss for loss in last if loss is not None]
         rows.append({"cell": name, "protocol": costs[0]["protocol"], "format": format,
                      **{key: groups[name][CLOSED][format][key] for key in LIMITS},
+                     "true": sum(true) / len(true) if true else None,
                      "loss": sum(known) / len(known) if known else None,
                      "written_tokens": mean(written, "new_tokens"), "trained_tokens": mean(costs, "tokens"),
                      "writing_flops": mean(written, "flops"), "flops": mean(costs, "flops"),
@@ -156,7 +161,7 @@ def cost_rows(done, groups, tuned):
     return rows
 
 
-def fit_rows(done, judged, seen, tuned, costs):
+def fit_rows(done, fresh, tuned, costs):
     """What each protocol of three cells or more gains closed book with twice the FLOPs: the slope of a line
     over log2 FLOPs, fitted to the answers to each question."""
     rows = []
@@ -167,10 +172,8 @@ def fit_rows(done, judged, seen, tuned, costs):
         if len(mine) < 3 or x @ x < 0.1:
             continue
         for format in [f for f in ORDER if f in done.study["ask"]]:
-            lists = [[v for _, v in judged[cell, CLOSED]
-                      if v["format"] == format and v["question"] not in seen]
-                     for r in mine for cell in tuned[r["cell"]]]
-            values, common = answered(lists)                                            # (G * S, n)
+            values, common = answered([fresh(cell, CLOSED, format)                      # (G * S, n)
+                                       for r in mine for cell in tuned[r["cell"]]])
             values = values.reshape(len(mine), -1, len(common))
             slopes = np.tensordot(x / (x @ x), values, 1)                               # (S, n)
             found = paired(slopes, 0 * slopes, [row["news"] for row in common], shares=False)

@@ -38,8 +38,8 @@ from newnews.studies.sources import source
 from newnews.studies.stages import Reader, Stages, gathered
 from newnews.studies.stream import arrivals
 from newnews.studies.study import check_models
-from newnews.studies.ways import EVERY, KL, formats_of, news_of
-from newnews.tasks.news import WAYS, NewsTask
+from newnews.studies.ways import EVERY, KL, news_of, task_of
+from newnews.tasks.news import WAYS
 
 PROBE_SECONDS = 2
 STATE = 16              # bytes a trained number: itself, its gradient and two moments of AdamW, fp32
@@ -122,8 +122,8 @@ class Plan(Stages):
             tokens, flops = training_cost(lists, cell, config)
             done = real and (folder / "manifest.json").is_file()
             manifest = read_json(folder / "manifest.json") if done else None
-            key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, cell.neutral, cell.form,
-                             cell.together, cell.stream, items, *(w.key for w in written))
+            key = folder or (cell.protocol, cell.learner, cell.recipe, cell.lora, cell.full, cell.neutral,
+                             cell.form, cell.together, cell.stream, items, *(w.key for w in written))
             banks.append((folder, manifest, Work(key, tokens, flops, manifest and manifest["seconds"])))
         whole = real and all(manifest for _, manifest, _ in banks)
         made = [(folder, manifest) for folder, manifest, _ in banks]
@@ -148,9 +148,7 @@ class Plan(Stages):
             if way == KL:
                 task, cost = self.neutral(model, study["neutral"]["source"]), comparing_cost
             else:
-                task = NewsTask(reader.prompts, EVERY[way].in_context, study["seed"],
-                                formats_of(way, study["ask"]))
-                cost = asking_cost
+                task, cost = task_of(way, study, reader.prompts), asking_cost
             tokens, flops = self.guess(("ask", model, way, names), partial(cost, reader, task, items))
             path = None if update is False else self.answers_file(model, task, items, EVERY[way].file, who,
                                                                   update)[0]
@@ -164,7 +162,7 @@ def training_cost(lists, cell, config):
     """(tokens, FLOPs) of the training of one bank: `steps` times a mean step. What a loss computes beyond
     next_token, a teacher's forward and the drawing of answers, comes on top."""
     rank, _, targets, *layers = cell.lora
-    lora = rank, targets, *(range(first, last + 1) for first, last in layers)
+    lora = None if cell.full else (rank, targets, *(range(first, last + 1) for first, last in layers))
     tokens = flops = 0
     for examples in lists:
         batch = cell.recipe.batch if any(map(callable, examples)) else min(cell.recipe.batch, len(examples))
@@ -311,12 +309,16 @@ def memory(stages, every, news):
     def need(cell):
         """(bytes of both, of the weights, adapters)"""
         reader, (rank, _, targets, *layers) = stages.reader(cell.model), cell.lora
-        weights = int(reader.about["parameters"].replace(",", "")) * DTYPES[reader.about["dtype"]].itemsize
+        count = int(reader.about["parameters"].replace(",", ""))
+        weights = count * DTYPES[reader.about["dtype"]].itemsize
+        if cell.full:                   # beside its optimizer the weights that it began with
+            return 2 * weights + count * STATE, weights, 1
         shapes, side_by_side = projections(reader.model.config), 1 if cell.together else min(cell.bank, news)
         blocks = layers[0][1] - layers[0][0] + 1 if layers else reader.model.config.num_hidden_layers
         adapter = rank * blocks * sum(sum(shapes[t]) for t in targets)
         return weights + side_by_side * adapter * STATE, weights, side_by_side
 
     both, weights, adapters = max(map(need, every))
-    return (f"Memory: weights {short(weights)}B, {adapters} adapters side by side with their optimizer "
+    kind = "adapters" if not all(cell.full for cell in every) else "whole models"
+    return (f"Memory: weights {short(weights)}B, {adapters} {kind} side by side with their optimizer "
             f"{short(both - weights)}B;\nactivations, and keys and values (up to 1 GB), come on top.")

@@ -207,9 +207,9 @@ def costs(rows, fits, bases, colours, more):
     more: the end of the caption."""
     format, points = rows[0]["format"], []
     columns = [("cell", False), *((title, True) for title in (
-        "closed book", "last loss", "tokens written", "tokens trained on", "FLOPs, writing", "FLOPs, all",
-        "seconds"))]
-    lines = [[readable(r["cell"]), (r["mean"], interval(r)), (r["loss"], number(r["loss"], 3)),
+        "closed book", "true of what was written", "last loss", "tokens written", "tokens trained on",
+        "FLOPs, writing", "FLOPs, all", "seconds"))]
+    lines = [[readable(r["cell"]), (r["mean"], interval(r)), r["true"], (r["loss"], number(r["loss"], 3)),
               *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
               *((r[key], f"{r[key]:.2e}".replace("e+", "e") if r[key] else "0")
                 for key in ("writing_flops", "flops")),
@@ -241,7 +241,7 @@ def training(rows, colours):
     cells = list(dict.fromkeys(r["cell"] for r in rows))
     drawn = [fig.curves([(readable(name), [(r["step"], r[key]) for r in rows if r["cell"] == name],
                           colours[name]) for name in cells], up)
-             for key, up in (("loss", "loss, nats a supervised token"), ("grad_norm", "norm of the gradient"))]
+             for key, up in (("loss", "loss, nats a supervised token"), ("grad_norm", "gradient norm"))]
     panels = "".join(f"<div>{part}</div>" for part in drawn)
     return figure("training", f'<div class="panels two">{panels}</div>'
                   + fig.legend(*((fig.spot(colours[name]), readable(name)) for name in cells)),

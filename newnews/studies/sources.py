@@ -6,6 +6,7 @@
     version(item)   another version of a news item, and of its questions those that it answers otherwise
     clozes(item)    questions whose options are sentences that differ in one place
     background()    questions about what no news changes
+    truth(rows, news)   the share of replay rows that say what is true, questions left out; None: not known
 """
 
 from collections import Counter
@@ -57,6 +58,9 @@ class Files:
         if not questions:
             raise ValueError(f"{self.path}: has no questions about what no news changes, locality/*.yaml")
         return questions
+
+    def truth(self, rows, news):
+        return None
 
 
 class PocketWorld:
@@ -111,6 +115,13 @@ class PocketWorld:
                     break
             out.append(Question(f"{item.id}-{part[0]}", f"Which {part[0]}?", options, 0, needs="recall"))
         return out
+
+    def truth(self, rows, news):
+        counts = oracle.grade_rows([row for row in rows if row["protocol"] in oracle.GRADED],
+                                   oracle.things_of(news))
+        said = {key: n for key, n in counts.items() if key[1] != "question"}
+        true = sum(n for (*_, verdict, _), n in said.items() if verdict == "true")
+        return true / sum(said.values()) if said else None
 
     def background(self):
         """All that the pocket model knows of the world."""

@@ -6,7 +6,8 @@ recompute nothing, other questions no replay and no adapter.
 
     STORE/replay/self_qa-DIGEST.jsonl           what the writer wrote
     STORE/updates/self_qa-DIGEST/NEWS/          one bank of updates, PEFT folders, trained side by side; or
-                                 together/      the one that all its news share, or, in a stream, had so far
+                                 together/      the one that all its news share, or, in a stream, had so far;
+                                                with tuning: full, model folders
     STORE/answers/self_qa.closed_book-DIGEST.jsonl      raw responses, judged by nobody; of the way `kl`
                                                         {"item", "id", "kl": nats a token}
 """
@@ -17,12 +18,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from model.checkpoint import load_bank
+from model.checkpoint import load_bank, load_model
 from model.lora import remove_lora
-from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all
+from newnews.ask import CHUNK_REPLIES, CHUNK_TOKENS, answer_all, ask
 from newnews.batches import once, width
 from newnews.console import progress
-from newnews.finetune import train_bank
+from newnews.finetune import train_bank, train_whole
 from newnews.loading import load
 from newnews.neutral import Neutral, mixed
 from newnews.outputs import Rows, digest
@@ -56,7 +57,7 @@ class Reader:
 @dataclass(frozen=True)
 class Update:
     """The trained adapters of a cell: which folder has a news item's, and which have none."""
-    folders: dict           # news id -> PEFT folder
+    folders: dict           # news id -> PEFT folder, or folder of a whole model
     diverged: dict          # news id -> the step at which its loss was no number any more
     empty: list             # news ids about which nothing usable was written
     seconds: float
@@ -64,6 +65,7 @@ class Update:
     tokens: int
     manifests: list = field(default_factory=list)
     scale: float = 1.0      # what they are multiplied by when they are asked
+    full: bool = False      # whole models
     arrivals: list = field(default_factory=list)    # of a stream: the Update after each
 
 
@@ -78,7 +80,8 @@ def gathered(manifests, news, cell):
                 diverged[name] = manifest["stopped"][adapter]
     spent = {key: sum(manifest[key] for _, manifest in manifests) for key in ("seconds", "flops", "tokens")}
     update = Update(folders, diverged, empty=[item.id for item in news if item.id not in folders], **spent,
-                    manifests=[manifest for _, manifest in manifests], scale=cell.scale)
+                    manifests=[manifest for _, manifest in manifests], scale=cell.scale,
+                    full=cell.full)
     if cell.stream is None:
         return update
     # Each adapter of a stream takes the place of the one before, and its manifest names all before it.
@@ -91,6 +94,7 @@ class Stages:
 
     def __init__(self, store, device="auto", dtype="auto"):
         self.store, self.device, self.dtype, self.loaded = Path(store), device, dtype, (None, None)
+        self.whole = None, None     # folder and model of the whole model that was asked last
         self.place = ""             # stands before the label of a progress bar: "2/5 "
 
     def reader(self, name):
@@ -137,17 +141,21 @@ class Stages:
         if cell.stream is not None:
             written = arrivals(written, cell.seed)
             return [(cell, learner, protocol, written[:i], by_news) for i in range(1, len(written) + 1)]
-        return [(cell, learner, protocol, written[i:i + cell.bank], by_news)
-                for i in range(0, len(written), cell.bank)]
+        size = 1 if cell.full and not cell.together else cell.bank
+        return [(cell, learner, protocol, written[i:i + size], by_news) for i in range(0, len(written), size)]
 
     def bank(self, cell, learner, protocol, items, by_news):
         """(folder, manifest) of the adapters of some items, trained side by side."""
         folder, spec, lists = self.bank_folder(cell, learner, protocol, items, by_news)
         names, start = [TOGETHER] if cell.together else spec["names"], None
+        label = f"{self.place}train {cell.name}"
+        if cell.full:
+            return folder, train_whole(folder, learner.model, *lists, *names, cell.recipe, spec,
+                                       learner.about["folder"], label)
         if cell.stream is not None and items[1:]:
             start = [self.bank_folder(cell, learner, protocol, items[:-1], by_news)[0] / TOGETHER]
         manifest = train_bank(folder, learner.model, lists, names, cell.recipe, spec["lora"], spec,
-                              cell.learner, f"{self.place}train {cell.name}", protocol.loss, start)
+                              cell.learner, label, protocol.loss, start)
         return folder, manifest
 
     def bank_folder(self, cell, learner, protocol, items, by_news):
@@ -163,7 +171,7 @@ class Stages:
             except ValueError as error:
                 raise ValueError(f"news {item.id}: {error}") from None
         spec = {"stage": "update", **learner.identity(), "protocol": cell.protocol,
-                "lora": dict(zip(("rank", "alpha", "targets", "layers"), cell.lora)),
+                "lora": "full" if cell.full else dict(zip(("rank", "alpha", "targets", "layers"), cell.lora)),
                 "recipe": asdict(cell.recipe),
                 "names": [item.id for item in items],
                 "data": digest([[row["messages"] for row in by_news[item.id]] for item in items],
@@ -189,6 +197,11 @@ class Stages:
         adapter. who: how the file's name begins, "base" or the protocol; label: of the progress bar."""
         reader = self.reader(model)
         path, spec, items = self.answers_file(model, task, items, way, who, update)
+        if update and update.full:
+            def asked(item):
+                requests = [(item.id, request) for request in task.requests(item)]
+                return ask(self.model_in(update.folders[item.id], reader), reader.chat, requests)
+            return self.one_by_one(Rows(path, spec), items, asked, f"ask {label}, {way.replace('_', ' ')}")
         return answer_all(Rows(path, spec), reader.model, reader.chat, task, items,
                           update and partial(self.carrying, reader, update),
                           f"{self.place}ask {label}, {way.replace('_', ' ')}")
@@ -197,20 +210,32 @@ class Stages:
         """Rows (whole) of how far each item's adapter has moved the model on neutral texts of `source`."""
         reader, neutral = self.reader(model), self.neutral(model, source)
         path, spec, items = self.answers_file(model, neutral, items, KL, who, update)
-        output = Rows(path, spec)
-        if output.whole:
-            return output
-        bar = progress(len(items), output.chunks, f"{self.place}compare {label}", "item")
-        for item in items[output.chunks:]:
-            start = time.time()
+
+        def compared(item):
             with self.carrying(reader, update, [item]) if update else nullcontext():
                 found = drift(reader.model, texts(neutral, item), reader.about["device"])
-            output.add([{"item": item.id, "id": f"{KL}-{i}", "kl": nats} for i, nats in enumerate(found)],
-                       seconds=round(time.time() - start, 3))
+            return [{"item": item.id, "id": f"{KL}-{i}", "kl": nats} for i, nats in enumerate(found)]
+        return self.one_by_one(Rows(path, spec), items, compared, f"compare {label}")
+
+    def one_by_one(self, output, items, rows_of, label):
+        """Fill `output` with rows_of(item), a chunk each."""
+        if output.whole:
+            return output
+        bar = progress(len(items), output.chunks, f"{self.place}{label}", "item")
+        for item in items[output.chunks:]:
+            start = time.time()
+            output.add(rows_of(item), seconds=round(time.time() - start, 3))
             bar.update(1)
         bar.close()
         output.finish()
         return output
+
+    def model_in(self, folder, reader):
+        """The whole model of a folder, as the reader's is loaded."""
+        if self.whole[0] != folder:
+            weight = reader.model.lm_head.weight
+            self.whole = folder, load_model(folder, weight.device, weight.dtype)
+        return self.whole[1]
 
     def neutral(self, model, source):
         reader = self.reader(model)

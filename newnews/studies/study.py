@@ -24,8 +24,8 @@ from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
 from newnews.studies.summary import summarise
-from newnews.studies.ways import EVERY, KL, formats_of, news_of, ways_of
-from newnews.tasks.news import WAYS, NewsTask
+from newnews.studies.ways import EVERY, KL, news_of, task_of, ways_of
+from newnews.tasks.news import WAYS
 from newnews.together import work_off
 
 
@@ -55,8 +55,8 @@ def run_study(study, out, store=None):
             if way == KL:
                 output = stages.drift(model, items, study["neutral"]["source"], who, label, update)
             else:
-                task = NewsTask(prompts, EVERY[way].in_context, study["seed"], formats_of(way, study["ask"]))
-                output = stages.answers(model, task, news[way], EVERY[way].file, who, label, update)
+                output = stages.answers(model, task_of(way, study, prompts), news[way], EVERY[way].file, who,
+                                        label, update)
             files[way] = os.path.relpath(output.path, out)
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
@@ -144,7 +144,7 @@ def check_models(every, study, items):
         load_config(folders[name])
     for name in dict.fromkeys(cell.model for cell in every):
         try:
-            NewsTask(prompts_for(folders[name]), False, study["seed"], study["ask"]).requests(items[0])
+            task_of(WAYS[0], study, prompts_for(folders[name])).requests(items[0])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     for cell in every:

@@ -27,7 +27,7 @@ from newnews.studies.contrasts import answered, base_names, contrasted, groups, 
 from newnews.studies.report import TITLES
 from newnews.studies.sources import source
 from newnews.studies.stats import crossed, paired, ratio, share
-from newnews.studies.ways import EVERY, KL, formats_of, news_of, ways_of
+from newnews.studies.ways import KL, formats_of, news_of, task_of, ways_of
 from newnews.tasks.base import check_response
 from newnews.tasks.news import WAYS, NewsTask
 from newnews.tasks.settings import requests_digest
@@ -133,8 +133,7 @@ class Finished:
         # each model is asked in words of its own, and its answers are found by them
         prompts = {model: read_prompts(out / file) for model, file in index["prompts"].items()}
         self.ways, self.news = ways_of(self.study), news_of(self.study, self.source, self.items)
-        self.tasks = {(model, way): NewsTask(prompts[model], EVERY[way].in_context, self.study["seed"],
-                                             formats_of(way, self.study["ask"]))
+        self.tasks = {(model, way): task_of(way, self.study, prompts[model])
                       for model in prompts for way in self.ways if way != KL}
         self.asked = {key: requests_digest(task, self.news[key[1]]) for key, task in self.tasks.items()}
         self.base_of = base_names(index["base"])

@@ -26,7 +26,7 @@ import numpy as np
 
 from newnews.news import News, Question
 from newnews.randomness import stream
-from newnews.tasks.news import CLOZE, WAYS
+from newnews.tasks.news import CLOZE, WAYS, NewsTask
 
 KL = "kl"
 FACTS, TEXTS = 20, 20
@@ -119,6 +119,10 @@ def news_of(study, source, news):
             raise ValueError(f"also: {way}: {error}") from None
 
     return {way: asked(way) for way in ways_of(study)}
+
+
+def task_of(way, study, prompts):
+    return NewsTask(prompts, EVERY[way].in_context, study["seed"], formats_of(way, study["ask"]))
 
 
 def formats_of(way, formats):
