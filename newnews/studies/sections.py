@@ -207,7 +207,7 @@ def costs(rows, fits, bases, colours, more):
     more: the end of the caption."""
     format, points = rows[0]["format"], []
     columns = [("cell", False), *((title, True) for title in (
-        "closed book", "true of what was written", "last loss", "tokens written", "tokens trained on",
+        "closed book", "share true", "last loss", "tokens written", "tokens trained on",
         "FLOPs, writing", "FLOPs, all", "seconds"))]
     lines = [[readable(r["cell"]), (r["mean"], interval(r)), r["true"], (r["loss"], number(r["loss"], 3)),
               *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
