@@ -71,16 +71,20 @@ def left_out(summary):
             for name, about in summary["about"].items() for key, words in reasons.items() if about[key]]
 
 
+def asked(c):
+    """Format, way and kind of question of a claim; no way where each side says its own, or it is a format."""
+    own = all(c[side].rpartition(".")[2] in EVERY for side in ("a", "b")) or c["format"] == c["way"]
+    return ", ".join([TITLES[c["format"]], *[TITLES[c["way"]]] * (not own),
+                      *[c["needs"].replace("_", " ")] * bool(c["needs"])])
+
+
 def claims(contrasts):
     """The lines about the claims: what became of each, then its numbers."""
     if not contrasts:
         return []
     wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims, named before the run:"]
     for c in contrasts:
-        own = all(side.endswith(tuple(EVERY)) for side in (c["a"], c["b"]))    # each side says its own way
-        way = "" if own or c["format"] == c["way"] else f", {TITLES[c['way']]}"
-        way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
-        sides = f"{c['a']} - {c['b']}, {TITLES[c['format']]}{way}:"
+        sides = f"{c['a']} - {c['b']}, {asked(c)}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:
             numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p "

@@ -9,7 +9,7 @@ from newnews.html import hidden
 from newnews.probing import KINDS, READ
 from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
-from newnews.studies.report import TITLES, interval, number
+from newnews.studies.report import TITLES, asked, interval, number
 from newnews.studies.ways import EVERY, KL
 from newnews.tasks.news import CLOZE, WAYS
 
@@ -88,12 +88,9 @@ def claims(contrasts):
 def numbers_of(contrast):
     c = contrast
     parted = [c[side].rpartition(".") for side in ("a", "b")]
-    own = [last in EVERY for *_, last in parted]
-    sides = [f"{readable(name)}, {TITLES[last]}" if says_way else readable(name + dot + last)
-             for (name, dot, last), says_way in zip(parted, own)]
-    way = "" if all(own) or c["format"] == c["way"] else f", {TITLES[c['way']]}"
-    way += f", {c['needs'].replace('_', ' ')}" if c["needs"] else ""
-    parts = [f"{sides[0]} minus {sides[1]} ({TITLES[c['format']]}{way}): "
+    sides = [f"{readable(name)}, {TITLES[last]}" if last in EVERY else readable(name + dot + last)
+             for name, dot, last in parted]
+    parts = [f"{sides[0]} minus {sides[1]} ({asked(c)}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
     parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (
         ("p", "p"), ("holm", "after Holm"), ("smallest", "smallest effect that it could see"))
@@ -207,7 +204,7 @@ def costs(rows, fits, bases, colours, more):
     more: the end of the caption."""
     format, points = rows[0]["format"], []
     columns = [("cell", False), *((title, True) for title in (
-        "closed book", "true of what was written", "last loss", "tokens written", "tokens trained on",
+        "closed book", "share true", "last loss", "tokens written", "tokens trained on",
         "FLOPs, writing", "FLOPs, all", "seconds"))]
     lines = [[readable(r["cell"]), (r["mean"], interval(r)), r["true"], (r["loss"], number(r["loss"], 3)),
               *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
