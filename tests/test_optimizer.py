@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_training import gap, same_bits, torchs_adamw
 
+from newnews import optimizer as adamw
 from newnews.optimizer import AdamW
 from newnews.training import Recipe
 
@@ -12,9 +13,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("bank", [False, True])
-def test_adamw_is_torchs(dtype, tolerance, bank):
+@pytest.mark.parametrize("piece", [2 ** 24, 11])
+def test_adamw_is_torchs(dtype, tolerance, bank, piece, monkeypatch):
     """100 updates with moving rates; gradients from 1e-9, where eps decides, to 10, where clipping does. Each
-    slice of a bank has a torch optimizer of its own."""
+    slice of a bank has a torch optimizer of its own. piece: a tensor at once, and in rows."""
+    monkeypatch.setattr(adamw, "PIECE", piece)
     K, generator = 3 if bank else 1, torch.Generator().manual_seed(1)
     recipe = Recipe(steps=100, rate=1e-2, weight_decay=0.1, beta1=0.8, beta2=0.9, clip=1.0)
     shapes = {"matrix": (4, 5), "wide": (2, 7)} if bank else {"matrix": (4, 5), "vector": (6,)}
@@ -47,6 +50,16 @@ def test_adamw_is_torchs(dtype, tolerance, bank):
         stacked = torch.stack([ps[n].detach() for ps in theirs])
         assert gap({n: p.detach() if bank else p.detach()[None]}, {n: stacked}, start) < tolerance
     assert min(norms) < 1e-7 and max(norms) > 1
+
+
+def test_autograd_adds_into_the_sums():
+    """No gradient of a micro-batch stands beside them."""
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = AdamW({"w": p}, Recipe(steps=1, rate=1e-3), False)
+    for _ in range(2):
+        (p * 2).sum().backward()
+        optimizer.collect()
+    assert p.grad is optimizer.grads["w"] and p.grad.tolist() == [4.0] * 3
 
 
 def test_adamw_on_bf16_keeps_an_fp32_master():
