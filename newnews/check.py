@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from newnews.news import check_unique, read_locality, read_news
-from newnews.prompts import letters
 from newnews.tasks.judge import normalise
+from newnews.words import letters
 
 HEDGES = ("may", "might", "could", "usually", "often", "generally", "typically", "likely", "probably", "some",
           "sometimes", "partly", "about", "roughly", "depends", "unless", "only if", "at least", "at most",

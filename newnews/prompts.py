@@ -6,14 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from newnews.reading import number, read_yaml, record, whole
-from newnews.words import fill
+from newnews.words import fill, letters
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "prompts" / "qwen.yaml"
-
-
-def letters(count):
-    """The letters of `count` options, at most 26: A, B, C, ..."""
-    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
 
 
 # Tasks built from a text without a model (newnews/protocols/tasks_from_text.py), in words for any model.

@@ -11,3 +11,8 @@ def fill(template, **slots):
 def whole(span):
     """Finds a span where it is no part of a longer word, in small or capital letters."""
     return re.compile(rf"(?<!\w){re.escape(span)}(?!\w)", re.I)
+
+
+def letters(count):
+    """The letters of `count` options, at most 26: A, B, C, ..."""
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]

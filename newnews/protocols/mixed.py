@@ -9,9 +9,9 @@
 
 from random import Random
 
-from newnews.prompts import letters
 from newnews.protocols.base import Protocol, conversation
 from newnews.randomness import stream
+from newnews.words import letters
 
 OPTIONS = 4
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from newnews.news import read_locality
-from newnews.prompts import letters
 from newnews.reading import read_jsonl, shown
 from newnews.tasks.base import Request
 from newnews.tasks.benchmark import Benchmark, conversation, item_id, unlike
+from newnews.words import letters
 
 
 @dataclass(frozen=True)

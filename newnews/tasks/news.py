@@ -12,11 +12,11 @@
 
 import numpy as np
 
-from newnews.prompts import letters
 from newnews.randomness import stream
 from newnews.reading import whole
 from newnews.tasks.base import Request
 from newnews.tasks.judge import VERSION, judge
+from newnews.words import letters
 
 WAYS = ("closed_book", "in_context")
 FORMATS = ("letter", "text", "free", "reason")
