@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from newnews.check import (accuracy, check, mention_problems, name_problems, problems, report, siblings,
                            world_problems)
-from newnews.news import read_news
+from newnews.news import News, Question, read_news
 
 OPTIONS = [["the first", "the second", "the sum", "zero"], ["seven", "nine", "sixteen", "none"],
            ["a dog", "a cat", "a hen", "a fox"], ["Peru", "Iran", "Chad", "Fiji"],
@@ -177,3 +177,14 @@ def test_options_that_siblings_name_are_counted_and_flagged(tmp_path):
     text, fine = report(read(tmp_path, *rows))
     line = next(line for line in text.split("\n") if line.startswith("  siblings"))
     assert not fine and line == "  siblings        0.050  0.050  0.850  0.050   TOO HIGH"
+
+
+def test_a_small_file_with_other_numbers_of_options_is_counted_and_not_judged():
+    """The right option is always the longest: too few to call that a flaw."""
+    news = [News("a", "math", "The zog of x is x.", [
+        Question(f"a-{n}", f"Which of {n}?", [*map(str, range(n - 1)), "the longest"], n - 1)
+        for n in (2, 3, 6)])]
+    text, fine = report(news)
+    assert fine and "TOO HIGH" not in text and "fewer than 20 questions: not judged" in text
+    assert "right option at A / B / C / D / E / F" in text and "0 /   1 /   1 /   0 /   0 /   1" in text
+    assert "(chance 0.33;" in text                      # the mean of 1/2, 1/3 and 1/6

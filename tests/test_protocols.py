@@ -33,6 +33,7 @@ from newnews.pretraining import train_tokenizer
 from newnews.replay import read_conversations
 from newnews.protocols import NAMES, WRITTEN, protocols
 from newnews.protocols.base import Ask, Protocol, conversation
+from newnews.protocols.rehearse import content_words
 from newnews.randomness import stream
 from newnews.selfplay import Writer, write_replay
 from newnews.show import show
@@ -247,6 +248,11 @@ def test_a_question_names_the_subject_or_shares_four_words_with_the_news():
     assert not asks.keeps("What is it?", replace(item, subject=""))
     assert "subject" in asks.told and "subject" not in protocols(POCKET)["self_qa"].told
 
+
+
+def test_a_genitive_is_no_word_of_its_own():
+    assert content_words("What's Norway's tallest tree?") == {"norway", "tallest", "tree"}
+    assert content_words("Tom’s Law") == content_words("Tom Law")
 
 
 def test_when_nothing_is_usable_nothing_is_asked_again(scripted):

@@ -59,6 +59,11 @@ def test_the_demo_reads_and_changes_apply_with_dots_for_depth():
     assert cells({**changed, "seed": 8})[0].recipe.seed == 8
 
 
+def test_an_unknown_key_of_the_recipe_is_named_beside_the_known_ones():
+    with pytest.raises(ValueError, match="recipe of .*: unknown key 'lr'.*known are steps, rate, batch"):
+        read_study(DEMO, ["recipe.lr=1"])
+
+
 def test_a_change_of_the_recipe_holds_for_every_protocol():
     rates = lambda study: {cell.protocol: cell.recipe.rate for cell in cells(study)}
     assert len(set(rates(read_study(DEMO)).values())) > 1
