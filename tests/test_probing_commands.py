@@ -172,6 +172,11 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     refused(tmp_path, words(here, "lens", "--tokens", "20"), "--tokens: lens does not use it; geometry does")
     same = ["newnews", "probe", "spectrum", "--model", model, "--tuned", model, "--out", tmp_path]
     refused(tmp_path, same, "there is no update to open up")
+    model = load_model(here / "full/a")
+    model.model.norm.weight.data[0] = float("nan")
+    save_model(tmp_path / "diverged", model.config, model.state_dict(), source=here / "model")
+    diverged = ["newnews", "probe", "spectrum", "--model", here / "model", "--tuned", tmp_path / "diverged"]
+    refused(tmp_path, [*diverged, "--out", tmp_path], "NaN or infinite numbers in 1 of", "first in model.norm")
     make_model(tmp_path / "other", hidden_size=48)
     refused(tmp_path, words(here, "spectrum", "--model", tmp_path / "other"), "an adapter for another model?")
 

@@ -104,6 +104,11 @@ def read_probe(args):
                 updates[label], = read_updates(model, [folder]).values()
             else:
                 updates[label], _ = read_difference(args.model, folder)
+    for label, update in updates.items():
+        odd = [name for name, factors in update.items() if not all(f.isfinite().all() for f in factors)]
+        if odd:
+            raise ValueError(f"{label.removeprefix('null: ')}: NaN or infinite numbers in {len(odd)} of "
+                             f"{len(update)} modules, first in {odd[0]}: did its training diverge?")
     if args.only:
         updates = {label: {name: update[name] for name in choose(update, args.only)}
                    for label, update in updates.items()}
