@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from contextlib import nullcontext
+from dataclasses import replace
 
 VERDICTS = {True: "met", False: "missed", None: "not measured here"}
 
@@ -16,12 +17,15 @@ VERDICTS = {True: "met", False: "missed", None: "not measured here"}
 def arguments():
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows (default: all)")
-    parser.add_argument("--size", default="quick", choices=("quick", "full", "tiny"),
-                        help="quick: at most 15 minutes on 2 slow cores; full: hours there; tiny: seconds, "
-                             "for tests: its numbers mean nothing (default: %(default)s)")
+    parser.add_argument("--size", default="quick", choices=("quick", "full", "gpu", "tiny"),
+                        help="quick: at most 15 minutes on 2 slow cores; full: hours there; gpu: what one GPU "
+                             "does in minutes; tiny: seconds, for tests: its numbers mean nothing "
+                             "(default: %(default)s)")
+    parser.add_argument("--shape", default="0.5b", choices=("0.5b", "1.5b", "7b"),
+                        help="the Qwen2.5 shape of the large model (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of torch, on both sides (default: one a core)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "fp32", "bf16"),
-                        help="of the 0.5B shape; auto: bf16 where the device multiplies it "
+                        help="of the large model; auto: bf16 where the device multiplies it "
                              "(default: %(default)s)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="(default: %(default)s)")
     parser.add_argument("--out", help="file for the JSON lines, written anew, row by row (default: stdout)")
@@ -36,12 +40,16 @@ def chosen(rows, only, size):
 
 
 def run(name, row, size, models, tiny, machine):
-    """Both sides once on the tiny model, for what is slow the first time only; then in turns."""
+    """Both sides once on the tiny model, for what is slow the first time only; on a GPU, which chooses and
+    compiles kernels by their shapes, on the large one too; then in turns."""
     from bench.tools import result, take_turns
     if size != "tiny":
         take_turns(row.make(tiny, **row.tiny), 1)
     work = row.make(models, **getattr(row, size))
-    return result(name, size, row, work, *take_turns(work, row.repeats), machine)
+    if models.on_gpu:
+        take_turns(replace(work, theirs=work.warm or work.theirs), 1)
+    repeats = row.gpu_repeats if size == "gpu" else row.repeats
+    return result(name, size, row, work, *take_turns(work, repeats), machine)
 
 
 def table(machine, lines):
@@ -49,8 +57,8 @@ def table(machine, lines):
     peaks = [f"{value:.0f} GFLOP/s {key.removesuffix('_gflops')}" for key, value in machine.items()
              if key.endswith("_gflops")]
     out = [f"{machine['date']}, {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}, "
-           f"transformers {machine['transformers']}, peft {machine['peft']}, size {machine['size']}; peaks: "
-           f"{', '.join(peaks)}, {machine['copy_gb']:.1f} GB/s copied.", "",
+           f"transformers {machine['transformers']}, peft {machine['peft']}, size {machine['size']}, shape "
+           f"{machine['shape']}; peaks: {', '.join(peaks)}, {machine['copy_gb']:.1f} GB/s copied.", "",
            "| row | ours | ratio by the clock [low, high] | ratio of CPU seconds "
            "| peak memory, ours / theirs | share of the roof | bars | against |", "|---" * 8 + "|"]
     for line in lines:
@@ -74,7 +82,7 @@ def main(args):
     try:
         from bench import finetune, scoring, selfplay
         from bench.models import Models
-        from bench.tools import describe
+        from bench.tools import describe, in_words
     except ImportError as error:
         raise ValueError(f"bench needs transformers and peft, which are in the extra `test`: "
                          f"pip install -e '.[test]' ({error})") from None
@@ -84,9 +92,9 @@ def main(args):
             raise ValueError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
     gc.freeze()             # what imports made is not searched again before every call
-    models, tiny = (Models(size, args.dtype, args.device) for size in (args.size, "tiny"))
+    models, tiny = (Models(size, args.dtype, args.device, args.shape) for size in (args.size, "tiny"))
     dtypes = list(dict.fromkeys((torch.float32, models.dtype)))
-    machine, lines = describe(args.size, dtypes, models.device), []
+    machine, lines = describe(args.size, dtypes, models.device, args.shape), []
     with open(args.out, "w") if args.out else nullcontext(sys.stdout) as file:
         print(json.dumps(machine), file=file, flush=True)
         for name, row in rows.items():
@@ -95,9 +103,10 @@ def main(args):
                 lines.append(run(name, row, args.size, models, tiny, machine))
             except Exception as error:
                 traceback.print_exc()
-                lines.append({"row": name, "error": " ".join(f"{type(error).__name__}: {error}".split())})
+                lines.append({"row": name, "error": in_words(error)})
                 # what the row left on its models (adapters, say) is not the next one's
-                models, tiny = (Models(size, args.dtype, args.device) for size in (args.size, "tiny"))
+                models, tiny = (Models(size, args.dtype, args.device, args.shape)
+                                for size in (args.size, "tiny"))
             lines[-1]["took"] = round(time.perf_counter() - start, 2)
             print(json.dumps(lines[-1]), file=file, flush=True)
     print(table(machine, lines), file=sys.stdout if args.out else sys.stderr)

@@ -1,4 +1,4 @@
-"""Rows about training: a bank of adapters, one adapter on the 0.5B shape, all weights.
+"""Rows about training: a bank of adapters, one adapter on a large shape, all weights.
 
 Conversations are random ids, the last three quarters of each supervised. The other side is PEFT, or the
 plain model: a loop with labels of -100, padding to the longest of a batch, fused AdamW, the same rates and
@@ -72,13 +72,14 @@ def peft_run(twin, start, steps, recipe, parts=1):
     model = get_peft_model(twin, config).train()
     params = {name.removeprefix(PREFIX).replace(".default", ""): p for name, p in model.named_parameters()
               if p.requires_grad}
-    with torch.no_grad():
-        for name, p in params.items():
-            p.copy_(start[name])
-    loop(model, steps, recipe, parts)
-    tensors = {name: p.detach() for name, p in params.items()}
-    model.unload()                      # the twin is plain again
-    return tensors
+    try:
+        with torch.no_grad():
+            for name, p in params.items():
+                p.copy_(start[name])
+        loop(model, steps, recipe, parts)
+    finally:
+        model.unload()                  # the twin is plain again, for the next way too if this one failed
+    return {name: p.detach() for name, p in params.items()}
 
 
 # [rows] -----------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def adapters(pair, lists, recipe, parts, grouped):
 
     start = ours(learn=False).output
 
-    def theirs(parts):
+    def theirs(parts, seeds=seeds):
         return Done(tokens, [peft_run(twin, start[k], steps_of(k), recipe, parts) for k in seeds], flops)
 
     def steps_of(k):
@@ -116,8 +117,10 @@ def adapters(pair, lists, recipe, parts, grouped):
             mine = [ordered[i:i + recipe.batch] for i in range(0, len(ordered), recipe.batch)]
         return mine
 
-    ways = {f"PEFT, {n} micro-batches a step" if n > 1 else "PEFT": lambda n=n: theirs(n) for n in parts}
-    return Work("tokens", model.lm_head.weight.dtype, ours, ways, None if grouped else gap)
+    names = {f"PEFT, {n} micro-batches a step" if n > 1 else "PEFT": n for n in parts}
+    return Work("tokens", model.lm_head.weight.dtype, ours,
+                {how: lambda n=n: theirs(n) for how, n in names.items()}, None if grouped else gap,
+                warm={how: lambda n=n: theirs(n, seeds[:1]) for how, n in names.items()})
 
 
 def recipe_of(steps, batch):
@@ -133,10 +136,17 @@ def bank(models, news, elements, epochs):
     return adapters(models.pocket, lists, recipe, parts=(1,), grouped=False)
 
 
+def large_bank(models, news, steps, shortest, longest, batch):
+    """As `bank`, on the large shape; `batch` conversations a step of each adapter, every one seen once."""
+    vocab = models.config.vocab_size
+    lists = [conversations(steps * batch, shortest, longest, vocab, seed) for seed in range(news)]
+    return adapters(models.large, lists, recipe_of(steps, batch), parts=(1,), grouped=False)
+
+
 def one_adapter(models, count, shortest, longest, batch):
-    """An epoch of `count` conversations, `batch` a step, on the 0.5B shape."""
+    """An epoch of `count` conversations, `batch` a step, on the large shape."""
     lists = [conversations(count, shortest, longest, models.config.vocab_size)]
-    return adapters(models.half, lists, recipe_of(count // batch, batch), parts=(1, 2), grouped=True)
+    return adapters(models.large, lists, recipe_of(count // batch, batch), parts=(1, 2), grouped=True)
 
 
 def all_weights(models, tokens, layers):
@@ -183,11 +193,19 @@ ROWS = {
                    repeats=3),
     "bank_75": Row(bank, {"ratio": ">= 3", "gap": "<= .001"},
                    full=dict(news=75, elements=64, epochs=4), quick=None,
-                   tiny=dict(news=3, elements=4, epochs=1)),
+                   tiny=dict(news=3, elements=4, epochs=1),
+                   gpu=dict(news=75, elements=64, epochs=1), gpu_repeats=1),
+    "bank_16": Row(large_bank, {}, full=None, quick=None,
+                   tiny=dict(news=3, steps=2, shortest=4, longest=9, batch=2),
+                   gpu=dict(news=16, steps=10, shortest=20, longest=100, batch=4), gpu_repeats=1,
+                   gpu_bars={"0.5b": {"ratio": ">= 8"}}),
     "one_adapter": Row(one_adapter, {"ratio": ">= 2", "roof": ">= .45", "memory": "<= .6"},
                        full=dict(count=16, shortest=20, longest=300, batch=8),
                        quick=dict(count=4, shortest=20, longest=300, batch=2),
-                       tiny=dict(count=4, shortest=4, longest=9, batch=2)),
+                       tiny=dict(count=4, shortest=4, longest=9, batch=2),
+                       gpu=dict(count=192, shortest=200, longest=500, batch=16),
+                       gpu_bars={"1.5b": {"roof": ">= .45"}}),
     "all_weights": Row(all_weights, {"memory": "<= .6"}, full=dict(tokens=1024, layers=24),
-                       quick=dict(tokens=512, layers=4), tiny=dict(tokens=20, layers=2)),
+                       quick=dict(tokens=512, layers=4), tiny=dict(tokens=20, layers=2),
+                       gpu=dict(tokens=1024, layers="all"), gpu_repeats=3),
 }

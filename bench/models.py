@@ -28,7 +28,13 @@ POCKET = "data/pocket"
 HALF = Qwen2Config(vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
                    num_attention_heads=14, num_key_value_heads=2, max_position_embeddings=32768,
                    rms_norm_eps=1e-6, rope_theta=1e6, tie_word_embeddings=True)
-# what stands for it in tests: V is that of the pocket tokenizer, and the weights are so large that a wrong
+SHAPES = {"0.5b": HALF,
+          "1.5b": replace(HALF, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28,
+                          num_attention_heads=12, head_dim=128),
+          "7b": replace(HALF, vocab_size=152064, hidden_size=3584, intermediate_size=18944,
+                        num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4, head_dim=128,
+                        tie_word_embeddings=False)}
+# what stands for them in tests: V is that of the pocket tokenizer, and the weights are so large that a wrong
 # position or mask shows
 TINY = Qwen2Config(vocab_size=1024, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
@@ -40,10 +46,27 @@ def build(config, dtype, device="cpu"):
     of them ends a sampled row after n tokens on average."""
     with torch.device("meta"):
         model = Qwen2(config)
-    model = model.to(dtype).to_empty(device="cpu")
+    model = model.to(dtype).to_empty(device=device)
     model.tie()
-    model.init_weights(0)
-    return model.requires_grad_(False).to(device).eval()
+    if device == "cpu":
+        model.init_weights(0)
+    else:
+        draw_in_place(model)
+    return model.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def draw_in_place(model):
+    """Weights spread as init_weights spreads them, drawn by the device that holds them: a CPU takes a minute
+    for 7B."""
+    torch.manual_seed(0)
+    std, layers = model.config.initializer_range, model.config.num_hidden_layers
+    for name, p in model.named_parameters():
+        if p.dim() == 1:
+            p.fill_(0.0 if name.endswith("bias") else 1.0)
+        else:
+            small = name.endswith(("o_proj.weight", "down_proj.weight"))
+            p.normal_(0.0, std / (2 * layers) ** 0.5 if small else std)
 
 
 def twin_of(model):
@@ -68,16 +91,18 @@ def twin_of(model):
 class Models:
     """(ours, theirs), made when a row first asks for them."""
 
-    def __init__(self, size, dtype, device="cpu"):
-        self.config = TINY if size == "tiny" else HALF
+    def __init__(self, size, dtype, device="cpu", shape="0.5b"):
+        self.config = TINY if size == "tiny" else SHAPES[shape]
+        # all shapes are large enough for bf16; what stands for them takes the same
         self.device, self.dtype, self.reason = choose_device(device, dtype, 494 * 10 ** 6)
+        self.shape, self.on_gpu = shape, self.device != "cpu"
 
     def config_of(self, layers):
-        """The 0.5B shape with fewer layers."""
-        return replace(self.config, num_hidden_layers=layers)
+        """The large shape with so many layers, or "all" of its own."""
+        return self.config if layers == "all" else replace(self.config, num_hidden_layers=layers)
 
     @cached_property
-    def half(self):
+    def large(self):
         model = build(self.config, self.dtype, self.device)
         return model, twin_of(model)
 
@@ -89,14 +114,14 @@ class Models:
 
     @cached_property
     def chat(self):
-        """The pocket tokenizer: its ids are valid for the 0.5B shape too."""
+        """The pocket tokenizer: its ids are valid for the large shapes too."""
         return Chat(POCKET)
 
     @cached_property
     def folder(self):
-        """The 0.5B shape on disk in bf16, as Qwen2.5 is published. Gone with the process."""
+        """The large model on disk in bf16, as Qwen2.5 is published. Gone with the process."""
         self.kept = TemporaryDirectory(prefix="bench-")
         folder = f"{self.kept.name}/model"
-        save_model(folder, self.config, {name: t.to(torch.bfloat16) for name, t in
-                                         self.half[0].state_dict().items()})
+        save_model(folder, self.config, {name: t.to("cpu", torch.bfloat16) for name, t in
+                                         self.large[0].state_dict().items()})
         return folder

@@ -1,7 +1,7 @@
 """Rows about asking and starting: options scored, a model loaded, what `--help` costs.
 
-The questions are those of the pocket world, in the product's own prompts and with its tokenizer, put to the
-0.5B shape.
+The questions are those of the pocket world, in the product's own prompts and with its tokenizer, put to a
+large shape.
 """
 
 import subprocess
@@ -25,7 +25,7 @@ from newnews.world.things import make_news
 
 SCRIPTS = (["train.py"], ["generate.py"], ["evaluate.py"], ["pretrain.py"], ["-m", "newnews"],
            ["-m", "newnews", "run"], ["-m", "newnews", "probe"])
-LIMIT = 4096            # padded tokens that the other side reads at once
+LIMIT = {"cpu": 4096, "cuda": 32768}        # padded tokens that the other side reads at once
 
 
 # [their side] -----------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def each_option_a_row(twin, asked):
         return prompt if i is None else prompt + options[i][:-1]
 
     out = [[0.0] * len(options) for _, _, options in asked]
-    for some in packed(rows, lambda row: len(text(row))):
+    for some in packed(rows, lambda row: len(text(row)), LIMIT[twin.device.type]):
         ids, mask = left_padded(twin, [text(row) for row in some])
         keep = max(1 if i is None else len(asked[k][2][i]) for k, i in some)
         logits = twin(ids, attention_mask=mask, position_ids=positions(mask), use_cache=False,
@@ -66,7 +66,7 @@ def prompts_read_once(twin, asked, behind_news):
     for k, (item, _, options) in enumerate(asked):
         groups.setdefault((item if behind_news else None, len(options)), []).append(k)
     for (_, n), places in groups.items():
-        for some in packed(places, lambda k: n * len(asked[k][1])):
+        for some in packed(places, lambda k: n * len(asked[k][1]), LIMIT[twin.device.type]):
             for k, sums in zip(some, repeated_options(twin, [asked[k][1:] for k in some], n, behind_news)):
                 out[k] = sums
     return out
@@ -101,11 +101,11 @@ def one_token(options):
     return all(len(option) == 1 for option in options)
 
 
-def packed(rows, length):
-    """Longest first, in batches of at most LIMIT padded tokens."""
+def packed(rows, length, limit):
+    """Longest first, in batches of at most `limit` padded tokens."""
     batches = []
     for row in sorted(rows, key=length, reverse=True):
-        if not batches or (len(batches[-1]) + 1) * length(batches[-1][0]) > LIMIT:
+        if not batches or (len(batches[-1]) + 1) * length(batches[-1][0]) > limit:
             batches.append([])
         batches[-1].append(row)
     return batches
@@ -115,7 +115,7 @@ def packed(rows, length):
 
 def options(models, domains, per_domain, questions):
     """Letters and texts of the options, closed book and in context: four requests a question."""
-    model, twin = models.half
+    model, twin = models.large
     news = make_news("dev", per_domain, 0, questions)[:domains * per_domain]
     parts = []                          # requests that the product asks together
     for in_context in (False, True):
@@ -187,10 +187,11 @@ def start(models, scripts):
 ROWS = {
     "options": Row(options, {"ratio": ">= 5"}, full=dict(domains=5, per_domain=15, questions=5),
                    quick=dict(domains=1, per_domain=1, questions=5),
-                   tiny=dict(domains=1, per_domain=1, questions=2)),
+                   tiny=dict(domains=1, per_domain=1, questions=2),
+                   gpu=dict(domains=5, per_domain=2, questions=5)),
     # .7 of the time is 1.43 times the rate
     "load": Row(load, {"ratio": ">= 1.43"}, full=dict(tokens=8), quick=dict(tokens=8), tiny=dict(tokens=4),
-                repeats=3),
+                repeats=3, gpu=dict(tokens=8)),
     "help": Row(start, {"slowest": "<= .5"}, full=dict(scripts=7), quick=dict(scripts=7),
                 tiny=dict(scripts=1), repeats=3),
 }

@@ -6,6 +6,8 @@ length: rows are padded on the left, or between a shared prefix and what follows
 its longest row ends.
 """
 
+from dataclasses import fields
+
 import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
@@ -13,11 +15,11 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from model.sampling import Completion, common_prefix
 
 
-def settings(new, stops, greedy=False, n=1):
+def settings(new, stops, greedy=False, n=1, **more):
     how = ({"do_sample": False} if greedy else
            {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0})
     return GenerationConfig(max_new_tokens=new, eos_token_id=sorted(stops) or None, pad_token_id=0,
-                            num_return_sequences=n, **how)
+                            num_return_sequences=n, **how, **more)
 
 
 def left_padded(twin, rows, prefix=()):
@@ -59,8 +61,11 @@ def repeated(twin, prompts, n, new, stops):
 def continuous(twin, prompts, n, new, stops, page=32):
     """generate_batch: a paged cache, every prompt read once and forked."""
     pages = len(prompts) * n * (2 + (max(map(len, prompts)) + new) // page)
-    config = ContinuousBatchingConfig(page_size=page, num_blocks=pages, max_batch_tokens=512,
-                                      use_cuda_graph=False, use_async_batching=False)
+    # before 5.17 a page was a block
+    size = "page_size" if "page_size" in {f.name for f in fields(ContinuousBatchingConfig)} else "block_size"
+    by_itself = None if twin.device.type == "cuda" else False       # on a GPU transformers decides
+    config = ContinuousBatchingConfig(**{size: page}, num_blocks=pages, max_batch_tokens=512,
+                                      use_cuda_graph=by_itself, use_async_batching=by_itself)
     out = twin.generate_batch(prompts, generation_config=settings(new, stops, n=n),
                               continuous_batching_config=config, warmup=False)
     if len(out) != len(prompts) * n or any(one.error for one in out.values()):
@@ -77,3 +82,9 @@ def behind_one_prefix(twin, prompts, new):
     out = twin.generate(ids, attention_mask=mask, past_key_values=cache,
                         generation_config=settings(new, (), greedy=True))
     return [completion(row, (), new) for row in out[:, ids.shape[1]:].tolist()]
+
+
+def greedy(twin, ids, mask, new, **cache):
+    """Ids of one row; cache: settings of generate for another cache than the one that grows."""
+    out = twin.generate(ids, attention_mask=mask, generation_config=settings(new, (), greedy=True, **cache))
+    return out[0, ids.shape[1]:].tolist()

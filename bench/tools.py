@@ -5,6 +5,7 @@ import gc
 import math
 import platform
 import time
+import traceback
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from statistics import median
@@ -33,16 +34,20 @@ class Work:
     ours: object                        # () -> Done
     theirs: dict                        # {how: () -> Done}; the fastest of them is what we are held against
     gap: object = None                  # (our output, theirs) -> how far apart they are, if they should agree
+    warm: dict | None = None            # {how: a shorter call that warms a GPU up as well}; None: theirs
 
 
 @dataclass
 class Row:
     make: object                        # (models, **size) -> Work
     bars: dict                          # {"ratio", "memory", "roof" or a key of Done.extra: ">= 4", "<= .6"}
-    full: dict                          # the issue's size
-    quick: dict                         # what two slow cores do in a minute
+    full: dict | None                   # the issue's size; None: the row is not run at this size
+    quick: dict | None                  # what two slow cores do in a minute
     tiny: dict                          # for tests, and to warm up
     repeats: int = 2
+    gpu: dict | None = None             # what one GPU does in some seconds
+    gpu_bars: dict = field(default_factory=dict)    # {shape: its bars}
+    gpu_repeats: int = 2
 
 
 @dataclass
@@ -108,18 +113,30 @@ def status(name):
 # [two sides] ------------------------------------------------------------------------------------------------
 
 def take_turns(work, repeats):
-    """(our Runs, {how: their Runs}): ours, theirs, ours, theirs. The first turn tries all that the other side
-    can do; the fastest of it goes on."""
-    ours, theirs, sides = [], {how: [] for how in work.theirs}, list(work.theirs)
+    """(our Runs, {how: their Runs}, {how: why it failed}): ours, theirs, ours, theirs. The first turn tries all
+    that the other side can do; the fastest of it goes on. What fails is left out, unless nothing remains."""
+    ours, theirs, failed, sides = [], {how: [] for how in work.theirs}, {}, list(work.theirs)
     for _ in range(repeats):
         ours.append(measure(work.ours))
-        for how in sides:
-            theirs[how].append(measure(work.theirs[how]))
+        for how in list(sides):
+            try:
+                theirs[how].append(measure(work.theirs[how]))
+            except Exception as error:
+                sides.remove(how)
+                if not sides:
+                    raise
+                traceback.print_exc()
+                del theirs[how]
+                failed[how] = in_words(error)
         sides = sorted(sides, key=lambda how: theirs[how][0].rate)[-1:]
-    return ours, theirs
+    return ours, theirs, failed
 
 
-def result(name, size, row, work, ours, theirs, machine):
+def in_words(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def result(name, size, row, work, ours, theirs, failed, machine):
     """The row's line of JSON."""
     line = {"row": name, "size": size, "sizes": getattr(row, size), "dtype": WORDS[work.dtype],
             "unit": f"{work.unit}/s", "ours": side(ours)}
@@ -128,6 +145,8 @@ def result(name, size, row, work, ours, theirs, machine):
         how = max(theirs, key=lambda how: (len(theirs[how]), theirs[how][0].rate))
         line["theirs"] = {"how": how, **side(theirs[how])}
         line["tried"] = {how: round(runs[0].rate, 4) for how, runs in theirs.items()}
+        if failed:
+            line["failed"] = failed
         pairs = list(zip(ours, theirs[how], strict=True))
         line["ratio"] = spread([a.rate / b.rate for a, b in pairs])
         line["cpu_ratio"] = spread([a.done.amount / a.cpu * b.cpu / b.done.amount for a, b in pairs])
@@ -141,7 +160,8 @@ def result(name, size, row, work, ours, theirs, machine):
     if ours[0].done.flops:
         line["roof"] = roof(ours, machine, WORDS[work.dtype])
         values["roof"] = line["roof"]["share"]
-    line["bars"] = {key: {"bar": bar, "met": meets(values.get(key), bar)} for key, bar in row.bars.items()}
+    bars = row.gpu_bars.get(machine["shape"], {}) if size == "gpu" else row.bars
+    line["bars"] = {key: {"bar": bar, "met": meets(values.get(key), bar)} for key, bar in bars.items()}
     return line
 
 
@@ -179,7 +199,7 @@ def meets(value, bar):
 
 # [the machine] ----------------------------------------------------------------------------------------------
 
-def describe(size, dtypes, device="cpu"):
+def describe(size, dtypes, device="cpu", shape="0.5b"):
     """The first line of JSON: what the numbers were measured on, and its peaks (tiny: badly, but at once)."""
     try:
         with open("/proc/cpuinfo") as f:
@@ -190,7 +210,7 @@ def describe(size, dtypes, device="cpu"):
         name = torch.cuda.get_device_name(device)
     how = "tiny" if size == "tiny" else device.partition(":")[0]
     return {"row": "machine", "date": time.strftime("%Y-%m-%d"), "cpu": name, "size": size,
-            "threads": torch.get_num_threads(),
+            "shape": shape, "threads": torch.get_num_threads(),
             **{name: version(name) for name in ("torch", "transformers", "peft")},
             **{f"{WORDS[d]}_gflops": matrix_peak(d, how, device) for d in dtypes},
             "copy_gb": copy_peak(how, device)}

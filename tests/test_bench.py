@@ -3,6 +3,7 @@ and what is printed is whole JSON and a table that fits a terminal. Its numbers 
 
 import argparse
 import gc
+import inspect
 import json
 from dataclasses import replace
 
@@ -13,8 +14,9 @@ peft = pytest.importorskip("peft")
 pytest.importorskip("transformers")
 
 from bench import __main__ as command  # noqa: E402
-from bench import finetune, scoring, selfplay, tools  # noqa: E402
-from bench.models import TINY, Models, build, twin_of  # noqa: E402
+from bench import finetune, scoring, selfplay, theirs, tools  # noqa: E402
+from bench.models import SHAPES, TINY, Models, build, draw_in_place, twin_of  # noqa: E402
+from model.qwen2 import Qwen2  # noqa: E402
 from model.sampling import Completion  # noqa: E402
 from newnews.training import Recipe  # noqa: E402
 
@@ -22,8 +24,8 @@ pytestmark = [pytest.mark.usefixtures("one_thread"),
               # transformers warns of a name that PEFT still asks it for
               pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")]
 ROWS = {**selfplay.ROWS, **finetune.ROWS, **scoring.ROWS}
-MACHINE = {"date": "2026-11-26", "cpu": "a CPU", "threads": 2, "size": "tiny", "torch": "2",
-           "transformers": "5", "peft": "0", "fp32_gflops": 50.0, "copy_gb": 20.0}
+MACHINE = {"date": "2026-11-26", "cpu": "a CPU", "threads": 2, "size": "tiny", "shape": "0.5b",
+           "torch": "2", "transformers": "5", "peft": "0", "fp32_gflops": 50.0, "copy_gb": 20.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,8 +61,9 @@ def check_adapters(ours, other, learnt=1e-5):
 CHECKS = {
     "one_prompt": lambda a, b: check_samples(a, b, 3), "many_prompts": lambda a, b: check_samples(a, b, 6),
     "pocket": lambda a, b: check_samples(a, b, 8), "one_adapter": check_adapters, "bank_15": check_adapters,
-    "bank_75": check_adapters,
+    "bank_75": check_adapters, "bank_16": check_adapters, "decode_256": lambda a, b: check_samples(a, b, 3),
 }
+SAMPLED = ("one_prompt", "many_prompts", "pocket", "decode_256")        # their lengths are drawn
 
 
 def check_equal(ours, other):
@@ -77,14 +80,14 @@ def check_equal(ours, other):
 def test_both_sides_do_the_same(name, models):
     row = ROWS[name]
     work = row.make(models, **row.tiny)
-    ours, others = tools.take_turns(work, 1)
-    assert set(others) == set(work.theirs) and bool(others) == (name != "help")
+    ours, others, failed = tools.take_turns(work, 1)
+    assert set(others) == set(work.theirs) and bool(others) == (name != "help") and not failed
     for runs in others.values():
         CHECKS.get(name, check_equal)(ours[0].done.output, runs[0].done.output)
-        if name not in ("one_prompt", "many_prompts", "pocket"):        # there lengths are drawn
+        if name not in SAMPLED:
             assert runs[0].done.amount == ours[0].done.amount
     # the line that is printed
-    line = tools.result(name, "tiny", row, work, ours, others, MACHINE)
+    line = tools.result(name, "tiny", row, work, ours, others, failed, MACHINE)
     assert json.loads(json.dumps(line, allow_nan=False)) == line
     assert line["ours"]["rate"] > 0 and set(line["bars"]) == set(row.bars)
     assert all(bar["met"] is not None for bar in line["bars"].values())
@@ -130,14 +133,84 @@ def test_turns(monkeypatch):
     work = tools.Work("things", torch.float32, lambda: call("ours"),
                       {name: lambda name=name: call(name) for name in ("slow", "fast")})
     row = tools.Row(None, {"ratio": ">= 1.9", "busy": "<= .4", "memory": "<= 1", "roof": ">= .6"}, {}, {}, {})
-    ours, others = tools.take_turns(work, 3)
+    ours, others, failed = tools.take_turns(work, 3)
     assert order == ["ours", "slow", "fast", "ours", "fast", "ours", "fast"]
-    line = tools.result("x", "tiny", row, work, ours, others, MACHINE)
-    assert line["theirs"]["how"] == "fast" and line["tried"] == {"slow": round(12 / 9, 4), "fast": 4.0}
+    line = tools.result("x", "tiny", row, work, ours, others, failed, MACHINE)
+    assert "failed" not in line and line["theirs"]["how"] == "fast" and line["tried"] == {"slow": round(12 / 9, 4), "fast": 4.0}
     assert line["ratio"] == {"mean": round(12 ** (1 / 3), 3), "low": 1.0, "high": 4.0}       # 3, 4 and 1
     assert line["ours"]["rate"] == 6 and line["roof"] == {"by": "matrix", "share": 0.6}      # 1.2 of 2 s
     assert {key: bar["met"] for key, bar in line["bars"].items() if key != "memory"} == \
            {"ratio": True, "busy": False, "roof": True}
+
+
+def test_a_way_that_fails_leaves_the_row_to_the_others(capsys):
+    """With none left the row fails: at once, or in a later turn."""
+    def breaks(after=0):
+        turns = iter(range(after))
+
+        def call():
+            if next(turns, None) is None:
+                raise TypeError("no such\nargument")
+            return tools.Done(1)
+        return call
+
+    def work(**ways):
+        return tools.Work("things", torch.float32, lambda: tools.Done(1), ways)
+
+    fine = work(new=breaks(), old=lambda: tools.Done(1))
+    ours, others, failed = tools.take_turns(fine, 2)
+    assert len(ours) == len(others["old"]) == 2 and failed == {"new": "TypeError: no such argument"}
+    assert "Traceback" in capsys.readouterr().err
+    line = tools.result("x", "tiny", tools.Row(None, {}, {}, {}, {}), fine, ours, others, failed, MACHINE)
+    assert line["failed"] == failed and line["theirs"]["how"] == "old" and set(line["tried"]) == {"old"}
+    for broken in (work(new=breaks(), old=breaks()), work(only=breaks(after=1))):
+        with pytest.raises(TypeError):
+            tools.take_turns(broken, 2)
+
+
+def test_a_peft_run_that_fails_leaves_the_twin_plain(monkeypatch):
+    model = build(TINY, torch.float32)
+    twin, lists = twin_of(model), [finetune.conversations(4, 4, 9, TINY.vocab_size)]
+    names = [name for name, _ in twin.named_modules()]
+    work = finetune.adapters((model, twin), lists, finetune.recipe_of(1, 4), (1,), grouped=False)
+    monkeypatch.setattr(finetune, "loop", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        work.theirs["PEFT"]()
+    assert [name for name, _ in twin.named_modules()] == names
+
+
+def test_a_static_cache_writes_the_same(models):
+    twin = models.large[1]
+    ids, mask = theirs.left_padded(twin, [[5, 6, 7]])
+    plain = theirs.greedy(twin, ids, mask, 6)
+    assert theirs.greedy(twin, ids, mask, 6, cache_implementation="static", disable_compile=True) == plain
+
+
+def test_shapes():
+    """Their published numbers of parameters."""
+    counts = {}
+    for shape, config in SHAPES.items():
+        with torch.device("meta"):
+            model = Qwen2(config)
+        model.tie()
+        counts[shape] = sum(p.numel() for p in model.parameters()) / 1e6
+    assert counts == pytest.approx({"0.5b": 494.03, "1.5b": 1543.71, "7b": 7615.62}, abs=0.01)
+    assert Models("gpu", "bf16", shape="7b").config is SHAPES["7b"]
+    assert Models("gpu", "bf16", shape="1.5b").config_of("all").num_hidden_layers == 28
+    assert Models("tiny", "bf16", shape="7b").config is TINY
+
+
+def test_weights_drawn_in_place_are_spread_alike():
+    one, other = build(TINY, torch.float32), build(TINY, torch.float32)
+    draw_in_place(other)
+    for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert b.mean() == pytest.approx(float(a.mean()), abs=0.02), name
+        assert float(b.std()) == pytest.approx(float(a.std()), rel=0.1, abs=1e-9), name
+
+
+def test_a_decode_step_reads_no_table_that_is_not_the_head():
+    tied, untied = (build(replace(TINY, tie_word_embeddings=tie), torch.float32) for tie in (True, False))
+    assert selfplay.weight_bytes(tied) == selfplay.weight_bytes(untied)
 
 
 def test_memory_is_the_peak_of_the_call():
@@ -153,7 +226,7 @@ def test_memory_is_the_peak_of_the_call():
 
 
 def test_the_command(tmp_path, capsys):
-    args = argparse.Namespace(only=["decode", "long_prompt"], size="tiny", threads=1, dtype="auto",
+    args = argparse.Namespace(only=["decode", "long_prompt"], size="tiny", threads=1, dtype="auto", shape="0.5b",
                               device="cpu", out=str(tmp_path / "lines.jsonl"))
     assert command.main(args) == 0
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
@@ -172,7 +245,7 @@ def test_a_row_that_fails_does_not_take_the_others_along(tmp_path, capsys, monke
         raise RuntimeError("no such\nthing | at all")
 
     monkeypatch.setitem(finetune.ROWS, "bank_15", replace(finetune.ROWS["bank_15"], make=broken))
-    args = argparse.Namespace(only=["bank_15", "bank_75"], size="tiny", threads=1, dtype="auto",
+    args = argparse.Namespace(only=["bank_15", "bank_75"], size="tiny", threads=1, dtype="auto", shape="0.5b",
                               device="cpu", out=str(tmp_path / "lines.jsonl"))
     assert command.main(args) == 1
     _, failed, fine = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
@@ -184,4 +257,6 @@ def test_a_row_that_fails_does_not_take_the_others_along(tmp_path, capsys, monke
 
 def test_every_size_names_what_its_row_takes(models):
     for row in ROWS.values():
-        assert set(row.full) == set(row.tiny) and (row.quick is None or set(row.quick) == set(row.full))
+        taken = list(inspect.signature(row.make).parameters)[1:]
+        assert all(set(size) == set(taken) for size in (row.full, row.quick, row.gpu, row.tiny) if size)
+        assert row.tiny and (row.full or row.gpu) and set(row.gpu_bars) <= set(SHAPES)
