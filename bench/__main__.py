@@ -18,8 +18,8 @@ def arguments():
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows (default: all)")
     parser.add_argument("--size", default="quick", choices=("quick", "full", "gpu", "tiny"),
-                        help="quick: at most 15 minutes on 2 slow cores; full: hours there; gpu: what one GPU "
-                             "does in minutes; tiny: seconds, for tests: its numbers mean nothing "
+                        help="quick: at most 15 minutes on 2 slow cores; full: hours there; gpu: what one "
+                             "GPU does in minutes; tiny: seconds, for tests: its numbers mean nothing "
                              "(default: %(default)s)")
     parser.add_argument("--shape", default="0.5b", choices=("0.5b", "1.5b", "7b"),
                         help="the Qwen2.5 shape of the large model (default: %(default)s)")

@@ -48,13 +48,13 @@ def each_option_a_row(twin, asked):
         keep = max(1 if i is None else len(asked[k][2][i]) for k, i in some)
         logits = twin(ids, attention_mask=mask, position_ids=positions(mask), use_cache=False,
                       logits_to_keep=keep).logits
-        for row, (k, i) in zip(logits.float().log_softmax(-1).cpu(), some):
+        for row, (k, i) in zip(logits.float().log_softmax(-1), some):
             options = asked[k][2]
             if i is None:
                 out[k] = [float(row[-1, option[0]]) for option in options]
             else:
                 last = row[-len(options[i]):]
-                out[k][i] = float(last.gather(1, torch.tensor(options[i])[:, None]).sum())
+                out[k][i] = float(last.gather(1, torch.tensor(options[i], device=last.device)[:, None]).sum())
     return out
 
 

@@ -14,9 +14,8 @@ from transformers import DynamicCache
 from bench.models import POCKET
 from bench.theirs import behind_one_prefix, continuous, greedy, left_padded, repeated
 from bench.tools import Done, Row, Work
-from model.drawing import Sampling
 from model.flops import forward_flops
-from model.sampling import generate, prefill
+from model.sampling import Sampling, generate, prefill
 from newnews.prompts import prompts_for
 from newnews.world.things import make_news
 
@@ -38,8 +37,8 @@ def weight_bytes(model):
 
 @contextmanager
 def decoded(model):
-    """Counts the rows of every decode step of either side: what goes through layer 0 one token a row. On a GPU
-    nothing: replays of a CUDA graph run no hooks."""
+    """Counts the rows of every decode step of either side: what goes through layer 0 one token a row.
+    On a GPU nothing: replays of a CUDA graph run no hooks."""
     rows = []
     if model.lm_head.weight.is_cuda:
         yield rows
@@ -147,7 +146,7 @@ def decode(models, prompt, new):
         name = "generate, static cache"
         ways[name] = theirs(new, **static, disable_compile=True)
         warm[name] = theirs(min(new, WARM), **static, disable_compile=True)
-        if models.shape == "0.5b":      # generate compiles by itself then: a minute that other shapes are spared
+        if models.shape == "0.5b":      # generate compiles by itself then: a minute, spared to the others
             ways[f"{name}, compiled"] = warm[f"{name}, compiled"] = theirs(new, **static)
     return Work("tokens", model.lm_head.weight.dtype,
                 lambda: done(generate(model, [ids], set(), Sampling(new, temperature=0))[0].ids), ways,

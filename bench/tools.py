@@ -113,8 +113,9 @@ def status(name):
 # [two sides] ------------------------------------------------------------------------------------------------
 
 def take_turns(work, repeats):
-    """(our Runs, {how: their Runs}, {how: why it failed}): ours, theirs, ours, theirs. The first turn tries all
-    that the other side can do; the fastest of it goes on. What fails is left out, unless nothing remains."""
+    """(our Runs, {how: their Runs}, {how: why it failed}): ours, theirs, ours, theirs. The first turn tries
+    all that the other side can do; the fastest of it goes on. What fails is left out; if nothing is left, the
+    row fails."""
     ours, theirs, failed, sides = [], {how: [] for how in work.theirs}, {}, list(work.theirs)
     for _ in range(repeats):
         ours.append(measure(work.ours))

@@ -16,7 +16,6 @@ pytest.importorskip("transformers")
 from bench import __main__ as command  # noqa: E402
 from bench import finetune, scoring, selfplay, theirs, tools  # noqa: E402
 from bench.models import SHAPES, TINY, Models, build, draw_in_place, twin_of  # noqa: E402
-from model.qwen2 import Qwen2  # noqa: E402
 from model.sampling import Completion  # noqa: E402
 from newnews.training import Recipe  # noqa: E402
 
@@ -136,7 +135,8 @@ def test_turns(monkeypatch):
     ours, others, failed = tools.take_turns(work, 3)
     assert order == ["ours", "slow", "fast", "ours", "fast", "ours", "fast"]
     line = tools.result("x", "tiny", row, work, ours, others, failed, MACHINE)
-    assert "failed" not in line and line["theirs"]["how"] == "fast" and line["tried"] == {"slow": round(12 / 9, 4), "fast": 4.0}
+    assert line["theirs"]["how"] == "fast" and "failed" not in line
+    assert line["tried"] == {"slow": round(12 / 9, 4), "fast": 4.0}
     assert line["ratio"] == {"mean": round(12 ** (1 / 3), 3), "low": 1.0, "high": 4.0}       # 3, 4 and 1
     assert line["ours"]["rate"] == 6 and line["roof"] == {"by": "matrix", "share": 0.6}      # 1.2 of 2 s
     assert {key: bar["met"] for key, bar in line["bars"].items() if key != "memory"} == \
@@ -186,18 +186,26 @@ def test_a_static_cache_writes_the_same(models):
     assert theirs.greedy(twin, ids, mask, 6, cache_implementation="static", disable_compile=True) == plain
 
 
-def test_shapes():
-    """Their published numbers of parameters."""
+def test_shapes(monkeypatch):
+    """Their published numbers of parameters; and the command knows them."""
     counts = {}
     for shape, config in SHAPES.items():
-        with torch.device("meta"):
-            model = Qwen2(config)
-        model.tie()
+        model = build(config, torch.bfloat16, "meta")       # as on a GPU: drawn where they lie
         counts[shape] = sum(p.numel() for p in model.parameters()) / 1e6
+        monkeypatch.setattr("sys.argv", ["bench", "--size", "gpu", "--shape", shape])
+        assert command.arguments().shape == shape
     assert counts == pytest.approx({"0.5b": 494.03, "1.5b": 1543.71, "7b": 7615.62}, abs=0.01)
     assert Models("gpu", "bf16", shape="7b").config is SHAPES["7b"]
     assert Models("gpu", "bf16", shape="1.5b").config_of("all").num_hidden_layers == 28
     assert Models("tiny", "bf16", shape="7b").config is TINY
+
+
+def test_bars_of_a_gpu_are_those_of_its_shape():
+    row = tools.Row(None, {"roof": ">= .6"}, {}, {}, {}, gpu={}, gpu_bars={"7b": {"roof": ">= .2"}})
+    work = tools.Work("things", torch.float32, lambda: tools.Done(1, flops=1), {})
+    for size, shape, bar in (("gpu", "7b", ">= .2"), ("full", "7b", ">= .6"), ("gpu", "0.5b", None)):
+        line = tools.result("x", size, row, work, *tools.take_turns(work, 1), {**MACHINE, "shape": shape})
+        assert line["bars"].get("roof", {}).get("bar") == bar
 
 
 def test_weights_drawn_in_place_are_spread_alike():
@@ -225,15 +233,22 @@ def test_memory_is_the_peak_of_the_call():
     assert tools.measure(call(100, 40 * 2 ** 20)).peak / 2 ** 20 == pytest.approx(60, abs=8)
 
 
-def test_the_command(tmp_path, capsys):
-    args = argparse.Namespace(only=["decode", "long_prompt"], size="tiny", threads=1, dtype="auto", shape="0.5b",
-                              device="cpu", out=str(tmp_path / "lines.jsonl"))
+def test_the_command(tmp_path, capsys, monkeypatch):
+    args = argparse.Namespace(only=["decode", "long_prompt"], size="tiny", threads=1, dtype="auto",
+                              shape="0.5b", device="cpu", out=str(tmp_path / "lines.jsonl"))
     assert command.main(args) == 0
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == ["machine", "decode", "long_prompt"]
     assert lines[0]["copy_gb"] > 0 and lines[0]["fp32_gflops"] > 0 and lines[1]["took"] > 0
     printed = capsys.readouterr().out.splitlines()
     assert [text.split()[1] for text in printed if "tokens/s" in text] == ["decode:", "long_prompt:"]
+    # a GPU's shorter calls to warm up, and its ways
+    monkeypatch.setattr(Models, "on_gpu", True)
+    names = ["decode_256", "decode", "bank_16", "options"]
+    assert command.main(argparse.Namespace(**{**vars(args), "only": names})) == 0
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()][1:]
+    assert {line["row"]: len(line["tried"]) for line in lines} == \
+           {"decode": 3, "decode_256": 2, "bank_16": 1, "options": 3}
     with pytest.raises(ValueError, match="nonsense: no such row; there are one_prompt, "):
         command.main(argparse.Namespace(**{**vars(args), "only": ["nonsense"]}))
 
