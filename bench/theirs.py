@@ -61,7 +61,7 @@ def repeated(twin, prompts, n, new, stops):
 def continuous(twin, prompts, n, new, stops, page=32):
     """generate_batch: a paged cache, every prompt read once and forked."""
     pages = len(prompts) * n * (2 + (max(map(len, prompts)) + new) // page)
-    # before 5.17 a page was a block
+    # older versions of transformers 5 call a page a block
     size = "page_size" if "page_size" in {f.name for f in fields(ContinuousBatchingConfig)} else "block_size"
     by_itself = None if twin.device.type == "cuda" else False       # on a GPU transformers decides
     config = ContinuousBatchingConfig(**{size: page}, num_blocks=pages, max_batch_tokens=512,
