@@ -33,7 +33,7 @@ class KVCache:
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
         self.width = 0
-        self.at = None                              # rows and columns that the tokens of a call are written to
+        self.at = None                      # the rows and columns that a call's tokens are written to
 
     def place(self, T):
         """Where T new tokens go: positions (B, T), and the mask (B, 1, T, S) of what each may see, or None.

@@ -1,4 +1,4 @@
-"""The same on a GPU as on the CPU: forward, captured sampling, scoring, training, a study. Skipped without one.
+"""The same on a GPU as on the CPU: forward, captured sampling, scoring, training, a study. Skipped without.
 
 In fp64, where a token is a token. "The same" is 1e-3 of logits of size 1 to 10: rotary tables are fp32, and
 a GPU's cosine and power differ from a CPU's in the last bit, which these steep weights make 2e-5.
@@ -31,7 +31,8 @@ def prompts_of(*lengths, seed=0):
     return [torch.randint(97, (n,), generator=generator).tolist() for n in lengths]
 
 
-PROMPTS, ADAPTERS = prompts_of(5, 2, 9, 3, 4, 8, 2, 6, 7, 3, 5, 4, seed=23), [0, 1, -1, 2, 2, 2, 0, -1, 1, 0, 0, 1]
+PROMPTS = prompts_of(5, 2, 9, 3, 4, 8, 2, 6, 7, 3, 5, 4, seed=23)
+ADAPTERS = [0, 1, -1, 2, 2, 2, 0, -1, 1, 0, 0, 1]
 
 
 @pytest.fixture(params=[False, True], ids=["untied", "tied"])
@@ -58,7 +59,8 @@ def test_forward(pair):
 
 @pytest.mark.parametrize("rows", [None, 5])
 @pytest.mark.parametrize("sampling", [
-    dict(temperature=0.0), dict(), dict(temperature=0.8, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=4)],
+    dict(temperature=0.0), dict(),
+    dict(temperature=0.8, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=4)],
     ids=["greedy", "plain", "everything"])
 def test_captured_sampling(pair, sampling, rows, monkeypatch):
     sampling = Sampling(**sampling, max_new_tokens=30)

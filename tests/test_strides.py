@@ -1,5 +1,5 @@
-"""Decoding in strides (model/strides.py) says what decoding token by token says. Here on the CPU, where a step
-is run and not captured; tests/test_cuda.py has the graphs."""
+"""Decoding in strides (model/strides.py) says what decoding token by token says. Here on the CPU, where a
+step is run and not captured; tests/test_cuda.py has the graphs."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,8 @@ def prompts_of(*lengths, seed=0):
 @pytest.mark.parametrize("rows", [None, 5], ids=["all at once", "5 at a time"])
 @pytest.mark.parametrize("new", [3, STRIDE, 21])
 @pytest.mark.parametrize("sampling", [
-    dict(temperature=0.0), dict(), dict(temperature=0.8, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=4)],
+    dict(temperature=0.0), dict(),
+    dict(temperature=0.8, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=4)],
     ids=["greedy", "plain", "everything"])
 def test_strides_are_the_naive_loop(exact, strides, sampling, new, rows):
     """Rows of unequal prompts and adapters, which end apart; others take their places in the middle."""
@@ -94,5 +95,6 @@ def test_a_stride_leaves_the_cache_as_single_steps_do(exact):
     assert cache.width == other.width and torch.equal(cache.lengths, other.lengths)
     for row, length in enumerate(cache.lengths.tolist()):
         for ours, theirs in ((cache.keys, other.keys), (cache.values, other.values)):
-            torch.testing.assert_close(ours[:, row, :, :length], theirs[:, row, :, :length], rtol=0, atol=1e-12)
+            torch.testing.assert_close(ours[:, row, :, :length], theirs[:, row, :, :length],
+                                       rtol=0, atol=1e-12)
     torch.testing.assert_close(logits, start, rtol=0, atol=1e-11)
