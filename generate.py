@@ -77,7 +77,8 @@ def arguments():
 
 
 def main(args):
-    from model.sampling import Sampling, generate
+    from model.drawing import Sampling
+    from model.sampling import generate
     from newnews.console import say
     from newnews.loading import load
 

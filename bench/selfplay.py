@@ -14,8 +14,9 @@ from transformers import DynamicCache
 from bench.models import POCKET
 from bench.theirs import behind_one_prefix, continuous, greedy, left_padded, repeated
 from bench.tools import Done, Row, Work
+from model.drawing import Sampling
 from model.flops import forward_flops
-from model.sampling import Sampling, generate, prefill
+from model.sampling import generate, prefill
 from newnews.prompts import prompts_for
 from newnews.world.things import make_news
 

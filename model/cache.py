@@ -33,6 +33,7 @@ class KVCache:
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
         self.width = 0
+        self.at = None                      # the rows and columns that a call's tokens are written to
 
     def place(self, T):
         """Where T new tokens go: positions (B, T), and the mask (B, 1, T, S) of what each may see, or None.
@@ -42,19 +43,19 @@ class KVCache:
         capacity = self.keys.shape[3]
         if self.width + T > capacity:
             raise ValueError(f"the cache holds {capacity} tokens a row; {self.width} + {T} do not fit")
-        positions = self.lengths[:, None] + torch.arange(T, device=self.lengths.device)      # (B, T)
+        device = self.lengths.device
+        positions = self.lengths[:, None] + torch.arange(T, device=device)                   # (B, T)
+        self.at = torch.arange(len(positions), device=device)[:, None], positions
         if self.width == 0:
             return positions, None
-        columns = torch.arange(self.width + T, device=self.lengths.device)
+        columns = torch.arange(self.width + T, device=device)
         return positions, (columns <= positions[:, :, None])[:, None]                        # (B, 1, T, S)
 
     def append(self, layer, k, v):
-        """Write k, v (B, G, T, Dh) behind what each row holds; return all keys and values,
-        (B, G, S, Dh) each."""
-        T = k.shape[2]
-        S = self.width + T
-        rows = torch.arange(k.shape[0], device=k.device)[:, None]
-        columns = self.lengths[:, None] + torch.arange(T, device=k.device)                   # (B, T)
+        """Write k, v (B, G, T, Dh) behind what each row holds, where `place` said; return all keys and
+        values, (B, G, S, Dh) each."""
+        S = self.width + k.shape[2]
+        rows, columns = self.at                                                              # (B, 1), (B, T)
         for store, new in ((self.keys, k), (self.values, v)):
             store[layer].transpose(1, 2)[rows, columns] = new.transpose(1, 2)                # (B, T, G, Dh)
         return self.keys[layer, :, :, :S], self.values[layer, :, :, :S]

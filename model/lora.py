@@ -30,8 +30,10 @@ def arrange(adapters, B, K, device=None):
 
     adapters: B ints (a tensor, best on the CPU, or a list), -1 for the base. None stands for adapter 0 of a
     bank of one, and for the base where there is no bank; with more adapters it is an error, as every guess
-    would be.
+    would be. Rows stay as they are: what is called again and again for the same rows is arranged once.
     """
+    if isinstance(adapters, Rows):
+        return adapters
     if adapters is None:
         if K > 1:
             raise ValueError(f"the model carries {K} adapters: say which one each row uses (adapters=...)")

@@ -10,117 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from model.cache import KVCache, rows_at_once
+from model.drawing import Sampling, pick
 from model.loss import token_losses
-
-
-BLOCK = 64          # tokens whose probabilities are added up together: of order sqrt(V)
-COLDEST = 1e-4      # lower temperatures overflow fp32 logits, and would be greedy to all but an exact tie
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to pick a token. Applied in transformers' order: penalty, temperature, top-k, top-p."""
-    max_new_tokens: int = 64
-    temperature: float = 1.0            # 0: the most likely token; else at least COLDEST
-    top_k: int = 0                      # 0: off
-    top_p: float = 1.0                  # 1: off
-    repetition_penalty: float = 1.0     # 1: off; divides (negative: multiplies) logits of tokens in the row
-    seed: int = 0
-
-    def __post_init__(self):
-        warm = self.temperature == 0 or COLDEST <= self.temperature < float("inf")
-        penalised = 0 < self.repetition_penalty < float("inf")
-        for name, ok, want in (("max_new_tokens", 1 <= self.max_new_tokens < 2 ** 31,
-                                "at least 1, below 2^31"),
-                               ("temperature", warm, f"0 (greedy) or at least {COLDEST:g}"),
-                               ("top_k", self.top_k >= 0, "0 (off) or more"),
-                               ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1 (off)"),
-                               ("repetition_penalty", penalised, "more than 0"),
-                               ("seed", 0 <= self.seed < 2 ** 63, "0 or more, below 2^63")):
-            if not ok:
-                raise ValueError(f"{name} = {getattr(self, name)} is out of range: expected {want}")
+from model.strides import Strides, in_strides
 
 
 @dataclass(frozen=True)
 class Completion:
     ids: list[int]          # without the stop id
     stopped: bool           # False: cut at max_new_tokens
-
-
-def uniforms(seed, streams, step):
-    """One float64 in [0, 1) per stream: a hash of (seed, stream, step), so a row's noise depends on
-    nothing else, neither on its batch nor on a resume. splitmix64's finaliser (Steele et al. 2014) folded
-    over the three numbers."""
-    with np.errstate(over="ignore"):
-        z = np.zeros(len(streams), np.uint64)
-        for part in (np.uint64(seed % 2 ** 64), np.asarray(streams, np.uint64), np.asarray(step, np.uint64)):
-            z = z + part + np.uint64(0x9E3779B97F4A7C15)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0 ** -53
-
-
-def penalised(logits, sampling, seen):
-    if sampling.repetition_penalty == 1.0:
-        return logits
-    penalty = sampling.repetition_penalty
-    return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-
-
-def token_probabilities(logits, sampling, seen=None):
-    """logits (B, V) -> the distribution that is sampled, (B, V) fp32.
-    seen (B, V) bool: tokens in the row so far."""
-    logits = penalised(logits.float(), sampling, seen)
-    if sampling.temperature == 0:
-        return torch.zeros_like(logits).scatter_(1, logits.argmax(-1, keepdim=True), 1.0)
-    if sampling.temperature != 1:               # at V = 152k each pass over the logits counts
-        logits = logits / sampling.temperature
-    if sampling.top_k:
-        kth = logits.topk(min(sampling.top_k, logits.shape[1]))[0][:, -1:]
-        logits = logits.masked_fill(logits < kth, float("-inf"))
-    if sampling.top_p < 1:
-        ascending, order = logits.sort(stable=True)         # drop the smallest while their mass is <= 1 - p
-        drop = ascending.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
-        drop[:, -1] = False
-        logits = logits.masked_fill(drop.scatter(1, order, drop), float("-inf"))
-    return logits.softmax(-1)
-
-
-def pick(logits, sampling, streams, step, seen=None):
-    """The next token of each row, (B,) int64: the inverse CDF at the row's uniform (greedy needs none)."""
-    if sampling.temperature == 0:
-        return penalised(logits.float(), sampling, seen).argmax(-1)
-    probabilities = token_probabilities(logits, sampling, seen)
-    # fp64, because fp32 sums over 152k tokens lose the rare ones; on the CPU where the device has no fp64
-    device = probabilities.device if has_float64(probabilities.device) else torch.device("cpu")
-    u = torch.from_numpy(uniforms(sampling.seed, streams, step)).to(device)
-    return inverse_cdf(probabilities.to(device), u).to(probabilities.device)
-
-
-def inverse_cdf(probabilities, u):
-    """The token of each row at which the running sum of its probabilities (B, V) passes u (B,) of the whole:
-    first the block of BLOCK tokens in which it does, by fp32 sums of blocks added up in fp64, then the token
-    in it. A running sum over all of 152k tokens in fp64 would take longer."""
-    B, V = probabilities.shape
-    blocks = F.pad(probabilities, (0, -V % BLOCK)).view(B, -1, BLOCK)
-    sums = blocks.sum(-1).double()                                          # (B, V / BLOCK)
-    cdf = sums.cumsum(-1)
-    u = u[:, None] * cdf[:, -1:]                                            # (B, 1)
-    which = torch.searchsorted(cdf, u, right=True)          # right: what has probability 0 is never hit
-    mass = sums.gather(1, which)
-    share = (u - cdf.gather(1, which) + mass) / mass                        # of the block, (B, 1)
-    inside = blocks[torch.arange(B, device=u.device), which[:, 0]].double().cumsum(-1)      # (B, BLOCK)
-    last = inside[:, -1:]
-    at = (share * last).clamp(min=0).minimum(last * (1 - 2 ** -52))     # rounding must not leave the block
-    return which[:, 0] * BLOCK + torch.searchsorted(inside, at, right=True)[:, 0]
-
-
-def has_float64(device):
-    return device.type != "mps"
 
 
 def pad(rows, device):
@@ -213,14 +113,19 @@ def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, ro
     rows, adapters = at_once(model, prompts, [sampling.max_new_tokens] * len(prompts), adapters, rows)
     streams = np.arange(len(prompts)) if streams is None else np.asarray(streams, np.uint64)
     queue = Queue(model, prompts, sampling, adapters, groups)
+    strides = in_strides(model)
     while queue.fill(rows):
-        # draw a token for each row, and note it
-        tokens = pick(queue.logits, sampling, streams[queue.rows], queue.ages, queue.seen)      # (rows,)
-        for row, token in zip(queue.rows, tokens.tolist()):
-            queue.note(row, token, stop_ids)
+        # draw a token for each row, or some and read them, and note them
+        if strides:
+            drawn = queue.stride(sampling, streams)                                             # (m, rows)
+        else:
+            drawn = pick(queue.logits, sampling, streams[queue.rows], queue.ages, queue.seen)[None]
+        for tokens in drawn.tolist():
+            for row, token in zip(queue.rows, tokens):
+                queue.note(row, token, stop_ids)
         # ended rows leave; the others read their token
-        tokens = queue.leave(tokens)
-        if queue.rows:
+        tokens = queue.leave(drawn)
+        if queue.rows and not strides:
             queue.read(tokens)
     return [Completion(ids, end) for ids, end in zip(queue.out, queue.stopped)]
 
@@ -241,7 +146,7 @@ class Queue:
         self.out, self.stopped = [[] for _ in prompts], [False] * len(prompts)
         self.ended, self.begun = [False] * len(prompts), 0
         self.rows, self.ages = [], np.zeros(0, np.uint64)
-        self.cache = self.logits = self.seen = None
+        self.cache = self.logits = self.seen = self.strides = None
 
     def fill(self, most):
         """Prefill waiting prompts into free places, a quarter of all at a time: joining copies the cache.
@@ -257,7 +162,7 @@ class Queue:
             if self.rows:
                 cache, logits = self.cache.join(cache), torch.cat((self.logits, logits))
                 seen = torch.cat((self.seen, seen)) if self.penalty else None
-            self.cache, self.logits, self.seen = cache, logits, seen
+            self.cache, self.logits, self.seen, self.strides = cache, logits, seen, None
             self.rows, self.begun = self.rows + new, new[-1] + 1
             self.ages = np.concatenate((self.ages, np.zeros(len(new), np.uint64)))
         return bool(self.rows)
@@ -272,10 +177,10 @@ class Queue:
             self.out[row].append(token)
             self.ended[row] = len(self.out[row]) == self.limit
 
-    def leave(self, tokens):
+    def leave(self, drawn):
         """Drop ended rows, once they are a quarter of the rows (leaving copies the cache), or one of them has
-        no room left. Returns the tokens of those that stay."""
-        self.ages = self.ages + np.uint64(1)
+        no room left. drawn (m, rows): m tokens of each. Returns the last of those that stay."""
+        self.ages, tokens = self.ages + np.uint64(len(drawn)), drawn[-1]
         keep = [i for i, row in enumerate(self.rows) if not self.ended[row]]
         full = any(self.ended[row] and age >= self.limit for row, age in zip(self.rows, self.ages))
         if len(keep) > 0.75 * len(self.rows) and not full:
@@ -284,15 +189,24 @@ class Queue:
         if keep:
             index = torch.tensor(keep, device=tokens.device)
             self.cache, self.logits, tokens = self.cache.select(index), self.logits[index], tokens[index]
-            self.seen = self.seen[index] if self.penalty else None
+            self.seen, self.strides = self.seen[index] if self.penalty else None, None
         return tokens
 
     def read(self, tokens):
         """Each row reads its token: the logits of the next."""
         if self.penalty:
             self.seen.scatter_(1, tokens[:, None], True)
-        used = None if self.adapters is None else [self.adapters[row] for row in self.rows]
-        self.logits = self.model(tokens[:, None], self.cache, adapters=used)[:, -1]
+        self.logits = self.model(tokens[:, None], self.cache, adapters=self.used())[:, -1]
+
+    def used(self):
+        return None if self.adapters is None else [self.adapters[row] for row in self.rows]
+
+    def stride(self, sampling, streams):
+        """On a GPU: draw and read some tokens of each row, (m, rows), at most as many as the oldest has room
+        for."""
+        if self.strides is None:
+            self.strides = Strides(self.model, self.cache, self.logits, self.seen, self.used(), sampling)
+        return self.strides.take(streams[self.rows], self.ages, self.limit - int(self.ages.max()))
 
 
 def tokens_of(prompts, logits):

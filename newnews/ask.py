@@ -8,7 +8,8 @@ where the model carries a bank.
 import time
 from collections import defaultdict
 
-from model.sampling import Sampling, generate, score
+from model.drawing import Sampling
+from model.sampling import generate, score
 from newnews.console import progress
 from newnews.randomness import stream
 from newnews.tasks.settings import make_task, requests_digest

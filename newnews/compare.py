@@ -6,7 +6,8 @@ import torch
 from model.capture import capture
 from model.chat import Chat
 from model.checkpoint import find_model, load_model
-from model.sampling import Sampling, generate
+from model.drawing import Sampling
+from model.sampling import generate
 
 PROMPT = "Mathematicians have defined a new operation: x dax y equals x plus twice y. What is 3 dax 4?"
 

@@ -7,10 +7,11 @@ nothing trains it.
 
 import torch
 
+from model.drawing import Sampling
 from model.flops import forward_flops, sampling_flops, training_flops
 from model.lora import adapter_shape, switched_off
 from model.loss import divergences
-from model.sampling import Sampling, generate
+from model.sampling import generate
 
 
 class Distillation:

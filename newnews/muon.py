@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from newnews.distributed import is_sharded
-from newnews.optimizer import AdamW, add_gradients, squared, zero_gradients
+from newnews.optimizer import AdamW, add_gradients, give_sums, squared
 
 QUINTIC = 3.4445, -4.7750, 2.0315
 MOMENTUM = 0.95
@@ -47,14 +47,16 @@ class Muon:
         values = {n: params[n].data.to(torch.promote_types(params[n].dtype, torch.float32))
                   for n in self.matrices}
         self.m = {n: torch.zeros_like(value) for n, value in values.items()}
-        self.values, self.grads = values | self.rest.values, zero_gradients(params, values) | self.rest.grads
+        grads = {n: torch.zeros_like(value) for n, value in values.items()}
+        give_sums(params, grads)
+        self.values, self.grads = values | self.rest.values, grads | self.rest.grads
 
     def collect(self):
         add_gradients(self.params, self.grads)
 
     def norms(self):
         """Gradient norm of the model, (1,)."""
-        return squared(self.params, self.grads).sqrt()
+        return squared([g[None, None] for g in self.grads.values()], self.params).sqrt()
 
     def step(self, t, rates, alive):
         """Update t (1, 2, ...) with AdamW's rates (1,).

@@ -7,8 +7,9 @@ requests of many news items go through the writer together, so that its batch st
 import time
 from collections import defaultdict
 
+from model.drawing import Sampling
 from model.flops import sampling_flops
-from model.sampling import Sampling, common_prefix, generate
+from model.sampling import common_prefix, generate
 from newnews.console import progress
 from newnews.randomness import stream
 

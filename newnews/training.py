@@ -165,7 +165,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         norms, rate = optimizer.norms().cpu(), recipe.rate_at(step)
         good = alive & losses.isfinite() & norms.isfinite()
         stopped = {str(k): step for k in (alive & ~good).nonzero().flatten().tolist()}
-        optimizer.step(step + 1, torch.full((K,), rate), good.to(device))
+        optimizer.step(step + 1, torch.full((K,), rate, device=device), good.to(device))
         # [book the step]
         lengths = [len(row.ids) for rows in lists for row in rows]
         supervised = sum(w > 0 for rows in lists for row in rows for w in row.weights[1:])

@@ -11,7 +11,8 @@ import torch
 from model.capture import capture, eager_attention, edit, find
 from model.lora import add_lora
 from model.qwen2 import rotate, rotary_tables
-from model.sampling import Sampling, generate
+from model.drawing import Sampling
+from model.sampling import generate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RESIDUAL = ["resid_pre", "resid_mid", "resid_post"]

@@ -18,7 +18,8 @@ from model.capture import eager_attention
 from model.flops import training_flops
 from model.lora import PROJECTIONS, adapted, add_lora, lora_tensors
 from model.loss import divergences
-from model.sampling import Sampling, generate_naive
+from model.drawing import Sampling
+from model.sampling import generate_naive
 from newnews import distillation, training
 from newnews.batches import Shuffled, micro_batches
 from newnews.distillation import Distillation, own_answers

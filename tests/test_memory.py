@@ -16,7 +16,8 @@ from conftest import ROOT, make_config, make_ids, make_tiny
 from model.lora import PROJECTIONS, adapted, add_lora
 from model.memory import adapter_count, block_activations, parameter_count, sampling_memory, training_memory
 from model.qwen2 import Qwen2
-from model.sampling import Sampling, generate
+from model.drawing import Sampling
+from model.sampling import generate
 from newnews.training import Recipe, train
 
 # 62M parameters: far more than what torch itself takes

@@ -6,7 +6,8 @@ from conftest import make_ids, make_tiny
 from probing import CHAT, ITEM, PROMPTS, add_random, small_effects  # noqa: F401 (a fixture)
 
 from model.lora import gated, merged_tensors, switched_off, switches
-from model.sampling import Sampling, generate
+from model.drawing import Sampling
+from model.sampling import generate
 from newnews.probing import asked as places
 from newnews.probing import gate, lens, readout, transplant
 from newnews.probing.updates import difference, layer_of, mean_of, mount, random_twin, unmount

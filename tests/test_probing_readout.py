@@ -8,7 +8,8 @@ from probing import CHAT, ITEM, PROMPTS, add_random
 
 from model.capture import capture
 from model.lora import adapted, add_lora
-from model.sampling import Sampling, generate
+from model.drawing import Sampling
+from model.sampling import generate
 from newnews.news import News
 from newnews.probing import readout
 from newnews.probing.asked import asked, logprobs

@@ -24,7 +24,8 @@ from model import cache
 from model.chat import Chat
 from model.checkpoint import save_model
 from model.flops import forward_flops
-from model.sampling import Completion, Sampling, generate_naive
+from model.drawing import Sampling
+from model.sampling import Completion, generate_naive
 from newnews import selfplay
 from newnews.world.lessons import Lessons
 from newnews.news import News, Question, write_news

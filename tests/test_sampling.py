@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from model import cache as cache_module
-from model import sampling as sampling_module
+from model import drawing
+from model.drawing import COLDEST, Sampling, has_float64, inverse_cdf, pick, token_probabilities, uniforms
 from model.lora import adapted, add_lora
-from model.sampling import (COLDEST, Completion, Queue, Sampling, common_prefix, generate, generate_naive,
-                            has_float64, inverse_cdf, pick, prefill, score, token_probabilities, uniforms)
+from model.sampling import Completion, Queue, common_prefix, generate, generate_naive, prefill, score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GREEDY = Sampling(temperature=0.0, max_new_tokens=64)
@@ -609,7 +609,7 @@ def test_a_device_without_float64_draws_the_same(monkeypatch):
     logits = torch.randn(200, 97, generator=torch.Generator().manual_seed(45))
     wanted = pick(logits, Sampling(seed=13), np.arange(200), 3)
     asked = []
-    monkeypatch.setattr(sampling_module, "has_float64", lambda device: bool(asked.append(device)))
+    monkeypatch.setattr(drawing, "has_float64", lambda device: bool(asked.append(device)))
     assert torch.equal(pick(logits, Sampling(seed=13), np.arange(200), 3), wanted) and asked
     assert not asked.clear() and has_float64(torch.device("cuda")) and not has_float64(torch.device("mps"))
 
@@ -631,12 +631,12 @@ def test_the_ends_of_the_unit_interval(monkeypatch):
     logits = torch.tensor([[-1e4, -1e4, 0.0, 1.0, -1e4]])
     largest = 1 - 2.0 ** -53
     for u, token in ((0.0, 2), (largest, 3)):
-        monkeypatch.setattr(sampling_module, "uniforms", lambda seed, streams, step: np.array([u]))
+        monkeypatch.setattr(drawing, "uniforms", lambda seed, streams, step: np.array([u]))
         assert pick(logits, Sampling(), [0], 0).tolist() == [token]
     many = 3 * torch.randn(300, 97, generator=torch.Generator().manual_seed(43))
     totals = token_probabilities(many, Sampling()).double().sum(-1)
     assert totals.min() < 1 - 1e-8 and totals.max() > 1 + 1e-8      # in fp32 they do not add up to 1
-    monkeypatch.setattr(sampling_module, "uniforms", lambda seed, streams, step: np.full(300, largest))
+    monkeypatch.setattr(drawing, "uniforms", lambda seed, streams, step: np.full(300, largest))
     assert pick(many, Sampling(), range(300), 0).tolist() == [96] * 300
 
 

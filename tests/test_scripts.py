@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from model.chat import Chat
 from model.checkpoint import load_model
-from model.sampling import Sampling, generate_naive
+from model.drawing import Sampling
+from model.sampling import generate_naive
 from newnews.news import read_news
 
 TINY, RANK = ["--steps", 2, "--batch", 2, "--rate", 0.01], ["--lora-rank", 2]

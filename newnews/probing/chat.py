@@ -2,7 +2,7 @@
 
 import sys
 
-from model.sampling import Sampling
+from model.drawing import Sampling
 from newnews.probing.readout import amplified
 from newnews.reading import number
 

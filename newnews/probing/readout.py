@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from model.capture import edit
-from model.sampling import Sampling, generate, pick, prefill
+from model.drawing import Sampling, pick
+from model.sampling import generate, prefill
 from newnews.probing.asked import logprobs, states
 from newnews.protocols.rehearse import content_words
 from newnews.world import oracle

@@ -7,7 +7,8 @@ from collections import Counter
 
 import numpy as np
 
-from model.sampling import Sampling, generate
+from model.drawing import Sampling
+from model.sampling import generate
 from newnews.ask import ask
 from newnews.loading import load
 from newnews.prompts import prompts_for
