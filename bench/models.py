@@ -95,7 +95,6 @@ class Models:
         self.config = TINY if size == "tiny" else SHAPES[shape]
         # all shapes are large enough for bf16; what stands for them takes the same
         self.device, self.dtype, self.reason = choose_device(device, dtype, 494 * 10 ** 6)
-        self.shape = shape
 
     @property
     def on_gpu(self):

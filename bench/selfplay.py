@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from transformers import DynamicCache
 
-from bench.models import POCKET
+from bench.models import HALF, POCKET
 from bench.theirs import behind_one_prefix, continuous, greedy, left_padded, repeated
 from bench.tools import Done, Row, Work
 from model.drawing import Sampling
@@ -147,7 +147,7 @@ def decode(models, prompt, new):
         name = "generate, static cache"
         ways[name] = theirs(new, **static, disable_compile=True)
         warm[name] = theirs(min(new, WARM), **static, disable_compile=True)
-        if models.shape == "0.5b":      # generate compiles by itself then: a minute, spared to the others
+        if models.config == HALF:       # generate compiles by itself then: a minute, spared to the others
             ways[f"{name}, compiled"] = warm[f"{name}, compiled"] = theirs(new, **static)
     return Work("tokens", model.lm_head.weight.dtype,
                 lambda: done(generate(model, [ids], set(), Sampling(new, temperature=0))[0].ids), ways,

@@ -248,7 +248,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert command.main(argparse.Namespace(**{**vars(args), "only": names})) == 0
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()][1:]
     assert {line["row"]: len(line["tried"]) for line in lines} == \
-           {"decode": 3, "decode_256": 2, "bank_16": 1, "options": 3}
+           {"decode": 2, "decode_256": 2, "bank_16": 1, "options": 3}
     with pytest.raises(ValueError, match="nonsense: no such row; there are one_prompt, "):
         command.main(argparse.Namespace(**{**vars(args), "only": ["nonsense"]}))
 
