@@ -25,7 +25,7 @@ def token_losses(hidden, targets, head, chunk=None):
 def in_chunks(one, hidden, targets, chunk):
     if hidden.shape[0] <= chunk:
         return one(hidden, targets)
-    return torch.cat([checkpoint(one, h, t, use_reentrant=False)
+    return torch.cat([checkpoint(one, h, t, use_reentrant=False, preserve_rng_state=False)
                       for h, t in zip(hidden.split(chunk), targets.split(chunk))])
 
 

@@ -92,8 +92,7 @@ class RMSNorm(nn.Module):
     def forward(self, x):
         # At least fp32 inside; scaled by the weight after the cast back, as Llama and Qwen do
         # (Gemma scales before it).
-        h = x.to(torch.promote_types(x.dtype, torch.float32))
-        h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + self.eps)
+        h = F.rms_norm(x.to(torch.promote_types(x.dtype, torch.float32)), x.shape[-1:], eps=self.eps)
         return self.weight * h.to(x.dtype)
 
 
@@ -245,9 +244,10 @@ class Qwen2(nn.Module):
     Rows are padded on the right. Causality makes the padding invisible to real tokens, so no mask is needed.
 
     Where (B, T, V) would not fit or most of it is not wanted, keep (B, T) bool chooses N positions, in the
-    order of rows and then of tokens: their logits (N, V). head(hidden, lm_head) may replace the plain head:
-    what it makes of the chosen hidden states, (N, D), or without keep of all of them, (B, T, D), is returned.
-    It runs inside this forward, so whatever shards or wraps the model has its weights at hand.
+    order of rows and then of tokens, or keep (N,) int64 numbers them in that order: their logits (N, V).
+    head(hidden, lm_head) may replace the plain head: what it makes of the chosen hidden states, (N, D), or
+    without keep of all of them, (B, T, D), is returned. It runs inside this forward, so whatever shards or
+    wraps the model has its weights at hand.
     adapters: for each row the adapter that it uses, -1 for the base (model/lora.py: arrange).
     """
 
@@ -266,7 +266,8 @@ class Qwen2(nn.Module):
     def forward(self, ids, cache=None, keep=None, head=None, adapters=None):
         hidden = self.model(ids, cache, adapters)                          # (B, T, D)
         if keep is not None:
-            hidden = hidden[keep]                                          # (N, D)
+            flat = hidden.flatten(0, 1)
+            hidden = hidden[keep] if keep.dtype == torch.bool else flat.index_select(0, keep)       # (N, D)
         return self.lm_head(hidden) if head is None else head(hidden, self.lm_head)
 
     def init_weights(self, seed):

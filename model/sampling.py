@@ -127,6 +127,9 @@ def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, ro
         tokens = queue.leave(drawn)
         if queue.rows and not strides:
             queue.read(tokens)
+    if strides:
+        queue.strides = None
+        torch.cuda.empty_cache()                    # a graph's memory is of no use to others before
     return [Completion(ids, end) for ids, end in zip(queue.out, queue.stopped)]
 
 
@@ -162,7 +165,7 @@ class Queue:
             if self.rows:
                 cache, logits = self.cache.join(cache), torch.cat((self.logits, logits))
                 seen = torch.cat((self.seen, seen)) if self.penalty else None
-            self.cache, self.logits, self.seen, self.strides = cache, logits, seen, None
+            self.cache, self.logits, self.seen = cache, logits, seen
             self.rows, self.begun = self.rows + new, new[-1] + 1
             self.ages = np.concatenate((self.ages, np.zeros(len(new), np.uint64)))
         return bool(self.rows)
@@ -189,7 +192,7 @@ class Queue:
         if keep:
             index = torch.tensor(keep, device=tokens.device)
             self.cache, self.logits, tokens = self.cache.select(index), self.logits[index], tokens[index]
-            self.seen, self.strides = self.seen[index] if self.penalty else None, None
+            self.seen = self.seen[index] if self.penalty else None
         return tokens
 
     def read(self, tokens):
@@ -204,9 +207,13 @@ class Queue:
     def stride(self, sampling, streams):
         """On a GPU: draw and read some tokens of each row, (m, rows), at most as many as the oldest has room
         for."""
-        if self.strides is None:
-            self.strides = Strides(self.model, self.cache, self.logits, self.seen, self.used(), sampling)
-        return self.strides.take(streams[self.rows], self.ages, self.limit - int(self.ages.max()))
+        before = self.strides
+        if before is None or before.cache is not self.cache:
+            self.strides = Strides(self.model, self.cache, self.logits, self.seen, self.used(), sampling,
+                                   before and before.pool)
+        drawn = self.strides.take(streams[self.rows], self.ages, self.limit - int(self.ages.max()))
+        del before                                  # not until now: its graph's memory is in use again
+        return drawn
 
 
 def tokens_of(prompts, logits):

@@ -26,6 +26,7 @@ from model.lora import adapted, adapter_shape
 from model.loss import token_losses
 from newnews import distributed
 from newnews.batches import micro_batches
+from newnews.captured import Captured
 from newnews.console import progress
 from newnews.examples import Example
 from newnews.muon import Muon
@@ -107,6 +108,25 @@ def trained(model):
     return params, model.model.bank or 1, adapter_shape(model)
 
 
+def learner(model, params, loss):
+    """learn(batch, scale) adds the gradients of (loss / scale).sum() to the parameters', and gives that part
+    of the step's loss, (K,), and the FLOPs on top. On a GPU next_token is captured, where gradients are added
+    in place (newnews/captured.py)."""
+    device = model.lm_head.weight.device
+    if loss is next_token and device.type == "cuda" and all(p.grad is not None for p in params.values()):
+        replay = Captured(model)
+        return lambda batch, scale: (replay(batch, scale), 0)
+
+    def learn(batch, scale):
+        found = loss(model, batch.to(device))
+        sums, more = found if isinstance(found, tuple) else (found, 0)
+        part = sums / scale
+        part.sum().backward()
+        return part.detach(), more
+
+    return learn
+
+
 def draw(batches, step, alive):
     """The step's K lists of Examples, none for learners that have stopped, and the total weight of each,
     (K,)."""
@@ -135,6 +155,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     params, K, lora = trained(model)
     device = model.lm_head.weight.device
     optimizer = {"adamw": AdamW, "muon": Muon}[recipe.optimizer](params, recipe, bank=lora is not None)
+    learn = learner(model, params, loss)
     state = {"step": 0, "tokens": 0, "flops": 0, "seconds": 0.0, "stopped": {}, "loss": [None] * K}
     run = json.dumps([run, asdict(recipe), K])
     if folder is not None:
@@ -152,12 +173,9 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         scale, losses = totals.clamp(min=1e-9).to(device), torch.zeros(K, dtype=torch.float64)
         extra = torch.zeros(1, dtype=torch.float64)
         for batch in micro_batches(lists, recipe.micro_tokens, lora is not None, rank, world):
-            found = loss(model, batch.to(device))
-            sums, more = found if isinstance(found, tuple) else (found, 0)
-            part = sums / scale
-            part.sum().backward()
+            part, more = learn(batch, scale)
             extra += more
-            losses += part.detach().cpu()
+            losses += part.cpu()
             optimizer.collect()
         distributed.add_up([losses, extra])
         distributed.add_up([g for n, g in optimizer.grads.items() if not distributed.is_sharded(params[n])])
