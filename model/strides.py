@@ -13,6 +13,7 @@ import torch
 from model.drawing import pick_at, uniforms
 from model.lora import arrange
 
+SIDES = {}          # {device: the stream on which graphs are captured}: one, since memory is kept by stream
 STRIDE = 8          # steps between two looks; a row that has ended wastes half of it on average
 
 
@@ -24,7 +25,7 @@ class Strides:
     """The steps of rows that decode together. Owns nothing but what a graph must find in its place again:
     cache, logits (B, V) and seen (B, V) are the queue's own, and are moved on in place."""
 
-    def __init__(self, model, cache, logits, seen, adapters, sampling, pool=None):
+    def __init__(self, model, cache, logits, seen, adapters, sampling):
         self.model, self.cache, self.logits, self.seen, self.sampling = model, cache, logits, seen, sampling
         B, device = len(logits), logits.device
         off = model.model.switched_off
@@ -32,7 +33,7 @@ class Strides:
         self.u = torch.zeros(STRIDE, B, dtype=torch.float64, device=device)        # each step's noise
         self.drawn = torch.zeros(STRIDE, B, dtype=torch.int64, device=device)
         self.at = torch.zeros(1, dtype=torch.int64, device=device)                 # the step in the stride
-        self.graph, self.pool = None, pool          # pool: of the graph before, whose memory this one uses
+        self.graph = None
 
     def take(self, streams, ages, room):
         """m <= `room` tokens more of each row, (m, B). streams, ages (B,): as for `pick`."""
@@ -63,14 +64,14 @@ class Strides:
             return self.graph.replay()
         self.step()
         if self.logits.is_cuda:
-            self.graph = captured(self.step, self.pool)
-            self.pool = self.graph.pool()
+            self.graph = captured(self.step)
 
 
 def captured(step, pool=None):
     """A CUDA graph of step(), which is recorded and not run. pool: another graph's, to share the memory of
     what is made on the way; the two must never run at once, and that one must be alive."""
-    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    device = torch.cuda.current_device()
+    graph, side = torch.cuda.CUDAGraph(), SIDES.setdefault(device, torch.cuda.Stream())
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         graph.capture_begin(*() if pool is None else (pool,))
