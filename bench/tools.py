@@ -80,9 +80,14 @@ def finish():
         torch.cuda.synchronize()
 
 
+def on_gpu():
+    """Not merely there: transformers looks for one in a bench of the CPU too."""
+    return torch.cuda.is_initialized() and torch.cuda.max_memory_allocated() > 0
+
+
 def memory(name):
     """Now (VmRSS) or at the peak (VmHWM), in bytes: the GPU's tensors where one is used."""
-    if torch.cuda.is_initialized():
+    if on_gpu():
         return torch.cuda.memory_allocated() if name == "VmRSS" else torch.cuda.max_memory_allocated()
     return status(name)
 
@@ -90,7 +95,7 @@ def memory(name):
 def settle():
     """Give free memory back to the system and start its peak anew; False where that cannot be done."""
     gc.collect()
-    if torch.cuda.is_initialized():
+    if on_gpu():
         finish()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
