@@ -7,19 +7,49 @@ from torch.utils.checkpoint import checkpoint
 CHUNK_NUMBERS = 2 ** 26         # logits at a time: 256 MB in fp32
 
 
-def token_losses(hidden, targets, head, chunk=None):
+def token_losses(hidden, targets, head, chunk=None, add=False):
     """Negative log-likelihood in nats of each target: hidden (N, D), targets (N,) -> (N,), at least fp32.
 
     hidden holds only the positions that carry loss. `chunk` of them at a time go through the head, and
     backward computes those logits again instead of keeping them. By default a chunk's logits are
     CHUNK_NUMBERS: 441 positions at Qwen2.5's V = 152k, and everything at once for a pocket model.
+    add: backward itself adds the head's gradient to head.weight.grad, which must be there (`AddingHead`).
     """
     chunk = chunk or max(1, CHUNK_NUMBERS // head.weight.shape[0])
+    if add:
+        return AddingHead.apply(hidden, head.weight, targets, max(1, chunk // 2))
 
     def one(h, t):
         return F.cross_entropy(wide(head(h)), t, reduction="none")                       # of (chunk, V)
 
     return in_chunks(one, hidden, targets, chunk)
+
+
+class AddingHead(torch.autograd.Function):
+    """`token_losses` of a head that learns: its gradient is added to weight.grad a chunk at a time. As
+    autograd has it, every chunk gives one as large as the weight (545 MB at 0.5B), and where the weight is
+    the embedding too, autograd adds those to the embedding's own out of place: three at once."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, chunk):
+        ctx.save_for_backward(hidden, targets)
+        ctx.weight, ctx.chunk = weight, chunk
+        return torch.cat([F.cross_entropy(wide(F.linear(h, weight)), t, reduction="none")
+                          for h, t in zip(hidden.split(chunk), targets.split(chunk))])
+
+    @staticmethod
+    def backward(ctx, g):
+        hidden, targets = ctx.saved_tensors
+        weight, dh = ctx.weight, torch.empty_like(hidden)
+        for i in range(0, len(hidden), ctx.chunk):
+            some = slice(i, i + ctx.chunk)
+            # d loss / d logits = softmax - onehot, weighted by what comes from above; (chunk, V)
+            d = wide(F.linear(hidden[some], weight)).softmax(-1)
+            d[torch.arange(len(d), device=d.device), targets[some]] -= 1
+            d = d.mul_(g[some, None]).to(weight.dtype)
+            torch.mm(d, weight, out=dh[some])
+            weight.grad.addmm_(d.T, hidden[some])
+        return dh, None, None, None
 
 
 def in_chunks(one, hidden, targets, chunk):

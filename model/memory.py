@@ -45,10 +45,11 @@ def block_activations(config, e, lora=None):
     return kept + e * rank * len(targets)
 
 
-def head_memory(config, e, supervised):
-    """Bytes at the peak of the loss: log-probabilities and two gradients in fp32, bf16 logits beside them."""
-    rows = min(supervised, max(1, CHUNK_NUMBERS // config.vocab_size))
-    return rows * config.vocab_size * (12 if e == 4 else 14)
+def head_memory(config, e, supervised, adds):
+    """Bytes at the peak of the loss: log-probabilities and two gradients in fp32, bf16 logits beside them; of
+    a head that adds its own gradient (model/loss.py: AddingHead) logits and probabilities, half as many."""
+    rows = min(supervised, max(1, CHUNK_NUMBERS // config.vocab_size // (2 if adds else 1)))
+    return rows * config.vocab_size * (8 if adds else 12 if e == 4 else 14)
 
 
 def training_memory(config, e, n, supervised, lora=None, recompute=False, shards=1):
@@ -72,10 +73,13 @@ def training_memory(config, e, n, supervised, lora=None, recompute=False, shards
     kept = n * (block + (L - 1) * e * D if recompute else L * block)
     # the peak is where backward begins (activations, the head's), where it ends (the micro-batch's own
     # gradients; an fp32 model's are added to the sums at once), or in the optimizer (two pieces of 64 MB)
-    begins = kept + head_memory(config, e, supervised) + n * e * 3 * D
+    adds = lora is None and e == 4 and shards == 1
+    begins = kept + head_memory(config, e, supervised, adds) + n * e * 3 * D
     ends = n * block + (0 if width == 4 and shards == 1 else width * learns // parts)
-    if lora is None and config.tie_word_embeddings:     # its two gradients wait for each other, and are added
-        ends += (3 if width == 4 and shards == 1 else 2) * e * V * D // parts
+    if adds:                                            # the embedding's own gradient
+        ends += e * V * D
+    elif lora is None and config.tie_word_embeddings:   # its two gradients wait for each other, and are added
+        ends += 2 * e * V * D // parts
     out["activations"] = max(begins, ends, min(2 ** 27, 8 * learns // parts))
     out["total"] = sum(out.values())
     return out

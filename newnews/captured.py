@@ -45,7 +45,7 @@ def fixed(batch):
 def sums(model, x, K, adapters):
     """What newnews.training.next_token gives of the same batch: the weighted sum of losses, (K,)."""
     def head(hidden, lm_head):
-        return token_losses(hidden, x.targets, lm_head)
+        return token_losses(hidden, x.targets, lm_head, add=lm_head.weight.grad is not None)
 
     losses = model(x.ids, keep=x.places, head=head, adapters=adapters) * x.weights          # (N,)
     return losses.new_zeros(K).index_add(0, x.groups, losses)

@@ -88,7 +88,7 @@ def next_token(model, batch):
     keep = weights > 0                              # only what carries loss meets the head
 
     def head(hidden, lm_head):
-        return token_losses(hidden, targets[keep], lm_head)
+        return token_losses(hidden, targets[keep], lm_head, add=lm_head.weight.grad is not None)
 
     losses = model(batch.ids[:, :-1], keep=keep, head=head, adapters=batch.adapters)        # (N,)
     return batch.sums(losses * weights[keep], keep)

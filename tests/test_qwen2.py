@@ -499,16 +499,19 @@ def test_fresh_weights():
 
 # ---- loss ----
 
-def loss_and_gradients(hidden, targets, head, weights, chunk):
+def loss_and_gradients(hidden, targets, head, weights, chunk, add=False):
     hidden = hidden.clone().requires_grad_()
     head.zero_grad()
-    losses = token_losses(hidden, targets, head, chunk)
+    if add:
+        head.weight.grad = torch.zeros_like(head.weight)
+    losses = token_losses(hidden, targets, head, chunk, add)
     (losses * weights).sum().backward()
     return losses.detach(), hidden.grad, head.weight.grad.clone()
 
 
+@pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("chunk", [1, 5, 36, 37, 100, None])
-def test_chunked_loss_is_cross_entropy(chunk):
+def test_chunked_loss_is_cross_entropy(chunk, add):
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(37, 12, generator=generator, dtype=torch.float64)
     targets = torch.randint(29, (37,), generator=generator)
@@ -522,10 +525,30 @@ def test_chunked_loss_is_cross_entropy(chunk):
     (expected * weights).sum().backward()
     expected = (expected.detach(), plain_hidden.grad, head.weight.grad.clone())
 
-    ours = loss_and_gradients(hidden, targets, head, weights, chunk)
+    ours = loss_and_gradients(hidden, targets, head, weights, chunk, add)
     assert ours[0].shape == (37,) and ours[0].dtype == torch.float64
     for a, b in zip(ours, expected):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_head_that_adds_its_gradient_leaves_the_others_to_autograd(tiny, tied):
+    """Gradients of two micro-batches, with what was in the sums before; the head is the embedding, or not."""
+    grads = []
+    for add in (False, True):
+        model = tiny(seed=7, dtype=torch.float64, tie_word_embeddings=tied).requires_grad_(True)
+        for p in model.parameters():
+            p.grad = torch.full_like(p, 0.25)
+        into = {name: p.grad for name, p in model.named_parameters()}
+        for seed in (1, 2):
+            ids = torch.randint(97, (2, 9), generator=torch.Generator().manual_seed(seed))
+            losses = model(ids[:, :-1], head=lambda h, lm_head: token_losses(
+                h.flatten(0, 1), ids[:, 1:].flatten(), lm_head, 5, add))
+            (losses * torch.arange(16)).sum().backward()
+        assert all(p.grad is into[name] for name, p in model.named_parameters())
+        grads.append(into)
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-11, atol=1e-11)
 
 
 def test_loss_of_a_bf16_head_is_taken_in_fp32():
