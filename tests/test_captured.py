@@ -29,7 +29,7 @@ def gradients(params):
 @pytest.mark.parametrize("budget", [10 ** 4, 70])
 def test_fixed_shapes_have_the_same_gradients(tiny, bank, budget):
     """Two learners of three are short of rows, one of them has none at all; three steps, so that a shape comes
-    again with other contents, and gradients add up."""
+    again with other contents and totals, and gradients add up."""
     model = tiny(seed=36, dtype=torch.float64)
     if bank:
         add_lora(model, rank=3, alpha=6, seeds=(0, 1, 2))
@@ -42,7 +42,7 @@ def test_fixed_shapes_have_the_same_gradients(tiny, bank, budget):
     ours, theirs = ({n: torch.zeros_like(p) for n, p in params.items()} for _ in range(2))
     for step in range(3):
         lists = [examples(9, 20, 5, 13, seed=step), examples(8, seed=9 + step), []][:3 if bank else 1]
-        scale = torch.tensor([3.0, 0.7, 1e-9], dtype=torch.float64)[:len(lists)]
+        scale = torch.tensor([3.0 + step, 0.7, 1e-9], dtype=torch.float64)[:len(lists)]
         for batch in micro_batches(lists, budget, bank):
             for grads, values, learn in (
                     (ours, found, lambda b: replay(b, scale)),
