@@ -1,5 +1,5 @@
-"""A micro-batch in a fixed shape (newnews/captured.py) has the losses and gradients of next_token. Here on the
-CPU, where nothing is captured; tests/test_cuda.py has the graphs."""
+"""A micro-batch in a fixed shape (newnews/captured.py) has the losses and gradients of next_token. Here on
+the CPU, where nothing is captured; tests/test_cuda.py has the graphs."""
 
 import pytest
 import torch
@@ -28,8 +28,8 @@ def gradients(params):
 @pytest.mark.parametrize("bank", [False, True], ids=["all weights", "bank"])
 @pytest.mark.parametrize("budget", [10 ** 4, 70])
 def test_fixed_shapes_have_the_same_gradients(tiny, bank, budget):
-    """Two learners of three are short of rows, one of them has none at all; three steps, so that a shape comes
-    again with other contents and totals, and gradients add up."""
+    """Two learners of three are short of rows, one of them has none at all; three steps, so that a shape
+    comes again with other contents and totals, and gradients add up."""
     model = tiny(seed=36, dtype=torch.float64)
     if bank:
         add_lora(model, rank=3, alpha=6, seeds=(0, 1, 2))
