@@ -274,7 +274,7 @@ class Qwen2(nn.Module):
         """Draw fresh weights: normal(0, initializer_range), biases 0, norms 1; the two matrices that write
         into the residual stream smaller by sqrt(2 L), so that its variance does not grow with depth
         (GPT-2)."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(self.lm_head.weight.device).manual_seed(seed)
         std = self.config.initializer_range
         for name, p in self.named_parameters():
             if p.dim() == 1:
