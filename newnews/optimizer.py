@@ -55,7 +55,7 @@ def stacks(params, bank):
     they take. Of other parameters each is its own, n = K = 1, and shares its memory where it can."""
     groups = {}
     for name, p in params.items():
-        together = (p.shape, p.dtype) if bank and not is_sharded(p) else name
+        together = p.shape if bank and not is_sharded(p) else name
         groups.setdefault(together, []).append(name)
     out = []
     for names in groups.values():

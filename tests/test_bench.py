@@ -215,6 +215,13 @@ def test_a_decode_step_reads_no_table_that_is_not_the_head():
     assert selfplay.weight_bytes(tied) == selfplay.weight_bytes(untied)
 
 
+def test_a_gpu_that_holds_nothing_is_not_where_memory_is_measured(monkeypatch):
+    """transformers initialises CUDA where there is a card, in a bench of the CPU too."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    assert tools.memory("VmRSS") > 2 ** 20
+
+
 def test_memory_is_the_peak_of_the_call():
     """Not what was there before, not what earlier calls took."""
     def call(mb, kept=0):

@@ -551,6 +551,16 @@ def test_a_head_that_adds_its_gradient_leaves_the_others_to_autograd(tiny, tied)
         torch.testing.assert_close(grads[1][name], grad, rtol=1e-11, atol=1e-11)
 
 
+def test_a_head_that_adds_never_sees_more_than_half_a_chunk(monkeypatch):
+    rows, linear = [], F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *more: rows.append(len(x)) or linear(x, *more))
+    head = nn.Linear(6, 11, bias=False)
+    head.weight.grad = torch.zeros_like(head.weight)
+    hidden = torch.ones(20, 6, requires_grad=True)
+    token_losses(hidden, torch.zeros(20, dtype=torch.int64), head, chunk=16, add=True).sum().backward()
+    assert rows == [8, 8, 4] * 2
+
+
 def test_loss_of_a_bf16_head_is_taken_in_fp32():
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(9, 12, generator=generator).bfloat16()

@@ -387,6 +387,17 @@ def old_path(model, ids, weights, K):
     return losses.new_zeros(K).index_add(0, group, losses * weights[keep])
 
 
+@pytest.mark.parametrize("dtype, made", [(torch.float32, 0), (torch.bfloat16, 1)])
+def test_no_gradient_of_the_head_stands_beside_the_sum(tiny, dtype, made):
+    """In fp32 the head's backward adds to the step's sum; a bf16 model's own gradient is added in fp32."""
+    model, seen = tiny(seed=9, dtype=dtype), []
+    batches = Shuffled([[Example(list(range(9)), [0.0] * 3 + [1.0] * 6)]], 1, [0])
+    model.lm_head.weight.requires_grad_(True).register_hook(lambda g: seen.append(g))
+    before = model.lm_head.weight.detach().clone()
+    train(model, batches, Recipe(steps=1, rate=0.1))
+    assert sum(g is not None for g in seen) == made and not torch.equal(model.lm_head.weight.detach(), before)
+
+
 @pytest.mark.parametrize("K", [0, 1, 3])
 def test_the_default_loss_is_the_old_path_bit_for_bit(K):
     """Through the root module: the same sums and the same gradients."""
