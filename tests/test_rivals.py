@@ -18,7 +18,8 @@ import torch
 from cli import script
 from conftest import ROOT, make_tiny
 from test_news import POCKET, QWEN
-from test_protocols import elements, make_pocket, scripted, turns       # noqa: F401 (a fixture)
+from test_protocols import make_pocket, turns
+from test_writing import elements, scripted      # noqa: F401 (a fixture)
 
 from model.chat import Chat
 from newnews.batches import micro_batches
