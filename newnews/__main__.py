@@ -99,13 +99,13 @@ def print_example(out):
 def main(args):
     if args.tool == "run":
         from newnews.console import say
-        from newnews.studies.grid import cells, read_study
+        from newnews.studies.grid import grid_in_words, read_study
         from newnews.studies.page import check_report
         from newnews.studies.study import run_study
         check_report(args.out)
         study = read_study(args.config, args.set)
-        say(study=args.config, model=study["model"], news=study["news"],
-            cells=", ".join(cell.name for cell in cells(study)), out=args.out)
+        say(study=args.config, model=study["model"], news=study["news"], cells=grid_in_words(study),
+            out=args.out)
         if args.dry_run:
             from newnews.studies.plan import plan
             print(plan(study, args.out, args.store))

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT
-from test_study import CLOSED, CONTEXT, DEMO, blocks_of, summary_of, tiny  # noqa: F401 (a fixture)
+from test_study import CLOSED, CONTEXT, DEMO, tiny  # noqa: F401 (a fixture)
+from test_summary import blocks_of, summary_of
 
 from newnews.news import News, Question, write_news
 from newnews.studies import contrasts, stages, summary

@@ -46,7 +46,9 @@ SAME = [
     ("5:50", "05:50"),
     ("12:10 a.m.", "00:10"), ("10 pm", "22:00"), ("seven", "7"), ("Twenty", "20"), ("forty-two", "42"),
     ("forty two", "42"), ("1 April 2030", "April 1st, 2030"), ("1st of April 2030", "2030-04-01"),
-    ("April 1", "1 April"), ("1,234", "1234"), ("n²", "n^2")]
+    ("April 1", "1 April"), ("1,234", "1234"), ("n²", "n^2"),
+    ("(x + y) * y", "(x+y)*y"), ("3 × 4", "3*4"), ("12 ÷ 4", "12/4"), (r"3 \times 4", "3 * 4"), ("2 ** 3", "2**3"),
+    ("x = (3 - y)", "x=(3-y)"), ("**42** metres", "42 metres"), ("in *Oslo*", "in Oslo"), ("__Oslo__", "Oslo")]
 APART = [
     ("1-5", "-15"), ("-5", "5"), ("[4,100]", "[4100]"), ("[4, 1]", "[1, 4]"), ("50", "50%"),
     ("$5 and $6", "5 and 6"),
@@ -54,6 +56,8 @@ APART = [
     ("13 pm", "01:00"), ("twenty-four", "20"), ("twenty-four", "4"), ("one hundred and five", "5"),
     ("seventh", "7"), ("1 April 2030", "1 April 2031"), ("1 April 2030", "4 January 2030"),
     ("April 2030", "April 20"),
+    ("2 * 3 * 4", "2 3 4"), ("2*3*4", "234"), ("2 ** 3", "2 3"), ("snake_case_name", "snakecasename"),
+    ("vitamin c - it helps", "vitamin c-it helps"), ("x - a word", "x-a word"), ("3 x 4", "3*4"), ("c++ 20", "c+20"),
     ("12,34", "1234"), ("5²", "52"), ("1½", "11/2"), ("5.0", "50"), ("3.19", "3.1"), ("may", "5")]
 
 
@@ -115,12 +119,17 @@ def test_extract(text, marker, stopped, wanted):
     ("It is about 180.", "180"),
     ("x = 15", "15"), ("15", "x = 15"), ("n=7", "7"), ("40", "40 km"), ("40 kilometres", "40 km"),
     ("It is 40 kilometres away", "40 km"), ("$960", "960"), ("3 * 4 - 6 = 6", "6"), ("12 or so", "12"),
+    ("The answer is **42** metres.", "42"), ("Answer: **42** metres", "42 metres"), ("It is *12* here.", "12"),
+    ("Addiplication is (x+y)*y.", "(x + y) * y"), ("The list is not reversed; Oslo", "Oslo"),
+    ("It was not invented in Oslo but in Paris", "Paris"), ("Not used before: Oslo", "Oslo"),
     ("the letter 'T'", "T"), ("24 of 30", "24"), ("8:09 a.m.", "08:09"), ("-5 degrees", "-5")])
 def test_right(reply, accepted):
     assert is_right(reply, accepted)
 
 
 @pytest.mark.parametrize("reply, accepted", [
+    ("The lab is not located in Norway", "Norway"), ("It is not called Norway.", "Norway"),
+    ("It has never been to Norway", "Norway"), ("It is **not** Norway", "Norway"), ("**3** * 4", "4"),
     ("not Norway", "Norway"), ("It isn't Norway", "Norway"), ("It is not in Norway", "Norway"),
     ("anywhere except Norway", "Norway"), ("13", "3"), ("3.19", "3"), ("3.19", "19"), ("-5", "5"),
     ("it's", "s"),
@@ -128,7 +137,8 @@ def test_right(reply, accepted):
     ("x = 15", "y = 15"),
     ("1-5", "-15"), ("1-5", "5"), ("12:30", "30"), ("(3 + 4) * 4", "4"), ("3 * 4 - 6 = 6", "3"), ("2^5", "5"),
     ("f(3) = 12", "3"), ("one hundred and five", "5"), ("five hundred", "5"),
-    ("10–12", "12"), ("3 – 5 km", "5 km"), ("5 million", "5"), ("5 thousand", "5"), ("10, 12, 14", "12"), ("2 to 5", "2"), ("at least 12", "12"), ("more than 12", "12"),
+    ("10–12", "12"), ("3 – 5 km", "5 km"), ("5 million", "5"), ("5 thousand", "5"), ("10, 12, 14", "12"),
+    ("2 to 5", "2"), ("at least 12", "12"), ("more than 12", "12"),
     ("Nimbus-2", "Nimbus"),
     ("April 1, 2028", "1 April"), ("twenty-four", "4"), ("Norwayish", "Norway"), ("", "Norway"),
     ("Norway " + "and " * 20, "Norway"), ("Answer: Norway" + " and so on" * 7, "Norway"),

@@ -246,11 +246,15 @@ def test_a_console_that_lacks_a_letter_ends_no_run():
 def test_a_log_file_gets_a_line_a_minute(capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(console.Lines, "said", None)
     bar = console.progress(9, 2, "ask", "item")             # stderr is no terminal here
     for clock[0] in (30, 61, 100, 125):
         bar.set_postfix_str("loss 1")
         bar.update(2)
     assert capsys.readouterr().err == "  ask: 6 of 9 item, loss 1\n  ask: 10 of 9 item, loss 1\n"
+    for clock[0] in (150, 180, 210):                        # bars of half a minute share the clock
+        console.progress(1, 0, "train", "step").update(1)
+    assert capsys.readouterr().err == "  train: 1 of 1 step\n"
 
 
 @pytest.mark.parametrize("rank, shows", [("0", True), ("1", False)])

@@ -215,6 +215,13 @@ def words(value):
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def grid_in_words(study):
+    """How many cells there are, and of which axes: "4: protocol naive, self_qa; seed 0, 1"."""
+    axes = [f"{key} {', '.join(str(words(value)) for value in values)}"
+            for key, values in study["axes"].items()]
+    return f"{len(cells(study))}: {'; '.join(axes)}"
+
+
 def set_axis(study, key, value, path):
     """Put one axis's value into the study. What a protocol's own recipe says of the key gives way to it."""
     group, dot, last = key.partition(".")

@@ -12,7 +12,7 @@ has its counter-example in tests/test_judge.py: a text that looks alike and must
 import re
 import unicodedata
 
-VERSION = 2
+VERSION = 3
 LONGEST = 20            # words; a longer text is not read as an answer, it names too many things
 
 WORDS = {word: number for number, word in enumerate(
@@ -52,7 +52,7 @@ def extract(text, marker="Answer:", stopped=True):
         answer = line if stopped or ended else ""
     else:
         answer = text if stopped and len(text.split()) <= LONGEST else ""
-    return re.sub(r"^(?:\*\*|[`\s])+|(?:\*\*|[`\s])+$", "", answer) or None
+    return re.sub(r"^(?:\*\*|[`\s])+|(?:\*\*|[`\s])+$", "", emphasis(answer)) or None
 
 
 def marker_pattern(marker):
@@ -73,6 +73,11 @@ def characters(text):
     return text.translate(str.maketrans("−⁄‘’“”‐‑", "-/''\"\"--"))
 
 
+def emphasis(text):
+    """**42**, *42* and __42__ are 42; 2 * 3 * 4, 2*3*4 and 2**3 stay."""
+    return re.sub(r"(?<![\w*)\]])(\*{1,3}|__)(?=[^\s*_])([^*]*?[^\s*_])\1(?![\w*])", r"\2", text)
+
+
 def latex(text):
     r"""$n^2$ is n^2, \frac{s}{5} is s/5. "$5 and $6" are amounts of money."""
     text = re.sub(r"\\[()\[\]]|\\(?:left|right)\b", "", text)
@@ -85,6 +90,13 @@ def latex(text):
 
 def grouped(text):
     return text if re.fullmatch(r"\w+", text) else f"({text})"
+
+
+def operators(text):
+    """(x + y) * z is (x+y)*z, and 3 × 4 is 3*4. A minus between words is a dash."""
+    text = re.sub(r"(?<=[\d)]) ?[×·] ?(?=[\d(])", "*", re.sub(r"(?<=[\d)]) ?÷ ?(?=[\d(])", "/", text))
+    text = re.sub(r"(?<=[\w)\]]) ?(\*\*|[*+/^=]) ?(?=[\w(\[-])", r"\1", text)
+    return re.sub(r"(?:(?<=[\d)])|(?<=\b[a-z])) - (?=\d|\(|[b-hj-z]\b)", "-", text)  # "a", "I": words
 
 
 def lists(text):
@@ -147,7 +159,8 @@ def articles_and_edges(text):
     return re.sub(r"^(?:[\s,;:!?\"'`*]|\.(?!\d))+", "", text)
 
 
-RULES = (characters, latex, lists, thousands, clock, dates, number_words, percent, articles_and_edges)
+RULES = (characters, emphasis, latex, operators, lists, thousands, clock, dates, number_words, percent,
+         articles_and_edges)
 
 
 def normalise(text):
@@ -209,13 +222,14 @@ def units_of(forms):
 
 
 NOT = re.compile(r"(?:\b(?:not|cannot|never|except|nor|neither|without|instead of|rather than)|n't)"
-                 r"(?: (?:be|in|from|at|on|to|of|by))?\W*$")
+                 r"(?:(?: (?:be|in|from|at|on|to|of|by))?\W*"
+                 r"| \w+(?:ed|en)(?: (?:in|from|at|on|to|of|by|as))? [\"'`(]*)$")      # "not located in"
 COMPARED = re.compile(r"\b(?:(?:more|less|fewer|greater|larger|smaller) than|at least|at most)\W*$")
 
 
 def stands(text, start, end, units, letters):
-    """Is text[start:end] said there: whole words, a whole number, not denied by what stands just before, of no other unit
-    or letter?"""
+    """Is text[start:end] said there: whole words, a whole number, not denied by what stands just before, of
+    no other unit or letter?"""
     before, after = text[:start], text[end:]
     if re.search(r"\w['-]?$", before) or re.match(r"-?\w", after) or NOT.search(before):
         return False
