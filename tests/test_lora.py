@@ -2,7 +2,8 @@
 test_adapter_refused.py.
 
 Covers add_lora, remove_lora, lora_tensors, merged_tensors (model/lora.py) and save_adapter, load_adapter
-(model/checkpoint.py): the same logits as PEFT in both directions, merging, and how A is drawn. CPU, offline, seven seconds:
+(model/checkpoint.py): the same logits as PEFT in both directions, merging, and how A is drawn.
+CPU, offline, seven seconds:
 
     python -m pytest tests/test_lora.py
 """
