@@ -2,7 +2,8 @@
 
 Counted is what grows with the model and the batch: weights, gradients, the optimizer's moments, activations
 that backward needs, keys and values. Not counted: Python, torch and its kernels' work space (on a CPU some
-hundred MB), and what an allocator keeps back: on CUDA some tenth (assumed); glibc keeps the pieces below 32
+hundred MB), the pools of CUDA graphs (what a step makes on its way, a second time: logits of 200 rows and 152k
+tokens in fp32 are .1 GB, and several such stand), and what an allocator keeps back: on CUDA some tenth (assumed); glibc keeps the pieces below 32
 MB that were freed between others, up to as much again as the activations, unless
 MALLOC_MMAP_THRESHOLD_=65536.
 tests/test_memory.py holds it against what processes take.

@@ -127,8 +127,6 @@ def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, ro
         tokens = queue.leave(drawn)
         if queue.rows and not strides:
             queue.read(tokens)
-    if strides:
-        queue.drop_strides()
     return [Completion(ids, end) for ids, end in zip(queue.out, queue.stopped)]
 
 
@@ -187,6 +185,7 @@ class Queue:
         full = any(self.ended[row] and age >= self.limit for row, age in zip(self.rows, self.ages))
         if len(keep) > 0.75 * len(self.rows) and not full:
             return tokens
+        self.drop_strides()
         self.rows, self.ages = [self.rows[i] for i in keep], self.ages[keep]
         if keep:
             index = torch.tensor(keep, device=tokens.device)
@@ -206,15 +205,16 @@ class Queue:
     def stride(self, sampling, streams):
         """On a GPU: draw and read some tokens of each row, (m, rows), at most as many as the oldest has room
         for."""
-        if self.strides is None or self.strides.cache is not self.cache:
-            self.drop_strides()
+        if self.strides is None:
             self.strides = Strides(self.model, self.cache, self.logits, self.seen, self.used(), sampling)
         return self.strides.take(streams[self.rows], self.ages, self.limit - int(self.ages.max()))
 
     def drop_strides(self):
-        """A graph has memory of its own (2 GB at 200 rows and V = 152k), which nobody gets before this."""
-        self.strides = None
-        torch.cuda.empty_cache()
+        """Before rows leave, and so before others come. A graph has a pool of memory (2 GB at 200 rows and
+        V = 152k), which serves nobody else after its end until the allocator's cache is emptied."""
+        if self.strides is not None:
+            self.strides = None
+            torch.cuda.empty_cache()
 
 
 def tokens_of(prompts, logits):

@@ -13,12 +13,16 @@ import torch
 from model.drawing import pick_at, uniforms
 from model.lora import arrange
 
-SIDES = {}          # {device: the stream on which graphs are captured}: one, since memory is kept by stream
+SIDES = {}          # {device: the stream on which graphs are recorded}: one, since a pool's memory is kept by
+                    # stream (a new one for each graph reuses nothing: 97 GB, docs/log.md). Two owners of
+                    # graphs must not live at once: freeing one may clear what both share of cuBLAS
 STRIDE = 8          # steps between two looks; a row that has ended wastes half of it on average
 
 
 def in_strides(model):
-    return model.lm_head.weight.is_cuda
+    """On a GPU; not with hooks on the model, whose Python a replay does not run (model/capture.py, dense.py)."""
+    return model.lm_head.weight.is_cuda and not any(m._forward_hooks or m._forward_pre_hooks
+                                                    for m in model.modules())
 
 
 class Strides:
@@ -29,11 +33,12 @@ class Strides:
         self.model, self.cache, self.logits, self.seen, self.sampling = model, cache, logits, seen, sampling
         B, device = len(logits), logits.device
         off = model.model.switched_off
+        # arranged once; a list of -1 arranges to None, which the model would take for adapter 0
         self.rows = adapters if off else arrange(adapters, B, model.model.bank, device) or adapters
         self.u = torch.zeros(STRIDE, B, dtype=torch.float64, device=device)        # each step's noise
         self.drawn = torch.zeros(STRIDE, B, dtype=torch.int64, device=device)
         self.at = torch.zeros(1, dtype=torch.int64, device=device)                 # the step in the stride
-        self.graph = None
+        self.graph, self.begun = None, False
 
     def take(self, streams, ages, room):
         """m <= `room` tokens more of each row, (m, B). streams, ages (B,): as for `pick`."""
@@ -54,28 +59,22 @@ class Strides:
         self.drawn.index_copy_(0, self.at, tokens[None])
         if self.seen is not None:
             self.seen.scatter_(1, tokens[:, None], True)
-        self.cache.width = self.cache.keys.shape[3] - 1                            # all columns
+        self.cache.width = self.cache.keys.shape[3] - 1         # all columns: a graph's shapes are fixed
         self.logits.copy_(self.model(tokens[:, None], self.cache, adapters=self.rows)[:, -1])
         self.at += 1
 
     def advance(self):
-        """The first step runs as it is, which also warms up what may not start within a capture."""
-        if self.graph is not None:
-            return self.graph.replay()
-        self.step()
-        if self.logits.is_cuda:
-            self.graph = captured(self.step)
+        """The first step runs as it is, which warms up what may not start while a graph is recorded."""
+        if self.begun and self.graph is None and self.logits.is_cuda:
+            self.graph = record(self.step, self.logits.device)
+        (self.graph.replay if self.graph is not None else self.step)()
+        self.begun = True
 
 
-def captured(step, pool=None):
+def record(step, device, pool=None):
     """A CUDA graph of step(), which is recorded and not run. pool: another graph's, to share the memory of
     what is made on the way; the two must never run at once, and that one must be alive."""
-    device = torch.cuda.current_device()
-    graph, side = torch.cuda.CUDAGraph(), SIDES.setdefault(device, torch.cuda.Stream())
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        graph.capture_begin(*() if pool is None else (pool,))
+    graph, side = torch.cuda.CUDAGraph(), SIDES.setdefault(device, torch.cuda.Stream(device))
+    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=side):
         step()
-        graph.capture_end()
-    torch.cuda.current_stream().wait_stream(side)
     return graph

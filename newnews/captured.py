@@ -1,21 +1,22 @@
-"""Training on a GPU: loss and backward of a micro-batch as a CUDA graph, captured once a shape and replayed.
+"""Training on a GPU: loss and backward of a micro-batch as a CUDA graph, recorded once a shape and replayed.
 
 A step at 24 layers with a bank of adapters is 5,500 operations (counted on a CPU, views left out). Started
 one by one from Python they take longer than the GPU needs for thousands of tokens. A graph's shapes are
 fixed, so rows are padded to a multiple of TOKENS, and the supervised positions, which alone meet the head, to
 a multiple of an eighth of all positions. Gradients are added to parameter.grad, in place; where that is no
-buffer that stays (newnews/optimizer.py: give_sums), nothing is captured.
+buffer that stays (newnews/optimizer.py: give_sums), or weights are gathered on the way (sharded), nothing is.
 
     B rows      T padded length     N padded number of supervised positions     K learners
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from model.loss import token_losses
-from model.strides import captured
+from model.strides import record
 
 TOKENS = 16         # at least this many tokens a shape apart: few shapes, little padding
 
@@ -51,34 +52,44 @@ def sums(model, x, K, adapters):
     return losses.new_zeros(K).index_add(0, x.groups, losses)
 
 
-class Captured:
-    """Calls add the gradients of (sums / scale).sum() and return sums / scale, (K,), without its graph. A
-    shape is captured when it comes for the second time: the first one runs as it is, and warms up."""
+@dataclass
+class Shape:
+    """What the graph of a shape finds in its place at every replay."""
+    x: Fixed
+    scale: torch.Tensor             # (K,)
+    graph: object = None            # torch.cuda.CUDAGraph, from the second batch on
+    part: torch.Tensor = None       # (K,), written by a replay, overwritten by the next
+
+
+class Graphs:
+    """Calls add the gradients of (sums / scale).sum() and return sums / scale, (K,), without its graph, good
+    until the next call. A shape is recorded when it comes for the second time: the first one runs as it is,
+    and warms up."""
 
     def __init__(self, model):
-        self.model, self.graphs, self.pool = model, {}, None
+        self.model, self.shapes, self.pool = model, {}, None
 
     def __call__(self, batch, scale):
         new = fixed(batch)
         key = new.ids.shape, len(new.places), batch.K
-        if key not in self.graphs:                      # the first: its tensors stay, for those that follow
-            device = scale.device
-            self.graphs[key] = [None, Fixed(*(t.to(device) for t in new)), scale.clone(), None]
-            return self.backward(*self.graphs[key][1:3], batch)
-        graph, x, total, part = self.graphs[key]
-        for mine, its in zip((*x, total), (*new, scale)):
+        if key not in self.shapes:                      # the first: its tensors stay, for those that follow
+            on_device = Fixed(*(t.to(scale.device) for t in new))
+            shape = self.shapes[key] = Shape(on_device, scale.clone())
+            return self.backward(shape, batch)
+        shape = self.shapes[key]
+        for mine, its in zip((*shape.x, shape.scale), (*new, scale)):
             mine.copy_(its)
-        if not x.ids.is_cuda:
-            return self.backward(x, total, batch)
-        if graph is None:
-            found = []
-            graph = captured(lambda: found.append(self.backward(x, total, batch)), self.pool)
-            self.pool, part = graph.pool(), found[0]
-            self.graphs[key] = [graph, x, total, part]
-        graph.replay()
-        return part
+        if not scale.is_cuda:
+            return self.backward(shape, batch)
+        if shape.graph is None:
+            def step():
+                shape.part = self.backward(shape, batch)
+            shape.graph = record(step, scale.device, self.pool)
+            self.pool = shape.graph.pool()
+        shape.graph.replay()
+        return shape.part
 
-    def backward(self, x, scale, batch):
-        part = sums(self.model, x, batch.K, batch.adapters) / scale
+    def backward(self, shape, batch):
+        part = sums(self.model, shape.x, batch.K, batch.adapters) / shape.scale
         part.sum().backward()
         return part.detach()

@@ -26,7 +26,7 @@ from model.lora import adapted, adapter_shape
 from model.loss import token_losses
 from newnews import distributed
 from newnews.batches import micro_batches
-from newnews.captured import Captured
+from newnews.captured import Graphs
 from newnews.console import progress
 from newnews.examples import Example
 from newnews.muon import Muon
@@ -110,11 +110,12 @@ def trained(model):
 
 def learner(model, params, loss):
     """learn(batch, scale) adds the gradients of (loss / scale).sum() to the parameters', and gives that part
-    of the step's loss, (K,), and the FLOPs on top. On a GPU next_token is captured, where gradients are added
-    in place (newnews/captured.py)."""
+    of the step's loss, (K,), and the FLOPs on top. On a GPU next_token is replayed as a graph, where gradients
+    are added in place and no weights come from other processes (newnews/captured.py)."""
     device = model.lm_head.weight.device
-    if loss is next_token and device.type == "cuda" and all(p.grad is not None for p in params.values()):
-        replay = Captured(model)
+    if loss is next_token and device.type == "cuda" and all(p.grad is not None for p in params.values()) \
+            and not any(map(distributed.is_sharded, model.parameters())):
+        replay = Graphs(model)
         return lambda batch, scale: (replay(batch, scale), 0)
 
     def learn(batch, scale):
@@ -209,6 +210,9 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
     for p in params.values():
         p.requires_grad_(False)
         p.grad = None
+    learn = None                                # its graphs' memory serves nobody until the cache is emptied
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     return {"steps": state["step"], "tokens": state["tokens"], "flops": state["flops"],
             "seconds": state["seconds"], "loss": state["loss"],
             "stopped": {int(k): step for k, step in state["stopped"].items()}}

@@ -6,7 +6,7 @@ import torch
 
 from model.lora import adapted, add_lora
 from newnews.batches import micro_batches
-from newnews.captured import TOKENS, Captured, fixed
+from newnews.captured import TOKENS, Graphs, fixed
 from newnews.examples import Example
 from newnews.training import next_token
 
@@ -38,7 +38,7 @@ def test_fixed_shapes_have_the_same_gradients(tiny, bank, budget):
     else:
         model.requires_grad_(True)
     params = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    replay, found, wanted = Captured(model), [], []
+    replay, found, wanted = Graphs(model), [], []
     ours, theirs = ({n: torch.zeros_like(p) for n, p in params.items()} for _ in range(2))
     for step in range(3):
         lists = [examples(9, 20, 5, 13, seed=step), examples(8, seed=9 + step), []][:3 if bank else 1]

@@ -12,9 +12,11 @@ import torch
 
 from conftest import ROOT, make_tiny
 from model import sampling as sampling_module
+from model import strides
 from model.drawing import Sampling
 from model.lora import adapted, add_lora, lora_tensors
 from model.sampling import generate, score
+from newnews import captured
 from newnews.batches import Shuffled
 from newnews.examples import Example
 from newnews.training import Recipe, train
@@ -95,6 +97,24 @@ def test_training(full, tmp_path):
     close(ends[0][0], ends[1][0])
     for name, tensor in ends[0][1].items():             # ten steps of 1e-3: a wrong one is 1e-3 off
         torch.testing.assert_close(tensor, ends[1][1][name].cpu(), rtol=0, atol=1e-4)
+
+
+def test_graphs_are_recorded_and_give_their_memory_back(pair, monkeypatch):
+    """Six calls of each take no more than two, and both do record."""
+    made, gpu = [], pair[1]
+    for module in (strides, captured):
+        monkeypatch.setattr(module, "record", lambda *args, real=module.record: made.append(1) or real(*args))
+    lists = [[Example(ids, [0.0] + [1.0] * (len(ids) - 1)) for ids in prompts_of(7, 3, 12, seed=k)]
+             for k in range(3)]
+    recipe, taken = Recipe(steps=6, rate=1e-3, batch=3), []
+    for work in (lambda: generate(gpu, PROMPTS, (), Sampling(max_new_tokens=30), adapters=ADAPTERS),
+                 lambda: train(gpu, Shuffled(lists, 3, range(3)), recipe)):
+        made.clear()
+        for _ in range(6):
+            work()
+            taken.append(torch.cuda.memory_reserved())
+        assert len(made) >= 6
+    assert taken[5] <= taken[1] and taken[11] <= taken[7]
 
 
 def test_half_precision_is_near(tiny):

@@ -1,15 +1,20 @@
 """Decoding in strides (model/strides.py) says what decoding token by token says. Here on the CPU, where a
 step is run and not captured; tests/test_cuda.py has the graphs."""
 
+import weakref
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from model import sampling as sampling_module
+from model.cache import KVCache
+from model.capture import edit
 from model.drawing import Sampling, pick
 from model.lora import adapted, add_lora, switched_off
 from model.sampling import Completion, generate, generate_naive, prefill
-from model.strides import STRIDE, Strides
+from model.strides import STRIDE, Strides, in_strides
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,3 +103,39 @@ def test_a_stride_leaves_the_cache_as_single_steps_do(exact):
             torch.testing.assert_close(ours[:, row, :, :length], theirs[:, row, :, :length],
                                        rtol=0, atol=1e-12)
     torch.testing.assert_close(logits, start, rtol=0, atol=1e-11)
+
+
+def test_a_graph_is_gone_before_the_rows_change(exact, strides, monkeypatch):
+    """What it holds would stand beside the new rows' caches."""
+    alive, joined = weakref.WeakSet(), []
+
+    def noted(self, *args, init=Strides.__init__):
+        init(self, *args)
+        alive.add(self)
+
+    def apart(of, name):
+        real = getattr(of, name)
+
+        def wrapped(*args, **more):
+            joined.append(name)
+            assert not alive, name
+            return real(*args, **more)
+        monkeypatch.setattr(of, name, wrapped)
+
+    monkeypatch.setattr(Strides, "__init__", noted)
+    apart(sampling_module, "prefill")
+    apart(KVCache, "join")
+    apart(KVCache, "select")
+    prompts, sampling = prompts_of(5, 2, 9, 3, 4, 8, 2, 6, seed=23), Sampling(max_new_tokens=21, seed=9)
+    free = generate(exact, prompts, (), sampling, adapters=[0] * 8)
+    generate(exact, prompts, {free[1].ids[3], free[2].ids[12]}, sampling, adapters=[0] * 8, rows=4)
+    assert {"prefill", "join", "select"} <= set(joined) and not alive
+
+
+def test_a_model_with_hooks_decodes_without_graphs(exact):
+    on_gpu = SimpleNamespace(lm_head=SimpleNamespace(weight=SimpleNamespace(is_cuda=True)),
+                             modules=exact.modules)
+    assert in_strides(on_gpu) and not in_strides(exact)         # this one is on the CPU
+    with edit(exact, {"model.layers.0.resid_post": lambda x: x}):
+        assert not in_strides(on_gpu)
+    assert in_strides(on_gpu)
