@@ -18,6 +18,7 @@ def test_the_demo_reads_and_changes_apply_with_dots_for_depth():
     recipes = {**study["recipes"], "naive": {"rate": 0.01}}
     assert changed == {**study, "news": {**study["news"], "split": "dev"}, "draws": 3, "recipes": recipes,
                        "axes": {"protocol": ["naive"]}, "model": "x=y"}
+    assert read_study(DEMO, ["axes.recipe.rate=[0.5]"])["axes"] == {**study["axes"], "recipe.rate": [0.5]}
     cell, = cells(changed)
     assert (cell.name, cell.recipe.rate, cell.recipe.steps) == ("naive", 0.01, study["recipe"]["steps"])
     assert cells({**changed, "seed": 8})[0].recipe.seed == 8

@@ -94,7 +94,7 @@ def read_study(path, changes=()):
 
 def apply(study, change):
     key, equals, value = change.partition("=")
-    *parents, last = key.split(".")
+    *parents, last = key.split(".", 1 if key.startswith("axes.") else -1)       # an axis is named recipe.rate
     place = study
     for parent in parents:
         place = place.setdefault(parent, {}) if isinstance(place, dict) else place
