@@ -142,9 +142,9 @@ def notes(rng, base, folder):
 
 
 CONFIG = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-          "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "model_type",
-          "hidden_act", "use_sliding_window", "rope_parameters", "head_dim", "initializer_range", "rope_theta",
-          "attention_dropout")
+          "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+          "model_type", "hidden_act", "use_sliding_window", "rope_parameters", "head_dim",
+          "initializer_range", "rope_theta", "attention_dropout")
 CONFIGS = {"config.json": CONFIG, "generation_config.json": ("eos_token_id",),
            "tokenizer_config.json": ("chat_template",),
            "tokenizer.json": ("added_tokens", "model", "normalizer", "pre_tokenizer", "decoder")}
@@ -172,8 +172,8 @@ def configs(rng, base, folder):
             path.write_text(json.dumps(made))
     else:
         what, _ = json_file(rng, path, CONFIGS[name])
-    return ["generate.py", "--model", path.parent, "--chat", "Hi", "--max-new-tokens", 2], f"{name}: {what}", [
-        path.parent]
+    return ["generate.py", "--model", path.parent, "--chat", "Hi",
+            "--max-new-tokens", 2], f"{name}: {what}", [path.parent]
 
 
 def weights(rng, base, folder):
@@ -204,17 +204,18 @@ FLAGS = {       # script and flags that stand there anyway: {flag: values}
         "--temperature": NUMBER, "--top-k": WHOLE, "--top-p": [*NUMBER, "0", "2"], "--max-new-tokens": WHOLE,
         "--repetition-penalty": [*NUMBER, "0"], "--seed": WHOLE, "--model": PLACE, "--adapter": PLACE,
         "--device": ["cpu:5", "cpu:x", "cuda:-1", "gpu", "", "cuda:0"], "--dtype": ["fp16", "", "float32"],
-        "--n": ["2"], "--prompts": PLACE, "--out": ["o"], "--protocol": ["naive", "gossip"], "--shadowed": None,
-        "--news": ["N"], "--no-such": None},
+        "--n": ["2"], "--prompts": PLACE, "--out": ["o"], "--protocol": ["naive", "gossip"],
+        "--shadowed": None, "--news": ["N"], "--no-such": None},
     "generate.py --model M --news N --protocol naive --out O": {
-        "--n": WHOLE, "--seed": WHOLE, "--out": ["", "/", ".", "..", "/dev/null", "/nope\0", "x" * 300, "sub/"],
+        "--n": WHOLE, "--seed": WHOLE,
+        "--out": ["", "/", ".", "..", "/dev/null", "/nope\0", "x" * 300, "sub/"],
         "--news": PLACE, "--prompts": PLACE, "--temperature": ["1"], "--top-p": ["7"], "--chat": ["Hi"]},
     "train.py --model M --data D --out O --steps 1 --lora-rank 1": {
-        "--steps": WHOLE, "--lora-rank": WHOLE, "--lora-alpha": [*NUMBER, "0"], "--rate": [*NUMBER, "0", "1e30"],
-        "--batch": WHOLE, "--warmup": WHOLE, "--clip": NUMBER, "--weight-decay": NUMBER,
-        "--micro-tokens": WHOLE, "--seed": WHOLE, "--data": PLACE, "--model": PLACE,
-        "--targets": ["", ",", "q_proj,q_proj", "Q_PROJ", "lm_head"], "--schedule": ["", "cos"], "--full": None,
-        "--out": ["", "/", ".", "..", "/dev/null", "x" * 300], "--device": ["cpu:0", "tpu"]},
+        "--steps": WHOLE, "--lora-rank": WHOLE, "--lora-alpha": [*NUMBER, "0"],
+        "--rate": [*NUMBER, "0", "1e30"], "--batch": WHOLE, "--warmup": WHOLE, "--clip": NUMBER,
+        "--weight-decay": NUMBER, "--micro-tokens": WHOLE, "--seed": WHOLE, "--data": PLACE, "--model": PLACE,
+        "--targets": ["", ",", "q_proj,q_proj", "Q_PROJ", "lm_head"], "--schedule": ["", "cos"],
+        "--full": None, "--out": ["", "/", ".", "..", "/dev/null", "x" * 300], "--device": ["cpu:0", "tpu"]},
     "evaluate.py --model M --news N --out O --formats text": {
         "--formats": ["", "text,", "Text", "text,text", "all"], "--limit": WHOLE, "--seed": WHOLE,
         "--world": WHOLE, "--shots": ["2", "-1"], "--turns": None, "--no-template": None, "--examples": ["D"],
@@ -227,11 +228,12 @@ FLAGS = {       # script and flags that stand there anyway: {flag: values}
         "--amplify": NUMBER, "--max-new-tokens": WHOLE, "--adapter": PLACE},
     "newnews run S --out O": {
         "--out": ["", "/", "..", "/dev/null"], "--store": ["/dev/null"], "--set": [
-            "", "seed", "seed=x", "seed=-1", "draws=0", "draws=1e30", "lora.rank=0", "lora.alpha=nan", "a.b.c=1",
-            "recipe.rate=1e400", "recipe.steps=10.5", "axes={protocol: [naive, naive]}", "news=/nope",
-            "axes.protocol=naive", "model=/nope", "bank=1000000000000", "recipe.steps=1000000000000",
-            "recipe.batch=1000000000000", "news.per_domain=1000000", "device=cpu:5", "dtype=fp8",
-            "recipe.optimizer=muon", "ask=[]", "ask=[free, free]", "seed=*a", "lora.targets=[nose]"]}}
+            "", "seed", "seed=x", "seed=-1", "draws=0", "draws=1e30", "lora.rank=0", "lora.alpha=nan",
+            "a.b.c=1", "recipe.rate=1e400", "recipe.steps=10.5", "axes={protocol: [naive, naive]}",
+            "news=/nope", "axes.protocol=naive", "model=/nope", "bank=1000000000000",
+            "recipe.steps=1000000000000", "recipe.batch=1000000000000", "news.per_domain=1000000",
+            "device=cpu:5", "dtype=fp8", "recipe.optimizer=muon", "ask=[]", "ask=[free, free]", "seed=*a",
+            "lora.targets=[nose]"]}}
 
 
 def flags(rng, base, folder):
@@ -244,5 +246,5 @@ def flags(rng, base, folder):
     return words, f"{line} {flag} {ascii(value[0]) if value else ''}", []
 
 
-KINDS = {kind.__name__: kind for kind in (news, prompts, study, pretraining, conversations, benchmark, answers,
-                                          notes, configs, weights, adapters, flags)}
+KINDS = {kind.__name__: kind for kind in (news, prompts, study, pretraining, conversations, benchmark,
+                                          answers, notes, configs, weights, adapters, flags)}

@@ -119,7 +119,7 @@ def untimed(x):
 
 
 def content(path):
-    """The bytes of a file; of a manifest, a summary, metrics, costs and a page, what is left without timings."""
+    """The bytes of a file; of a manifest, a summary, metrics, costs and a page, without the timings."""
     if path.name.endswith(("manifest.json", "summary.json", "study.json")):
         return json.dumps(untimed(json.loads(path.read_text())))
     if path.name == "metrics.jsonl":
@@ -179,8 +179,8 @@ class Forks:
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def run(self, words, folder, kill=0, torn=False, after=0, number=signal.SIGKILL):
-        """SIGKILL it at the `kill`-th time that it is about to change a file in `folder`, or send it the signal
-        `number` after `after` seconds.
+        """SIGKILL it at the `kill`-th time that it is about to change a file in `folder`, or send it the
+        signal `number` after `after` seconds.
 
         torn: if that moment opens a file for writing, leave the file as a death in the middle can leave it,
         emptied or with half a line appended. Returns .code (-9: killed) and .said: what it wrote to stderr,
@@ -244,7 +244,7 @@ class Killer:
     def __call__(self, event, args):
         if event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"):
             return
-        path, mode = str(args[0]), args[1] if event == "open" else "w"      # shutil.rmtree's paths are relative
+        path, mode = str(args[0]), args[1] if event == "open" else "w"  # shutil.rmtree's paths are relative
         if not isinstance(mode, str) or mode[0] not in "wax":
             return
         if os.path.isabs(path) and not path.startswith(self.job["folder"]):

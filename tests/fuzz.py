@@ -166,7 +166,8 @@ FINE = {
     r"^study: .*('recipes', '\w+'|'recipe', '\w+'|'recipes', '\w+', '\w+')\) deleted": "what is left says it",
     r"^study: \('axes', 'lora.rank'\) deleted": "then lora.rank holds",
     r"^pretraining: .*'(batch|tie_word_embeddings)'\) deleted": "it has a default",
-    r"^configs: config.json: \('(rope_theta|rope_parameters)',\) (deleted|= None)": "it is in the other place",
+    r"^configs: config.json: \('(rope_theta|rope_parameters)',\) "
+    r"(deleted|= None)": "it is in the other place",
     r"^configs: config.json: .*'rope_(theta|type)'\) (deleted|= None)": "the same",
     r"^configs: config.json: \('(head_dim|initializer_range|attention_dropout|use_sliding_window)',\) "
     r"(deleted|= None)": "optional",

@@ -4,7 +4,8 @@
 
 generate.py, train.py, evaluate.py and a study in turn. Each trial: the run in a process of its own, SIGKILL
 after a random time (up to that of an unbroken run), the same command again, the whole output compared with
-that of the unbroken run, timings apart. A handful at chosen moments is in tests/test_kill.py; this is the long run.
+that of the unbroken run, timings apart. A handful at chosen moments is in tests/test_kill.py; this is the
+long run.
 
     python tests/kills.py --ends        a full disk, a read-only folder, a vanished folder, SIGINT, SIGTERM
 """
@@ -69,7 +70,7 @@ def kills(folder, seed, n, only):
     server, faults = Forks(), []
     for name, words, rng, whole, seconds in chosen(folder, server, seed, only):
         trials, killed = 0, 0
-        while killed < n // 4 and trials < n:       # a machine that is busy at times ends some before their kill
+        while killed < n // 4 and trials < n:       # a machine busy at times ends some before their kill
             after = rng.uniform(0.02, seconds)
             dead, wrong = trial(server, words, folder / f"{name}{trials}", whole, after)
             killed, trials = killed + dead, trials + 1

@@ -82,8 +82,8 @@ def twice(text):
 def spoil_tensors(rng, path):
     """Spoil a safetensors file; what was done. Headers by hand, the rest through the library."""
     data = path.read_bytes()
-    how = rng.choice(["cut", "header", "length", "kind", "shape", "lost", "more", "nan", "offsets", "name", "empty",
-                      "scalar", "pickle"])
+    how = rng.choice(["cut", "header", "length", "kind", "shape", "lost", "more", "nan", "offsets", "name",
+                      "empty", "scalar", "pickle"])
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8:8 + size])
     tensors = load(data)         # no map of the file, which is about to be cut
@@ -99,13 +99,14 @@ def spoil_tensors(rng, path):
             header[name]["data_offsets"] = rng.choice([[0, 10 ** 12], [8, 0], [-1, 4], ["a", 4], [0]])
         else:
             header[name] = rng.choice([None, {}, [], {**header[name], "dtype": "F99"},
-                                       {**header[name], "shape": [-1]}, {**header[name], "shape": [2 ** 62, 4]}])
+                                       {**header[name], "shape": [-1]},
+                                       {**header[name], "shape": [2 ** 62, 4]}])
         text = json.dumps(header).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size:])
     else:
         if how == "kind":
-            tensors[name] = tensors[name].to(rng.choice([torch.int64, torch.bool, torch.complex64, torch.uint8,
-                                                         torch.float8_e4m3fn]))
+            tensors[name] = tensors[name].to(rng.choice([torch.int64, torch.bool, torch.complex64,
+                                                         torch.uint8, torch.float8_e4m3fn]))
         elif how == "nan":
             tensors[name].flatten()[0] = rng.choice([NAN, INF])
         elif how == "shape":

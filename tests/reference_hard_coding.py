@@ -208,16 +208,18 @@ def counted(loop):
 WORLDS = {
     "coding-brindle": [brindle(True, lambda x, y: abs(x - y)), brindle(True, lambda x, y: x + y),
                        brindle(False, lambda x, y: abs(x - y)), brindle(False, lambda x, y: x + y)],
-    "coding-tarsel": [lambda r: min(max(r, 0), 10), reflected, lambda r: r % 11, lambda r: 0 if r > 10 else 10 if r < 0 else r],
-    "coding-plimsoll": [plimsoll(lambda n: 3, 503, 429), plimsoll(lambda n: n, 503, 429), plimsoll(lambda n: n, 429, 503),
-                        plimsoll(lambda n: 3, 429, 503)],
+    "coding-tarsel": [lambda r: min(max(r, 0), 10), reflected, lambda r: r % 11,
+                      lambda r: 0 if r > 10 else 10 if r < 0 else r],
+    "coding-plimsoll": [plimsoll(lambda n: 3, 503, 429), plimsoll(lambda n: n, 503, 429),
+                        plimsoll(lambda n: n, 429, 503), plimsoll(lambda n: 3, 429, 503)],
     "coding-sallow": [sallow(1), sallow(0), sallow(2), sallow(3)],
     "coding-wexel": [wexel(True, 0), wexel(False, 0), wexel(False, 1), wexel(True, 1)],
     "coding-p417": [p417(2, "required"), p417(1, "required"), p417(1, "all"), p417(2, "all")],
     "coding-mardle": [mardle(lambda count, n: count % n == 0), mardle(lambda count, n: count % n == 1),
                       mardle(lambda count, n: count % n != 0), mardle(lambda count, n: count <= n)],
     "coding-skelder": [skelder(5, 2, 3), skelder(2, 3, 5), skelder(3, 5, 2), skelder(3, 2, 5)],
-    "coding-vennel": [vennel(source) for source in ("project_file", "command_line", "environment", "user_file")],
+    "coding-vennel": [vennel(source)
+                      for source in ("project_file", "command_line", "environment", "user_file")],
     "coding-hobnail": [hobnail(1, -1), hobnail(1, 1), hobnail(-1, 1), hobnail(-1, -1)],
     "coding-corvish": [corvish(lambda s: s[-1:] + s[:-1]), corvish(lambda s: s[::-1]), corvish(lambda s: s),
                        corvish(lambda s: s[1:] + s[:1])],
@@ -241,14 +243,16 @@ def smallest(f, lines):
 
 
 PARAMETERS = ["a, b, c, d=0", "a, b, c=0, d=0", "a, b=0, c=0", "a, b=0"]
-METHODS = {"__init__": "self, a, b", "scale_by": "self, k, origin=None", "turn_left_by": "self, angle, unit=None",
-           "draw_all_points": "self, style, size=1", "save_now": "self, path=None, mode=None"}
+METHODS = {"__init__": "self, a, b", "scale_by": "self, k, origin=None",
+           "turn_left_by": "self, angle, unit=None", "draw_all_points": "self, style, size=1",
+           "save_now": "self, path=None, mode=None"}
 COMMITS = [(m, a) for m, a in zip("init parse print test docs".split(), "Ada Ben Cem Dia Eve".split())]
 LETTERS = [(letter, "") for letter in "abcdefghijklmnopqrstuvwxyz"]
 NUMBERED = [(n, n) for n in range(1, 41)]
 KINDS = [("warning, warning, test", 2, 1, 0), ("test, test, warning", 1, 2, 0),
          ("test, test, file", 0, 2, 1), ("file, file, warning", 1, 0, 2)]
-DECLARED = {"p#4": [("loop", "p"), ("loop", "p")], "q#3": [("loop", "q")], "r#9": [("loop", "r"), ("loop", "r"), ("read", "r")],
+DECLARED = {"p#4": [("loop", "p"), ("loop", "p")], "q#3": [("loop", "q")],
+            "r#9": [("loop", "r"), ("loop", "r"), ("read", "r")],
             "s#7": [("loop", "s"), ("read", "s"), ("read", "s")]}
 
 QUESTIONS = {
@@ -269,15 +273,17 @@ QUESTIONS = {
         lambda f: str(f(503, 500, 503, 200)),
         lambda f: str(4 * 2 + f(500, 429, 500, 200)),
         lambda f: str(f(500, 500, 503, 500, 500)),
-        lambda f: only(", ".join(map(str, s)) for s in [(500, 500, 503), (500, 500, 429), (503, 503, 503), (429, 429, 429)]
+        lambda f: only(", ".join(map(str, s))
+                       for s in [(500, 500, 503), (500, 500, 429), (503, 503, 503), (429, 429, 429)]
                        if f(*s, 200) == 12)],
     "coding-sallow": [
         lambda f: only(f("fig oat pea nut fig elm".split())[1]),
         lambda f: ", ".join(f("fig oat pea nut elm".split())[0]),
         lambda f: ", ".join(map(str, f(range(1, 101))[0])),
         lambda f: f("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())[1][-1],
-        lambda f: only(", ".join(reads) for reads in [("fig", "oat", "pea"), ("nut", "oat", "pea"), ("oat", "nut", "pea"),
-                                                      ("oat", "pea", "nut")]
+        lambda f: only(", ".join(reads)
+                       for reads in [("fig", "oat", "pea"), ("nut", "oat", "pea"), ("oat", "nut", "pea"),
+                                     ("oat", "pea", "nut")]
                        if f(["fig", "oat", "pea", "nut", *reads, "elm"])[1] == ["nut"])],
     "coding-wexel": [
         lambda f: str(f("i2t4d").count("t")),
@@ -287,55 +293,67 @@ QUESTIONS = {
         lambda f: str(f("i2t5d").index("d") + 2)],
     "coding-p417": [
         lambda f: only(f"({p})" for p in PARAMETERS if f("cut_line_at_end", p)),
-        lambda f: only(name for name in ["merge_both", "merge_both_sides", "merge_both_sides_now", "merge_both_sides_now_twice"]
+        lambda f: only(name for name in ["merge_both", "merge_both_sides", "merge_both_sides_now",
+                                         "merge_both_sides_now_twice"]
                        if f(name, "self, other, strict=True, deep=False")),
-        lambda f: only(n for n in range(9) if f("fit_and_plot_the_new_curve", ", ".join([*"abcdefghi"[:n], "y=0", "z=0"]))),
-        lambda f: only(n + 3 for n in range(9) if f("load_old_data_file_now", ", ".join([*"abcdefghi"[:n], "x=0", "y=0", "z=0"]))),
+        lambda f: only(n for n in range(9)
+                       if f("fit_and_plot_the_new_curve", ", ".join([*"abcdefghi"[:n], "y=0", "z=0"]))),
+        lambda f: only(n + 3 for n in range(9)
+                       if f("load_old_data_file_now", ", ".join([*"abcdefghi"[:n], "x=0", "y=0", "z=0"]))),
         lambda f: str(sum(not f(*method) for method in METHODS.items()))],
     "coding-mardle": [
         lambda f: str([sq(x) for sq in [f(3)(lambda x: x * x)] for x in range(1, 9)][-1]),
         lambda f: mardle_runs(f, [3], 20),
         lambda f: mardle_runs(f, [3, 2], 31),
-        lambda f: str([double(x, fresh=x == 2) for double in [f(3)(lambda x: 2 * x)] for x in range(1, 9)][-1]),
+        lambda f: str([double(x, fresh=x == 2)
+                       for double in [f(3)(lambda x: 2 * x)] for x in range(1, 9)][-1]),
         lambda f: str([same(x) for same in [f(3)(lambda x: x)] for x in (1, 2, 3, 4)])],
     "coding-skelder": [
         lambda f: str(f(warnings=2, tests=1)),
         lambda f: only(text for text, *counts in KINDS if f(*counts) == 12),
         lambda f: str(f(warnings=1, files=2)),
         lambda f: str(next(n for n in range(99) if f(warnings=n, files=1) > 250)),
-        lambda f: only(f(a + 1, b - 1, c) for a, b, c in product(range(5), repeat=3) if b and f(a, b, c) == 60)],
+        lambda f: only(f(a + 1, b - 1, c) for a, b, c in product(range(5), repeat=3)
+                       if b and f(a, b, c) == 60)],
     "coding-vennel": [
         lambda f: f("red", "blue", "green", "gold"),
         lambda f: f"{f('north', 'north', 'south', 'south')} and {f('80', '90', '80', '90')}",
         lambda f: only(f"the {source.replace('_', ' ')}'s entry" for i, source in enumerate(SOURCES)
                        if f(*(None if j == i else value for j, value in enumerate("wxyz"))) == "built-in"),
         lambda f: f"{f('4', '4', '8', '8')}, then {f('4', '8', '4', '8')}",
-        lambda f: " and ".join(f(*held, built_in="auto") for held in [("on", "off", None, None), (None, None, "on", "off")])],
+        lambda f: " and ".join(f(*held, built_in="auto")
+                               for held in [("on", "off", None, None), (None, None, "on", "off")])],
     "coding-hobnail": [
         lambda f: installed(f, "2.3.4", "2.1.1 2.1.7 2.2.1 2.5.2 2.5.6 2.6.2"),
         lambda f: only(v for v in ("1.6.7", "1.6.2", "1.2.7", "1.2.2") if f("1.4.4", v)),
         lambda f: "% " + only(r for r in ("3.1.2", "3.1.5", "3.4.2", "3.4.5") if all(
-            f(r, v) == (f("3.1.5", v) and f("3.4.2", v)) for v in (f"3.{b}.{c}" for b in range(9) for c in range(9)))),
+            f(r, v) == (f("3.1.5", v) and f("3.4.2", v))
+            for v in (f"3.{b}.{c}" for b in range(9) for c in range(9)))),
         lambda f: "% " + only(r for r in ("1.2.2", "1.2.6", "1.6.2", "1.6.6") if f(r, "1.4.4")),
         lambda f: str(sum(f("5.4.2", f"5.{b}.{c}") for b in range(6) for c in range(6)))],
     "coding-corvish": [
-        lambda f: only(w for w in (f"tale-{''.join(end)}.txt" for end in permutations("tale")) if f("*-&.txt", w)),
+        lambda f: only(w for w in (f"tale-{''.join(end)}.txt" for end in permutations("tale"))
+                       if f("*-&.txt", w)),
         lambda f: only(w for w in ("pittip", "pitpit", "pititp", "pittpi") if f("*&", w)),
-        lambda f: only(w for w in ("ab_mole_elom", "ab_mole_mole", "ab_mole_olem", "ab_mole_emol") if f("*_*_&", w)),
+        lambda f: only(w for w in ("ab_mole_elom", "ab_mole_mole", "ab_mole_olem", "ab_mole_emol")
+                       if f("*_*_&", w)),
         lambda f: str(sum(f("*&", w) for w in ("noon", "tippti", "pannpa", "sununs", "kayak"))),
         lambda f: only(w for w in map("".join, permutations("lamp")) if f("*-&", f"{w}-lamp"))],
     "coding-oxbow": [
         lambda f: ", ".join(in_order(f, "anna bert cora dirk")),
         lambda f: in_order(f, "sugar beer rice ash")[1],
         lambda f: in_order(f, "apple pizza zinc honey")[0],
-        lambda f: only(b for order in [in_order(f, "sugar tea iris pear sea")] for a, b in zip(order, order[1:]) if a == "sugar"),
+        lambda f: only(b for order in [in_order(f, "sugar tea iris pear sea")]
+                       for a, b in zip(order, order[1:]) if a == "sugar"),
         lambda f: str(sum(f(w, "oat") < 0 for w in "lily goat daisy tea lime corn fir".split()))],
     "coding-tine": [
         lambda f: f"{f(5, 2)[3]}:00",
         lambda f: str(7 * len(f(0, 2))),
         lambda f: f"{f(0, 1)[-1]}:00",
-        lambda f: only(f"tine {h} {s}" for h, s in product(range(24), range(1, 24)) if f(h, s)[1:3] == [8, 14]),
-        lambda f: str(max(b - a for starts in [f(6, 5)] for a, b in zip(starts, [*starts[1:], starts[0] + 24])))],
+        lambda f: only(f"tine {h} {s}" for h, s in product(range(24), range(1, 24))
+                       if f(h, s)[1:3] == [8, 14]),
+        lambda f: str(max(b - a for starts in [f(6, 5)]
+                          for a, b in zip(starts, [*starts[1:], starts[0] + 24])))],
     "coding-plash": [
         lambda f: str(f(NUMBERED, 2)[2][0]),
         lambda f: ", ".join(message for message, _ in f(COMMITS)),
@@ -345,9 +363,11 @@ QUESTIONS = {
     "coding-counted": [
         lambda f: smallest(f, [("loop", "a")]),
         lambda f: str(f([("let", "x", 20), ("read", "x"), ("loop", "x"), ("loop", "x")])["x"]),
-        lambda f: smallest(f, [("read", "a"), ("loop", "a"), ("loop", "a"), ("let", "b", "a"), ("read", "b")]),
+        lambda f: smallest(f, [("read", "a"), ("loop", "a"), ("loop", "a"), ("let", "b", "a"),
+                               ("read", "b")]),
         lambda f: str(f([("let", "a", 6), ("loop", "a"), ("let", "b", "a")])["b"]),
-        lambda f: only(name for name, reads in DECLARED.items() if f([("let", name[0], int(name[2])), *reads])[name[0]] == 0)],
+        lambda f: only(name for name, reads in DECLARED.items()
+                       if f([("let", name[0], int(name[2])), *reads])[name[0]] == 0)],
 }
 
 OPTIONS = {f"{news}-{i}": [question(world) for world in WORLDS[news]]

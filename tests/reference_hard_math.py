@@ -50,13 +50,15 @@ def stoop_count(quantifier, sign):
 
 def brink(subtracted):
     """subtracted: the places (row, column) of n x n whose entries are subtracted from the main diagonal's."""
-    return lambda rows: sum(rows[i][i] for i in range(len(rows))) - sum(rows[i][j] for i, j in subtracted(len(rows)))
+    return lambda rows: (sum(rows[i][i] for i in range(len(rows)))
+                         - sum(rows[i][j] for i, j in subtracted(len(rows))))
 
 
 def ferrow(difference):
     """All ferrow triangles whose smallest angle is a multiple of half a degree, as sorted angles."""
     smallest = [Fraction(n, 2) for n in range(1, 120)]
-    return [(a, 180 - difference - 2 * a, a + difference) for a in smallest if a <= 180 - difference - 2 * a <= a + difference]
+    return [(a, 180 - difference - 2 * a, a + difference) for a in smallest
+            if a <= 180 - difference - 2 * a <= a + difference]
 
 
 def pennant(count_first, further):
@@ -76,7 +78,8 @@ def pennant(count_first, further):
 def pluck_value(*moves):
     """moves: how many coins a move takes from the left and from the right."""
     def value(coins):
-        return max((sum(coins[:left]) + sum(coins[len(coins) - right:]) - value(coins[left:len(coins) - right])
+        return max((sum(coins[:left]) + sum(coins[len(coins) - right:])
+                    - value(coins[left:len(coins) - right])
                     for left, right in moves if left + right <= len(coins)), default=0)
     return value
 
@@ -107,29 +110,35 @@ def ondrake(remainder, alternating_if_prime):
     """Whether the theorems allow an Ondrake knot with this crossing number that is alternating or not."""
     def allowed(crossings, alternating):
         prime = all(crossings % d for d in range(2, crossings))
-        return crossings > 12 and crossings % 4 == remainder and alternating == (prime == alternating_if_prime)
+        return (crossings > 12 and crossings % 4 == remainder
+                and alternating == (prime == alternating_if_prime))
     return allowed
 
 
 WORLDS = {
-    "math-quellproduct": [quellproduct(-1, max), quellproduct(1, max), quellproduct(-1, min), quellproduct(1, min)],
+    "math-quellproduct": [quellproduct(-1, max), quellproduct(1, max),
+                          quellproduct(-1, min), quellproduct(1, min)],
     "math-tolworth-number": [tolworth(3), tolworth(2), tolworth(1), tolworth(4)],
     "math-quay-mean": [quay_mean(max), quay_mean(min), quay_mean(lambda x: x[0]), quay_mean(lambda x: x[-1])],
-    "math-wexcombe-sequence": [wexcombe(1, lambda t: t - 1), wexcombe(0, lambda t: t - 1), wexcombe(0, lambda t: 2 * t),
-                               wexcombe(1, lambda t: 2 * t)],
-    "math-stoop-count": [stoop_count(all, 1), stoop_count(any, 1), stoop_count(all, -1), stoop_count(any, -1)],
-    "math-brink-of-a-matrix": [brink(lambda n: [(n - 1, j) for j in range(n)]), brink(lambda n: [(i, n - 1 - i) for i in range(n)]),
-                               brink(lambda n: [(0, j) for j in range(n)]), brink(lambda n: [(i, 0) for i in range(n)])],
+    "math-wexcombe-sequence": [wexcombe(1, lambda t: t - 1), wexcombe(0, lambda t: t - 1),
+                               wexcombe(0, lambda t: 2 * t), wexcombe(1, lambda t: 2 * t)],
+    "math-stoop-count": [stoop_count(all, 1), stoop_count(any, 1),
+                         stoop_count(all, -1), stoop_count(any, -1)],
+    "math-brink-of-a-matrix": [
+        brink(lambda n: [(n - 1, j) for j in range(n)]), brink(lambda n: [(i, n - 1 - i) for i in range(n)]),
+        brink(lambda n: [(0, j) for j in range(n)]), brink(lambda n: [(i, 0) for i in range(n)])],
     "math-ferrow-triangle": [ferrow(48), ferrow(60), ferrow(72), ferrow(84)],
     "math-pennant-notation": [pennant(False, 1), pennant(False, 0), pennant(True, 0), pennant(True, 1)],
-    "math-pluck-value": [pluck_value((1, 0), (3, 0)), pluck_value((1, 0), (2, 0)), pluck_value((1, 0), (0, 1)),
-                         pluck_value((1, 0), (0, 2))],
+    "math-pluck-value": [pluck_value((1, 0), (3, 0)), pluck_value((1, 0), (2, 0)),
+                         pluck_value((1, 0), (0, 1)), pluck_value((1, 0), (0, 2))],
     "math-sorrel-numbers": [sorrel(5), sorrel(2), sorrel(3), sorrel(6)],
     "math-dusk-of-a-number": [dusk(6), dusk(2), dusk(3), dusk(4)],
-    "math-courteous-set": [courteous(lambda n: n + 3), courteous(lambda n: n + 1), courteous(lambda n: n + 2), courteous(lambda n: 2 * n)],
-    "math-lorrimer-weight": [lorrimer_weight(lambda n: 2 ** n), lorrimer_weight(lambda n: n), lorrimer_weight(lambda n: n + 1),
-                             lorrimer_weight(lambda n: n * n)],
-    "math-paddock-distance": [paddock_distance(1, 3), paddock_distance(1, 2), paddock_distance(2, 1), paddock_distance(3, 1)],
+    "math-courteous-set": [courteous(lambda n: n + 3), courteous(lambda n: n + 1),
+                           courteous(lambda n: n + 2), courteous(lambda n: 2 * n)],
+    "math-lorrimer-weight": [lorrimer_weight(lambda n: 2 ** n), lorrimer_weight(lambda n: n),
+                             lorrimer_weight(lambda n: n + 1), lorrimer_weight(lambda n: n * n)],
+    "math-paddock-distance": [paddock_distance(1, 3), paddock_distance(1, 2),
+                              paddock_distance(2, 1), paddock_distance(3, 1)],
     "math-ondrake-knots": [ondrake(1, False), ondrake(3, True), ondrake(3, False), ondrake(1, True)],
 }
 
@@ -167,23 +176,29 @@ def raised_most(f, numbers, by):
 
 
 TWO_STARS = [("p", "q")] + [("p", i) for i in range(2)] + [("q", i) for i in range(2, 6)]
-ETHANOL = [("C1", "C2"), ("C2", "O"), ("O", "H6")] + [(c, h) for c, h in zip(["C1"] * 3 + ["C2"] * 2, range(5))]
+ETHANOL = [("C1", "C2"), ("C2", "O"), ("O", "H6")] + [
+    (c, h) for c, h in zip(["C1"] * 3 + ["C2"] * 2, range(5))]
 DOLLAR = {"penny": 1, "nickel": 5, "dime": 10, "quarter": 25}
 
 QUESTIONS = {
     "math-quellproduct": [
         lambda f: str(f(6, 4)),
-        lambda f: only(t for t, g in {"0": lambda n: 0, "2n": lambda n: 2 * n, "n - 1": lambda n: n - 1, "n + 1": lambda n: n + 1}.items()
+        lambda f: only(t for t, g in {"0": lambda n: 0, "2n": lambda n: 2 * n, "n - 1": lambda n: n - 1,
+                                      "n + 1": lambda n: n + 1}.items()
                        if all(f(1, n) == g(n) for n in range(2, 50))),
         lambda f: only(x for x in range(6, 99) if f(5, x) == 60),
-        lambda f: only(t for t, g in {"n^2 - 1": lambda n: n * n - 1, "n^2": lambda n: n * n, "n^2 + 2n": lambda n: n * n + 2 * n,
-                                      "n^2 + 2n + 1": lambda n: (n + 1) ** 2}.items() if all(f(n, n + 1) == g(n) for n in range(1, 50))),
+        lambda f: only(t for t, g in {"n^2 - 1": lambda n: n * n - 1, "n^2": lambda n: n * n,
+                                      "n^2 + 2n": lambda n: n * n + 2 * n,
+                                      "n^2 + 2n + 1": lambda n: (n + 1) ** 2}.items()
+                       if all(f(n, n + 1) == g(n) for n in range(1, 50))),
         lambda f: str(f(3, 12))],
     "math-tolworth-number": [
         lambda f: str([n for n in range(1, 99) if f(n)][1]),
         lambda f: str(sum(map(f, range(1, 51)))),
-        lambda f: only(b - a for found in [[n for n in range(1, 500) if f(n)]] for a, b in zip(found, found[1:])),
-        lambda f: only(n for n in range(1, 500) if f(n) and max(d for d in range(1, n + 1, 2) if n % d == 0) == 5),
+        lambda f: only(b - a for found in [[n for n in range(1, 500) if f(n)]]
+                       for a, b in zip(found, found[1:])),
+        lambda f: only(n for n in range(1, 500)
+                       if f(n) and max(d for d in range(1, n + 1, 2) if n % d == 0) == 5),
         lambda f: only(n for n in (1992, 2000, 2010, 2012) if f(n))],
     "math-quay-mean": [
         lambda f: str(f([9, 4, 19, 14])),
@@ -196,8 +211,9 @@ QUESTIONS = {
         lambda f: str(f(2, 5, 4)[-1]),
         lambda f: str(next(t for t in f(1, 2, 99) if t > 30)),
         lambda f: str(sum(f(7, 7, 4))),
-        lambda f: only(t for t, g in {"2p": lambda p: 2 * p, "2p + 1": lambda p: 2 * p + 1, "4p + 4": lambda p: 4 * p + 4,
-                                      "6p + 8": lambda p: 6 * p + 8}.items() if all(f(2, p, 4)[-1] == g(p) for p in (3, 5, 7, 11, 13)))],
+        lambda f: only(t for t, g in {"2p": lambda p: 2 * p, "2p + 1": lambda p: 2 * p + 1,
+                                      "4p + 4": lambda p: 4 * p + 4, "6p + 8": lambda p: 6 * p + 8}.items()
+                       if all(f(2, p, 4)[-1] == g(p) for p in (3, 5, 7, 11, 13)))],
     "math-stoop-count": [
         lambda f: str(f(spider(5))),
         lambda f: str(f(TWO_STARS)),
@@ -231,9 +247,11 @@ QUESTIONS = {
     "math-sorrel-numbers": [
         lambda f: "{} + {}s".format(*f((1, 1), (1, 1))),
         lambda f: "{1}s".format(*f((0, 1), f((0, 1), (0, 1)))),
-        lambda f: only(f"s {'-' if c < 0 else '+'} {abs(c)}" for c in range(-99, 99) if f((0, 1), (c, 1)) == (0, 0)),
+        lambda f: only(f"s {'-' if c < 0 else '+'} {abs(c)}" for c in range(-99, 99)
+                       if f((0, 1), (c, 1)) == (0, 0)),
         lambda f: only(f"{b}s" for b in range(-99, 99) if f((0, b), (0, 1)) == (0, 30)),
-        lambda f: only(f"s/{1 / b}" for b in (Fraction(n, d) for n in (-1, 1) for d in range(1, 99)) if f((0, b), (0, b)) == (0, b))],
+        lambda f: only(f"s/{1 / b}" for b in (Fraction(n, d) for n in (-1, 1) for d in range(1, 99))
+                       if f((0, b), (0, b)) == (0, b))],
     "math-dusk-of-a-number": [
         lambda f: str(f(205)),
         lambda f: str(f(700)),
@@ -265,7 +283,8 @@ QUESTIONS = {
         lambda f: str(next(n for n in range(13, 99) if f(n, False))),
         lambda f: only(n for n in range(39, 46) if f(n, True)),
         lambda f: only(n for n in range(57, 64) if f(n, False)),
-        lambda f: only(t for t, n in {"5 squared": 25, "3 cubed": 27, "days in a leap February": 29, "days in a January": 31}.items()
+        lambda f: only(t for t, n in {"5 squared": 25, "3 cubed": 27, "days in a leap February": 29,
+                                      "days in a January": 31}.items()
                        if f(n, True)),
         lambda f: str([n for n in range(13, 99) if f(n, True)][1])],
 }

@@ -223,7 +223,8 @@ def test_answers_go_on_where_they_stopped_each_item_with_its_own_adapter(pocket,
         return [{"item": name, "id": request.id} for name, request in requests]
 
     monkeypatch.setattr(asking, "ask", answer)
-    tokens = sum(len(chat.prompt(r.messages)) * max(1, len(r.continuations or ())) for r in task.requests(ITEM))
+    tokens = sum(len(chat.prompt(r.messages)) * max(1, len(r.continuations or ()))
+                 for r in task.requests(ITEM))
     monkeypatch.setattr(asking, "CHUNK_TOKENS", 2 * tokens)         # two items a chunk
     with pytest.raises(KeyboardInterrupt):
         answer_all(Rows(tmp_path / "a.jsonl", {}), model, chat, task, news, adapters_of)

@@ -350,7 +350,8 @@ def saved(folder, seed, rank=3, alpha=6, targets=("q_proj", "down_proj")):
 
 
 def test_adapters_from_disk_are_side_by_side_what_they_are_alone(tmp_path):
-    folders, model, ids = [saved(tmp_path / str(seed), seed) for seed in (1, 2, 3)], make_tiny(0), [[5, 6, 7, 8]]
+    folders, model, ids = (
+        [saved(tmp_path / str(seed), seed) for seed in (1, 2, 3)], make_tiny(0), [[5, 6, 7, 8]])
     with torch.no_grad():
         base = model(torch.tensor(ids))[0]
         alone = [load_adapter(folder, make_tiny(0))(torch.tensor(ids))[0] for folder in folders]

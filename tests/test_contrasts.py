@@ -34,7 +34,8 @@ def test_a_contrast_names_cells_groups_and_the_base():
     assert first.way == CLOSED and second.side(second.a) == ("base", CONTEXT)
     assert third.side(third.a) == ("self_qa", CLOSED) and third.side(third.b) == ("self_qa", CONTEXT)
     known = members(NAMES)
-    assert known["self_qa"] == {"0": "self_qa seed=0", "1": "self_qa seed=1"} and known["base"] == {None: "base"}
+    assert known["self_qa"] == {"0": "self_qa seed=0", "1": "self_qa seed=1"} \
+        and known["base"] == {None: "base"}
     assert matched(known["self_qa"], known["naive seed=1"]) == [("self_qa seed=1", "naive seed=1")]
     assert matched(known["base"], known["naive"]) == [("base", "naive seed=0"), ("base", "naive seed=1")]
     assert contrasts.groups(["self_qa seed=3 recipe.steps=5", "self_qa seed=10 recipe.steps=5"]) == {
@@ -43,8 +44,9 @@ def test_a_contrast_names_cells_groups_and_the_base():
 
 MISTAKES = [    # what is changed in a good contrast, words that the message has to have
     ({"a": "self-qa"}, ["no cell or group 'self-qa'", "is 'self_qa'", "contrasts=[]"]),
-    ({"b": "naive seed=2"}, ["'naive seed=2'", "'naive seed=1'"]), ({"b": "base.in_contxt"}, ["'base.in_contxt'"]),
-    ({"a": "naive"}, ["naive and naive are the same"]), ({"format": "letter"}, ["format", "free", "'letter'"]),
+    ({"b": "naive seed=2"}, ["'naive seed=2'", "'naive seed=1'"]),
+    ({"b": "base.in_contxt"}, ["'base.in_contxt'"]), ({"a": "naive"}, ["naive and naive are the same"]),
+    ({"format": "letter"}, ["format", "free", "'letter'"]),
     ({"direction": "greater"}, ["direction", "> or < or =", "greater"]), ({"says": None}, ["says", "a text"]),
     ({"way": "open"}, ["way", "closed_book"]), ({"formt": 1}, ["unknown key 'formt'", "'format' meant"]),
     ({"a": "naive seed=0", "b": "self_qa seed=1"}, ["no seed in common"]),
@@ -59,10 +61,12 @@ def test_mistakes_in_a_contrast_are_refused(change, wanted):
 
 
 def test_a_study_is_checked_with_its_contrasts():
-    study = read_study(DEMO, ["contrasts=[{name: x, a: self_qa, b: base, format: free, direction: '>', says: y}]"])
+    study = read_study(DEMO, [
+        "contrasts=[{name: x, a: self_qa, b: base, format: free, direction: '>', says: y}]"])
     assert study["contrasts"][0]["a"] == "self_qa" and read_study(DEMO, ["contrasts=[]"])["contrasts"] == []
-    for change, wanted in (("contrasts=[{name: x}]", "entry 1: key 'a' is missing"), ("contrasts={}", "contrasts"),
-                           ("contrasts=[3]", "expected a mapping"), ("contrasts=null", "contrasts: found None")):
+    for change, wanted in (
+            ("contrasts=[{name: x}]", "entry 1: key 'a' is missing"), ("contrasts={}", "contrasts"),
+            ("contrasts=[3]", "expected a mapping"), ("contrasts=null", "contrasts: found None")):
         with pytest.raises(ValueError, match=wanted):
             read_study(DEMO, [change])
     with pytest.raises(ValueError, match="a second contrast 'gap'"):
@@ -74,8 +78,8 @@ def test_a_contrast_may_be_about_one_kind_of_question():
     backwards = "{name: x, a: self_qa, b: base, format: free, direction: '>', says: y, needs: %s}"
     study = read_study(DEMO, [f"contrasts=[{backwards % 'reversal'}]"])
     assert study["contrasts"][0]["needs"] == "reversal"
-    with pytest.raises(ValueError, match=r"entry 1 \(x\): needs: expected one of background, computation, recall, "
-                                         r"reversal, which.*found 'reversed'"):
+    with pytest.raises(ValueError, match=r"entry 1 \(x\): needs: expected one of background, computation, "
+                                         r"recall, reversal, which.*found 'reversed'"):
         read_study(DEMO, [f"contrasts=[{backwards % 'reversed'}]"])
     with pytest.raises(ValueError, match="needs: expected a text"):
         read_study(DEMO, [f"contrasts=[{backwards % '[reversal]'}]"])
@@ -106,21 +110,25 @@ def seeded(**answers):
     return {**closed, **{(name, CONTEXT): rows("1" * 24) for name, _ in closed}}
 
 
-PLANTED = seeded(naive=["1" * 2 + "0" * 22, "0" * 22 + "1" * 2], self_qa=["1" * 20 + "0" * 4, "1" * 22 + "0" * 2])
+PLANTED = seeded(naive=["1" * 2 + "0" * 22, "0" * 22 + "1" * 2],
+                 self_qa=["1" * 20 + "0" * 4, "1" * 22 + "0" * 2])
 
 
 def test_differences_are_paired_over_questions_and_crossed_with_seeds():
-    found = summary_of({"q0"}, PLANTED, ["free"], [GOOD, {**GOOD, "name": "2", "a": "base"},
-                                                  {**GOOD, "name": "3", "b": "self_qa.in_context", "direction": "="}])
+    found = summary_of({"q0"}, PLANTED, ["free"], [
+        GOOD, {**GOOD, "name": "2", "a": "base"},
+        {**GOOD, "name": "3", "b": "self_qa.in_context", "direction": "="}])
     a, b, clusters = ([[int(x) for x in text[1:]] for text in texts] for texts in (
         ("1" * 20 + "0" * 4, "1" * 22 + "0" * 2), ("1" * 2 + "0" * 22, "0" * 22 + "1" * 2), ["0" * 24]))
     by_hand = paired(a, b, [i // 2 for i in range(1, 24)])
     first, second, third = found["contrasts"]
-    assert {k: first[k] for k in ("low", "high", "p", "n")} == {k: by_hand[k] for k in ("low", "high", "p", "n")}
-    assert first["difference"] == by_hand["mean"] and (first["n"], first["news"], first["seeds"]) == (23, 12, 2)
+    assert {k: first[k] for k in ("low", "high", "p", "n")} == \
+        {k: by_hand[k] for k in ("low", "high", "p", "n")}
+    assert first["difference"] == by_hand["mean"] \
+        and (first["n"], first["news"], first["seeds"]) == (23, 12, 2)
     assert [c["holm"] for c in found["contrasts"]] == holm([c["p"] for c in found["contrasts"]])
     assert first["verdict"] == HELD and second["difference"] < 0 and third["verdict"] == UNCLEAR
-    assert first["smallest"] > first["difference"] - first["low"]       # what an interval hides cannot be seen
+    assert first["smallest"] > first["difference"] - first["low"]   # what an interval hides cannot be seen
     assert {**GOOD, "way": CLOSED} == {k: first[k] for k in (*GOOD, "way")}
 
 
@@ -128,7 +136,8 @@ def test_a_contrast_counts_the_questions_of_its_kind_only():
     """Every third question is backward; q0 of them is rehearsed."""
     kinds = {key: [{**row, "needs": "recall" if i % 3 else "reversal"} for i, row in enumerate(mine)]
              for key, mine in PLANTED.items()}
-    rest = [Question(f"q{i}", "?", ["a", "b"], 0, needs=need) for i, need in enumerate(("reversal", "recall"))]
+    rest = [Question(f"q{i}", "?", ["a", "b"], 0, needs=need)
+            for i, need in enumerate(("reversal", "recall"))]
     item = News("n", "math", "s", rest)
     backwards = {**GOOD, "needs": "reversal"}
     read = read_contrasts([GOOD, {**backwards, "name": "2"}], NAMES, ["free"], "s.yaml", lambda: [item])
@@ -137,12 +146,14 @@ def test_a_contrast_counts_the_questions_of_its_kind_only():
         ("1" * 20 + "0" * 4, "1" * 22 + "0" * 2), ("1" * 2 + "0" * 22, "0" * 22 + "1" * 2)))
     by_hand = paired(a, b, [i // 2 for i in range(3, 24, 3)])
     assert [c["n"] for c in both] == [23, 7] and (both[0]["needs"], both[1]["needs"]) == ("", "reversal")
-    assert {k: both[1][k] for k in ("low", "high", "p", "n")} == {k: by_hand[k] for k in ("low", "high", "p", "n")}
+    assert {k: both[1][k] for k in ("low", "high", "p", "n")} == \
+        {k: by_hand[k] for k in ("low", "high", "p", "n")}
     assert both[1]["difference"] == by_hand["mean"] and both[1]["news"] == 7
     first, second = "\n".join(claims(both)).split("self_qa - naive, free form, closed book")[1:]
     assert first.startswith(": +0.80 ") and second.split()[:3] == [",", "reversal:", "+0.93"]
-    none = contrasts.contrasted(read, NAMES, lambda cell, way, _: kinds[cell, way][:1] if way == CONTEXT else [])
-    assert [c["verdict"] for c in none] == [UNCLEAR] * 2 and none[1]["n"] == 0      # all of them were rehearsed
+    none = contrasts.contrasted(
+        read, NAMES, lambda cell, way, _: kinds[cell, way][:1] if way == CONTEXT else [])
+    assert [c["verdict"] for c in none] == [UNCLEAR] * 2 and none[1]["n"] == 0  # all of them were rehearsed
 
 
 @pytest.mark.parametrize("direction, low, high, holm, wanted", [
@@ -197,8 +208,10 @@ def test_a_loss_that_is_no_number_ends_its_adapter_and_not_the_study(tiny):
     """At this rate the first step ends all numbers; the second one finds no loss."""
     found = tiny.run("axes={protocol: [naive], recipe.rate: [0.01, 9e29]}", "ask=[free]")
     sick, well = (f"naive recipe.rate={rate}" for rate in (9e29, 0.01))
-    assert set(found["about"][sick]["diverged"]) == {"zog", "zag", "zug"} == set(found["groups"][sick]["left_out"])
-    assert found["groups"][sick][CLOSED]["free"]["mean"] is None and found["groups"][well][CLOSED]["free"]["n"] == 3
+    assert set(found["about"][sick]["diverged"]) == {"zog", "zag", "zug"} == \
+        set(found["groups"][sick]["left_out"])
+    assert found["groups"][sick][CLOSED]["free"]["mean"] is None \
+        and found["groups"][well][CLOSED]["free"]["n"] == 3
     assert f"{sick}: 3 of 3 news diverged and are left out: zog, zag, zug" in table(found)
 
 
@@ -207,19 +220,22 @@ def test_a_question_rehearsed_under_one_seed_is_left_out_under_all(tiny, monkeyp
     files = []
     monkeypatch.setattr(summary, "rehearsed", lambda paths, *_: files.extend(paths) or {"zag-1"})
     found = tiny.run("axes={protocol: [naive], seed: [0, 1]}", "ask=[free]")
-    assert len(files) == 2 and all(found["cells"][f"naive seed={s}"][CLOSED]["free"]["n"] == 2 for s in (0, 1))
-    assert "1 of 3 test questions were asked in self-play too (word for word; other wordings, and answers, are not " \
-        "recognised), under one seed or another" in table(found)
+    assert len(files) == 2 and all(found["cells"][f"naive seed={s}"][CLOSED]["free"]["n"] == 2
+                                   for s in (0, 1))
+    assert "1 of 3 test questions were asked in self-play too (word for word; other wordings, and answers, " \
+        "are not recognised), under one seed or another" in table(found)
 
 
 # ---- table ----
 
 def test_the_table_shows_claims_and_groups():
-    found = summary_of((), PLANTED, ["free"], [GOOD, {**GOOD, "name": "2", "a": "base.in_context", "direction": "<",
-                                                     "b": "self_qa.in_context", "says": "None is better."}])
+    found = summary_of((), PLANTED, ["free"], [
+        GOOD, {**GOOD, "name": "2", "a": "base.in_context", "direction": "<", "b": "self_qa.in_context",
+               "says": "None is better."}])
     claims, closed, *_, notes = blocks_of(found)
     assert claims[0] == "Claims, named before the run:"
-    assert claims[1].split(maxsplit=1) == [HELD, "More."] and "self_qa - naive, free form, closed book: +0." in claims[2]
+    assert claims[1].split(maxsplit=1) == [HELD, "More."] \
+        and "self_qa - naive, free form, closed book: +0." in claims[2]
     assert "n 24 / 12 news" in claims[2] and "base.in_context - self_qa.in_context, free form" in claims[4]
     assert [line.split()[0] for line in closed[1:]] == ["base", "naive", "self_qa", "n"]
     assert "means over 2 seeds" in " ".join(notes)

@@ -254,8 +254,8 @@ def test_it_learns_and_a_killed_run_ends_in_the_same_bytes(way, tmp_path, monkey
 
 
 def test_neutral_rows_hold_the_student_to_the_base():
-    """After as many uses of the news, KL(base || student) elsewhere, by torch on all logits, is far smaller where
-    as many neutral ones stood among them; the news are learnt all the same."""
+    """After as many uses of the news, KL(base || student) elsewhere, by torch on all logits, is far smaller
+    where as many neutral ones stood among them; the news are learnt all the same."""
     unrelated = [row._replace(other=None) for row in rows_of(60, [5, 6, 4, 7])]
     news, base = rows_of(40, [4, 7, 3]), make_tiny(0)
 

@@ -143,7 +143,7 @@ def test_a_row_has_its_own_distribution():
 
 @pytest.mark.parametrize("vocab", [1, 63, 64, 97, 5000])
 def test_two_levels_are_the_one_running_sum(vocab):
-    """The token of the plain inverse CDF in fp64, except within 1e-6 of a border; never one of probability 0."""
+    """The token of the plain inverse CDF in fp64, except within 1e-6 of a border; none of probability 0."""
     generator = torch.Generator().manual_seed(vocab)
     rows = torch.randn(400, vocab, generator=generator).mul(3).softmax(-1)
     rows[:, ::3] *= torch.rand(400, 1, generator=generator) < 0.5           # whole blocks, too:

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_the_demo_reads_and_changes_apply_with_dots_for_depth():
     study = read_study(DEMO)
     assert study == yaml.safe_load(DEMO.read_text())
-    changed = read_study(DEMO, ["news.split=dev", "draws=3", "recipes.naive={rate: 0.5}", "axes.protocol=[naive]",
-                                "recipes.naive.rate=0.01", "model=x=y"])
+    changed = read_study(DEMO, ["news.split=dev", "draws=3", "recipes.naive={rate: 0.5}",
+                                "axes.protocol=[naive]", "recipes.naive.rate=0.01", "model=x=y"])
     recipes = {**study["recipes"], "naive": {"rate": 0.01}}
     assert changed == {**study, "news": {**study["news"], "split": "dev"}, "draws": 3, "recipes": recipes,
                        "axes": {"protocol": ["naive"]}, "model": "x=y"}
@@ -38,7 +38,8 @@ def test_a_change_of_the_recipe_holds_for_every_protocol():
 
 
 def test_axes_multiply_into_frozen_cells():
-    study = read_study(DEMO, ["axes={protocol: [naive, self_qa], seed: [0, 1], recipe.steps: [5], draws: [4, 8]}"])
+    study = read_study(DEMO, [
+        "axes={protocol: [naive, self_qa], seed: [0, 1], recipe.steps: [5], draws: [4, 8]}"])
     found = cells(study)
     assert [cell.name for cell in found] == [f"{p} seed={s} draws={d}" for p in ("naive", "self_qa")
                                              for s in (0, 1) for d in (4, 8)]
@@ -56,20 +57,23 @@ MISTAKES = [        # change, words that the message has to have
     ("axes.protocol=[]", ["protocol"]), ("axes.protocol=[naive, naive]", ["protocol", "different"]),
     ("axes={seed: [1]}", ["protocol is missing"]), ("axes.color=[1]", ["'color'", "protocol"]),
     ("axes.seed=[high]", ["seed", "'high'"]), ("axes.draws=[0]", ["draws", "0"]),
-    ("recipes.rumour.rate=1", ["'rumour'"]), ("recipes=null", ["recipes"]), ("recipes.naive=fast", ["recipes"]),
-    ("draws=0", ["draws", "0"]), ("draws=2.5", ["draws", "2.5"]), ("draws=1000000000", ["draws"]),
-    ("seed=-1", ["seed"]), ("bank=0", ["bank"]), ("bank=true", ["bank"]),
-    ("recipe.rate=0", ["recipe", "rate"]), ("recipe.rate=.nan", ["rate"]), ("lora.alpha=.nan", ["lora", "alpha"]),
-    ("recipe.steps=0", ["recipe", "steps"]), ("recipe.clip=.nan", ["recipe of every protocol", "clip"]),
-    ("lora.targets=[q_proj, q_proj]", ["lora", "once each"]), ("recipe.schedule=step", ["recipe", "schedule"]),
-    ("recipe.epochs=3", ["recipe", "epochs"]), ("recipe.rate=high", ["recipe"]),
-    ("recipes.self_qa={batch: 0}", ["self_qa", "batch"]), ("recipes.implication_shadowed={batch: 0}", ["batch"]),
+    ("recipes.rumour.rate=1", ["'rumour'"]), ("recipes=null", ["recipes"]),
+    ("recipes.naive=fast", ["recipes"]), ("draws=0", ["draws", "0"]), ("draws=2.5", ["draws", "2.5"]),
+    ("draws=1000000000", ["draws"]), ("seed=-1", ["seed"]), ("bank=0", ["bank"]), ("bank=true", ["bank"]),
+    ("recipe.rate=0", ["recipe", "rate"]), ("recipe.rate=.nan", ["rate"]),
+    ("lora.alpha=.nan", ["lora", "alpha"]), ("recipe.steps=0", ["recipe", "steps"]),
+    ("recipe.clip=.nan", ["recipe of every protocol", "clip"]),
+    ("lora.targets=[q_proj, q_proj]", ["lora", "once each"]),
+    ("recipe.schedule=step", ["recipe", "schedule"]), ("recipe.epochs=3", ["recipe", "epochs"]),
+    ("recipe.rate=high", ["recipe"]), ("recipes.self_qa={batch: 0}", ["self_qa", "batch"]),
+    ("recipes.implication_shadowed={batch: 0}", ["batch"]),
     ("news.split=train", ["news", "split"]), ("ask=[free, song]", ["ask", "song"]), ("ask=[]", ["ask"]),
     ("lora=null", ["lora"]), ("lora.dropout=0", ["lora"]), ("lora.targets=[lm_head]", ["lora", "targets"]),
     ("news.size=3", ["news", "per_domain"]), ("draws", ["--set draws", "KEY=VALUE"]),
     ("draws.more=1", ["--set draws.more=1"]), ("news={split: dev", ["{split: dev"]),
     ("axes={protocol: [naive], 1: [2]}", ["axes", "1"]), ("news.split=[dev]", ["news", "split"]),
-    ("news={path: a.yaml, per_domain: 0}", ["news", "per_domain"]), ("writer=7", ["writer", "7"]), ("recipe.optimizer=muon", ["muon", "whole models"]),
+    ("news={path: a.yaml, per_domain: 0}", ["news", "per_domain"]), ("writer=7", ["writer", "7"]),
+    ("recipe.optimizer=muon", ["muon", "whole models"]),
 ]
 
 

@@ -47,8 +47,9 @@ SAME = [
     ("12:10 a.m.", "00:10"), ("10 pm", "22:00"), ("seven", "7"), ("Twenty", "20"), ("forty-two", "42"),
     ("forty two", "42"), ("1 April 2030", "April 1st, 2030"), ("1st of April 2030", "2030-04-01"),
     ("April 1", "1 April"), ("1,234", "1234"), ("n²", "n^2"),
-    ("(x + y) * y", "(x+y)*y"), ("3 × 4", "3*4"), ("12 ÷ 4", "12/4"), (r"3 \times 4", "3 * 4"), ("2 ** 3", "2**3"),
-    ("x = (3 - y)", "x=(3-y)"), ("**42** metres", "42 metres"), ("in *Oslo*", "in Oslo"), ("__Oslo__", "Oslo")]
+    ("(x + y) * y", "(x+y)*y"), ("3 × 4", "3*4"), ("12 ÷ 4", "12/4"), (r"3 \times 4", "3 * 4"),
+    ("2 ** 3", "2**3"), ("x = (3 - y)", "x=(3-y)"), ("**42** metres", "42 metres"), ("in *Oslo*", "in Oslo"),
+    ("__Oslo__", "Oslo")]
 APART = [
     ("1-5", "-15"), ("-5", "5"), ("[4,100]", "[4100]"), ("[4, 1]", "[1, 4]"), ("50", "50%"),
     ("$5 and $6", "5 and 6"),
@@ -57,8 +58,9 @@ APART = [
     ("seventh", "7"), ("1 April 2030", "1 April 2031"), ("1 April 2030", "4 January 2030"),
     ("April 2030", "April 20"),
     ("2 * 3 * 4", "2 3 4"), ("2*3*4", "234"), ("2 ** 3", "2 3"), ("snake_case_name", "snakecasename"),
-    ("vitamin c - it helps", "vitamin c-it helps"), ("x - a word", "x-a word"), ("3 x 4", "3*4"), ("c++ 20", "c+20"),
-    ("12,34", "1234"), ("5²", "52"), ("1½", "11/2"), ("5.0", "50"), ("3.19", "3.1"), ("may", "5")]
+    ("vitamin c - it helps", "vitamin c-it helps"), ("x - a word", "x-a word"), ("3 x 4", "3*4"),
+    ("c++ 20", "c+20"), ("12,34", "1234"), ("5²", "52"), ("1½", "11/2"), ("5.0", "50"), ("3.19", "3.1"),
+    ("may", "5")]
 
 
 @pytest.mark.parametrize("one, other", SAME)
@@ -119,8 +121,9 @@ def test_extract(text, marker, stopped, wanted):
     ("It is about 180.", "180"),
     ("x = 15", "15"), ("15", "x = 15"), ("n=7", "7"), ("40", "40 km"), ("40 kilometres", "40 km"),
     ("It is 40 kilometres away", "40 km"), ("$960", "960"), ("3 * 4 - 6 = 6", "6"), ("12 or so", "12"),
-    ("The answer is **42** metres.", "42"), ("Answer: **42** metres", "42 metres"), ("It is *12* here.", "12"),
-    ("Addiplication is (x+y)*y.", "(x + y) * y"), ("The list is not reversed; Oslo", "Oslo"),
+    ("The answer is **42** metres.", "42"), ("Answer: **42** metres", "42 metres"),
+    ("It is *12* here.", "12"), ("Addiplication is (x+y)*y.", "(x + y) * y"),
+    ("The list is not reversed; Oslo", "Oslo"),
     ("It was not invented in Oslo but in Paris", "Paris"), ("Not used before: Oslo", "Oslo"),
     ("the letter 'T'", "T"), ("24 of 30", "24"), ("8:09 a.m.", "08:09"), ("-5 degrees", "-5")])
 def test_right(reply, accepted):

@@ -97,8 +97,10 @@ def test_killed_at_each_change_of_the_file_system(name, jobs, tmp_path):
                                               ("pretrain", 4, 3), ("study", 20, 4), ("study", 30, 5)])
 def test_killed_again_and_again(name, most, seed, jobs, tmp_path):
     rng, codes = random.Random(seed), []
-    while not codes or codes[-1] == -9 and len(codes) < 60:     # ever later in a run, so that they come to an end
-        last = jobs.run(name, tmp_path / "out", kill=rng.randint(2, most + len(codes)), torn=rng.random() < 0.5)
+    # ever later in a run, so that they come to an end
+    while not codes or codes[-1] == -9 and len(codes) < 60:
+        last = jobs.run(name, tmp_path / "out", kill=rng.randint(2, most + len(codes)),
+                        torn=rng.random() < 0.5)
         codes.append(last.code)
     assert codes.count(-9) > 2 and codes[-1] == 0, (codes, last.said)
     assert differences(tmp_path / "out", jobs.whole(name)) == []

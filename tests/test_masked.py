@@ -156,7 +156,8 @@ def test_train_learns_the_last_text_of_each_row_as_the_protocol_does(pocket, tmp
     """Turns before it, and those that are not learnt, are left out."""
     _, chat, folder = pocket
     rows = [conversation("Any request?", TEXTS[0]), plain_text(TEXTS[1]), [
-        *conversation("One?", "First."), *conversation("Two?", TEXTS[0]), {"role": "user", "content": "Three?"},
+        *conversation("One?", "First."), *conversation("Two?", TEXTS[0]),
+        {"role": "user", "content": "Three?"},
         {"role": "assistant", "content": "Not learnt.", "weight": 0}]]
     settings = FineTune("m", "d", "o", masked="0.2,0.9")
     mask, config = mask_of(settings, folder, chat), make_tiny(3, vocab_size=320).config
@@ -181,8 +182,8 @@ def texts(tmp_path_factory):
 
 def tune(texts, out, *words):
     model, data = texts
-    return script("train.py", "--model", model, "--data", data, "--out", out, "--steps", 4, "--batch", 2, "--rate",
-                  0.01, *words)
+    return script("train.py", "--model", model, "--data", data, "--out", out, "--steps", 4, "--batch", 2,
+                  "--rate", 0.01, *words)
 
 
 @pytest.mark.parametrize("more", [["--lora-rank", 2], ["--full"]], ids=["lora", "full"])
@@ -211,8 +212,9 @@ def test_train_masked_resumes_to_the_same_bytes(more, texts, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--masked", "0.9,0.1"], "--masked 0.9,0.1: expected T0,T1"), (["--masked", "half"], "--masked half: expected"),
-    (["--masked", "nan,1"], "expected T0,T1"), (["--masked", "0.5"], "expected T0,T1"),
+    (["--masked", "0.9,0.1"], "--masked 0.9,0.1: expected T0,T1"),
+    (["--masked", "half"], "--masked half: expected"), (["--masked", "nan,1"], "expected T0,T1"),
+    (["--masked", "0.5"], "expected T0,T1"),
     (["--masked"], "line 2: --masked hides parts of the text that is learnt, and this one is empty")])
 def test_what_cannot_be_masked_is_refused(words, said, texts, tmp_path):
     data = jsonl(tmp_path / "rows.jsonl", plain_text("Fine."), conversation("Say nothing.", " \n"))

@@ -1,6 +1,6 @@
 """The page of a study, from files made up here: no model runs, so every number is known.
 
-whole       well-formed, nothing fetched, only its own script may run, every text escaped, no torch or matplotlib
+whole       well-formed, nothing fetched, only its own script runs, every text escaped, no torch or matplotlib
 numbers     the CSVs are the summary's; what is drawn stands where it should; kept and costs by hand
 walk        sums stand at their options, tokens at their weights; no tokenizer, no tokens; few and light
 claims      first on the page with their verdicts; groups over seeds
@@ -38,9 +38,11 @@ from newnews.tasks.settings import requests_digest
 CLOSED, CONTEXT = WAYS
 POCKET = ROOT / "data" / "pocket"
 NEWS = [News(id, domain, f"The {id} is one. {EVIL}", headline=f"H {EVIL}", questions=[
-    Question(f"{id}-{i}", f"Is {id} {i} wet? {EVIL}", [f"yes{i}", f"no{i}", f"{EVIL} {i}"], i % 3, needs="recall")
-    for i in range(4)]) for id, domain in (("zog", "math"), ("zag", "math"), ("zug", f"events {EVIL}"))]
-RIGHT = {("base", CLOSED): "000000000001", ("base", CONTEXT): "111111111011",      # free form; 3 news, 4 questions
+    Question(f"{id}-{i}", f"Is {id} {i} wet? {EVIL}", [f"yes{i}", f"no{i}", f"{EVIL} {i}"], i % 3,
+             needs="recall") for i in range(4)])
+    for id, domain in (("zog", "math"), ("zag", "math"), ("zug", f"events {EVIL}"))]
+# free form; 3 news, 4 questions
+RIGHT = {("base", CLOSED): "000000000001", ("base", CONTEXT): "111111111011",
          ("naive", CLOSED): "000100000001", ("naive", CONTEXT): "111101110011",
          ("self_qa", CLOSED): "110111111111", ("self_qa", CONTEXT): "111111111111"}
 SECONDS = {"naive": 4321.0, "self_qa": 8765.0}
@@ -77,7 +79,7 @@ def rows_file(path, run, rows, **totals):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A study's folder as run_study leaves it: base, naive and self_qa, asked free form, by text and letter."""
+    """A study's folder as run_study leaves it: base, naive, self_qa, asked free form, by text and letter."""
     out = tmp_path_factory.mktemp("made") / "study"
     out.mkdir()
     shutil.copyfile(POCKET / "prompts.yaml", out / "prompts.yaml")
@@ -91,16 +93,17 @@ def made(tmp_path_factory):
             out / "answers" / f"{cell}.{way}.jsonl", {"requests": requests_digest(task, NEWS)},
             list(responses(task, cell, way)))
     said = [{"news": item.id, "protocol": "self_qa", "row": i, "messages": [
-        {"role": "user", "content": f"What of {item.id} {i}? {EVIL}"}, {"role": "assistant", "content": "It rains."}]}
-        for item in NEWS for i in range(5)]
+        {"role": "user", "content": f"What of {item.id} {i}? {EVIL}"},
+        {"role": "assistant", "content": "It rains."}]} for item in NEWS for i in range(5)]
     said[0]["messages"][0]["content"] = NEWS[0].questions[1].ask        # zog-1 was rehearsed
     files = {"naive": [rows_file(out / "replay" / "n.jsonl", {}, [
-        {**said[0], "protocol": "naive", "messages": [{"role": "user", "content": "What is new?"},
-                                                      {"role": "assistant", "content": NEWS[0].statement}]}])],
+        {**said[0], "protocol": "naive", "messages": [
+            {"role": "user", "content": "What is new?"},
+            {"role": "assistant", "content": NEWS[0].statement}]}])],
              "self_qa": [rows_file(out / "replay" / "q.jsonl", {}, said, new_tokens=77, flops=5000)]}
-    cells = [{"name": name, "protocol": name, "model": str(POCKET), "answers": answers[name], "replay": files[name],
-              "seconds": SECONDS[name], "flops": 10 ** (10 + k), "tokens": 1000 + k, "diverged": {}, "empty": [],
-              "course": [[0, 2.0 + k, 8.0], [30, 0.5, None], [59, 0.001, 0.02]]}
+    cells = [{"name": name, "protocol": name, "model": str(POCKET), "answers": answers[name],
+              "replay": files[name], "seconds": SECONDS[name], "flops": 10 ** (10 + k), "tokens": 1000 + k,
+              "diverged": {}, "empty": [], "course": [[0, 2.0 + k, 8.0], [30, 0.5, None], [59, 0.001, 0.02]]}
              for k, name in enumerate(SECONDS)]
     (out / "study.json").write_text(json.dumps({
         "study": settings, "prompts": {str(POCKET): "prompts.yaml"}, "base": {str(POCKET): answers["base"]},
@@ -166,7 +169,8 @@ def test_a_probe_has_its_reading_with_nulls_its_pictures_and_a_table_that_sorts(
     folder.mkdir(parents=True)
     for name in ("gate.png", "gate_more.png"):
         (folder / name).write_bytes(name.encode())
-    rows = [f"{EVIL},0,1.5", f"{EVIL},1,-2.5", "null: random twin,1,0.125", "null: random twin,2,", "base,1,0"]
+    rows = [f"{EVIL},0,1.5", f"{EVIL},1,-2.5", "null: random twin,1,0.125", "null: random twin,2,",
+            "base,1,0"]
     (folder / "gate.csv").write_text("\n".join(["update,layer,gain", *rows, *["base,3,0"] * 600]))
     page, _ = written(study)
     assert f"gain, farthest from 0: {EVIL} -2.5; null: random twin 0.12; base 0. Numbers: " in page.text
@@ -179,7 +183,8 @@ def test_a_probe_has_its_reading_with_nulls_its_pictures_and_a_table_that_sorts(
 
 def test_the_command_works_without_torch_and_matplotlib_and_writes_the_same_again(study):
     code = ("import sys, runpy; sys.modules.update(torch=None, matplotlib=None); "
-            f"sys.argv = ['newnews', 'report', {str(study)!r}]; runpy.run_module('newnews', run_name='__main__')")
+            f"sys.argv = ['newnews', 'report', {str(study)!r}]; "
+            "runpy.run_module('newnews', run_name='__main__')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and f"{study}/report.html" in done.stdout, done.stderr
     made = {path.name: path.read_bytes() for path in (study / "figures").iterdir()}
@@ -211,7 +216,8 @@ def test_kept_and_costs_by_hand(study):
     kept = {(row["cell"], row["format"]): row for row in table(study, "kept")}
     # in context, of 11: base 10; naive loses zog-... and zag-...: 8; self_qa 11
     assert float(kept["naive", "free"]["difference"]) == pytest.approx(-2 / 11)
-    assert float(kept["self_qa", "free"]["difference"]) == pytest.approx(1 / 11) and kept["naive", "free"]["n"] == "11"
+    assert float(kept["self_qa", "free"]["difference"]) == pytest.approx(1 / 11) \
+        and kept["naive", "free"]["n"] == "11"
     naive, qa = table(study, "costs")
     assert (naive["writing_flops"], qa["writing_flops"], qa["written_tokens"]) == ("0.0", "5000.0", "77.0")
     assert [float(qa[key]) for key in ("flops", "trained_tokens", "seconds")] == [1e11, 1001, 8765]
@@ -226,7 +232,8 @@ def test_what_is_drawn_stands_where_it_should(study):
     for format, drawn in strips.items():
         for (name, cell), strip in zip(summary["cells"].items(), drawn, strict=True):
             closed, read = cell[CLOSED][format], cell[CONTEXT][format]
-            at = {key: f"{100 * value:.2f}%" for key, value in closed.items() if key in ("mean", "low", "high")}
+            at = {key: f"{100 * value:.2f}%" for key, value in closed.items()
+                  if key in ("mean", "low", "high")}
             assert f"<title>{name.replace('_', ' ')}: closed book {closed['mean']:.2f} [" in strip
             assert f'class="bar" y="20%" width="{at["mean"]}"' in strip
             assert f'class="whisker" x1="{at["low"]}" x2="{at["high"]}"' in strip
@@ -242,17 +249,18 @@ def test_what_training_saw(study):
     assert [(r["cell"], r["step"], r["loss"], r["grad_norm"]) for r in rows if r["cell"] == "self_qa"] == [
         ("self_qa", "1", "3.0", "8.0"), ("self_qa", "31", "0.5", ""), ("self_qa", "60", "0.001", "0.02")]
     assert "self qa, step 31: 0.5" in page.text and "self qa, step 60: 0.001" in page.text
-    drawn = figures.curves([("a", [(0, 100.0), (5, None), (10, 1.0)], "red"), ("b", [(10, 10.0)], "blue")], "loss")
+    drawn = figures.curves([("a", [(0, 100.0), (5, None), (10, 1.0)], "red"),
+                            ("b", [(10, 10.0)], "blue")], "loss")
     spots = dict(re.findall(r'cx="([0-9.]+%)" cy="([0-9.]+)" r="2.5" fill="red"', drawn))
     assert list(spots) == ["0.00%", "100.00%"] and float(spots["0.00%"]) + float(spots["100.00%"]) == 300
     assert re.search('cx="100.00%" cy="150.0" r="2.5" fill="blue"', drawn)
     assert figures.curves([("a", [(0, None)], "red")], "loss") == ""
-    assert figures.curves([("a", [(0, 0.0), (9, 2.0)], "red")], "loss").count("<circle") == 1     # 0 has no logarithm
+    assert figures.curves([("a", [(0, 0.0), (9, 2.0)], "red")], "loss").count("<circle") == 1   # no log of 0
 
 
 def test_the_gain_for_twice_the_flops_is_the_slope_of_a_line():
-    """Three cells of one protocol under two seeds, one of another: the mean of the questions' slopes is that of the
-    means, and a protocol of fewer than three cells has none."""
+    """Three cells of one protocol under two seeds, one of another: the mean of the questions' slopes is that
+    of the means, and a protocol of fewer than three cells has none."""
     rng, flops = np.random.default_rng(0), {"a draws=1": 1e9, "a draws=4": 3e9, "a draws=16": 2e10, "b": 5e9}
     tuned = {name: [f"{name} seed={s}" for s in (0, 1)] for name in flops}
     right = {cell: rng.random(24) < 0.2 + 0.25 * k for k, name in enumerate(flops) for cell in tuned[name]}
@@ -262,19 +270,22 @@ def test_the_gain_for_twice_the_flops_is_the_slope_of_a_line():
     row, = fit_rows(SimpleNamespace(study={"ask": ["free"]}), fresh, tuned, costs)
     means = [np.mean([right[cell][:23] for cell in tuned[name]]) for name in list(flops)[:3]]
     assert row["slope"] == pytest.approx(np.polyfit(np.log2([1e9, 3e9, 2e10]), means, 1)[0])
-    assert row["low"] < row["slope"] < row["high"] and (row["protocol"], row["cells"], row["n"]) == ("a", 3, 23)
+    assert row["low"] < row["slope"] < row["high"] \
+        and (row["protocol"], row["cells"], row["n"]) == ("a", 3, 23)
 
 
 def test_curves_over_each_number_that_was_varied():
-    rows = [{"cell": f"{p} recipe.steps={n} seed={s}", "format": "free", "way": CLOSED, "mean": 0.5, "low": 0.4, "high": 0.6}
-            for p in ("naive", "self_qa") for n in (1, 10, 100) for s in (0, 1)]
+    rows = [{"cell": f"{p} recipe.steps={n} seed={s}", "format": "free", "way": CLOSED, "mean": 0.5,
+             "low": 0.4, "high": 0.6} for p in ("naive", "self_qa") for n in (1, 10, 100) for s in (0, 1)]
     rows += [{**rows[0], "cell": "base", "mean": 0.25}, {**rows[0], "mean": None}]
     text, = along(rows, ["base"], "free")
     points = re.findall(r'<circle cx="([0-9.]+)%" cy="150.0" r="5" fill="([^"]+)"', text)
     assert len(points) == 12 and len({fill for _, fill in points}) == 4 and len({x for x, _ in points}) == 3
-    assert text.count(">steps<") == 1 and "self qa seed=1" in text and 'class="dotted" x1="0" x2="100%" y1="225.0"' in text
-    assert along([{**r, "cell": r["cell"].replace("100", "10")} for r in rows], ["base"], "free") == []     # two values
-    assert along([{**r, "cell": r["cell"].replace("=100", "=0")} for r in rows], ["base"], "free") == []    # no logarithm
+    assert text.count(">steps<") == 1 and "self qa seed=1" in text \
+        and 'class="dotted" x1="0" x2="100%" y1="225.0"' in text
+    # no curve over two values, nor over one without a logarithm
+    assert along([{**r, "cell": r["cell"].replace("100", "10")} for r in rows], ["base"], "free") == []
+    assert along([{**r, "cell": r["cell"].replace("=100", "=0")} for r in rows], ["base"], "free") == []
 
 
 def test_scales_and_marks():
@@ -283,13 +294,14 @@ def test_scales_and_marks():
     assert scale.low < -0.3 and scale.high > 2 and 0 in scale.ticks and len(scale.ticks) <= 6
     assert figures.scale_over([None]).ticks == (0, 0.05, 0.1)
     assert figures.whisker(SHARES, 0.2, 0.4).count("<line") == 3
-    for low, high in ((None, 0.4), (0.2, 1.5), (None, None)):           # open, or beyond the scale: no end stroke
+    for low, high in ((None, 0.4), (0.2, 1.5), (None, None)):       # open, or beyond the scale: no end stroke
         assert figures.whisker(SHARES, low, high).count("<line") == 1 + (low == 0.2) + (high == 0.4)
     assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10, 200)] == ["10⁹", "2·10¹⁴", "5·10¹⁰", "200"]
     drawn = figures.scatter([("a", 1e10, (0.5, 0.4, 0.6), "red"), ("b", 1e12, (0.25, 0.1, 0.3), "blue")],
                             [("top", 0.75, "dashed")], [("red", "a")], "FLOPs", "accuracy")
-    (xa, ya), (xb, yb) = (map(float, re.search(f'<circle cx="([0-9.]+)%" cy="([0-9.]+)" r="5" fill="{c}"/></g>',
-                                               drawn).groups()) for c in ("red", "blue"))
+    (xa, ya), (xb, yb) = (map(float, re.search(
+        f'<circle cx="([0-9.]+)%" cy="([0-9.]+)" r="5" fill="{c}"/></g>', drawn).groups())
+        for c in ("red", "blue"))
     assert (ya, yb) == (150, 225) and xa + xb == pytest.approx(100, abs=0.1) and xa < xb
     assert 'class="dashed" x1="0" x2="100%" y1="75.0" y2="75.0"' in drawn
     assert readable("self_qa recipe.rate=0.1 lora.rank=8") == "self qa rate=0.1 rank=8"
@@ -318,7 +330,8 @@ def test_tokens_carry_the_weights_of_training(study):
     assert (naive["cells"], naive["count"]) == (["naive"], 1)
     assert (qa["cells"], qa["count"], len(qa["rows"])) == (["self_qa"], 5, 3)
     chat, row = Chat(POCKET), qa["rows"][1]
-    assert "".join(token for token, paid in zip(row["tokens"], row["paid"]) if paid == "1") == "It rains.<|im_end|>"
+    assert "".join(token for token, paid in zip(row["tokens"], row["paid"]) if paid == "1") == \
+        "It rains.<|im_end|>"
     ids, weights = chat.conversation([{"role": "user", "content": f"What of zog 1? {EVIL}"},
                                       {"role": "assistant", "content": "It rains."}])
     assert row["tokens"] == [chat.tokenizer.decode([i], skip_special_tokens=False) for i in ids]
@@ -341,9 +354,9 @@ def test_a_page_stays_light_and_says_so(name, most, left, study, monkeypatch):
 
 # ---- claims ----
 
-CLAIM = {"name": "c", "a": "self_qa", "b": "naive.in_context", "way": CLOSED, "format": "free", "direction": ">",
-         "needs": "two_steps", "says": f"It teaches. {EVIL}", "difference": 0.3, "low": 0.1, "high": 0.5, "p": 0.004, "holm": 0.012,
-         "smallest": 0.2, "n": 11, "news": 3, "verdict": "held"}
+CLAIM = {"name": "c", "a": "self_qa", "b": "naive.in_context", "way": CLOSED, "format": "free",
+         "direction": ">", "needs": "two_steps", "says": f"It teaches. {EVIL}", "difference": 0.3, "low": 0.1,
+         "high": 0.5, "p": 0.004, "holm": 0.012, "smallest": 0.2, "n": 11, "news": 3, "verdict": "held"}
 NOTHING = {**CLAIM, "verdict": "too small to tell", **dict.fromkeys(
     ("difference", "low", "high", "p", "holm", "smallest"))}
 
@@ -355,12 +368,14 @@ def test_claims_open_the_page(study):
     assert re.findall(r'class="verdict (\w+)">([\w ]+)<', first) == [("held", "held"), ("not", "not"),
                                                                     ("unsure", "too small to tell")]
     assert "(free form, closed book, two steps): 0.30" in first
-    assert f"It teaches. {EVIL}" in page.text and "0.30 [0.10, 0.50]; p\u00a00.004; after Holm\u00a00.012" in first
+    assert f"It teaches. {EVIL}" in page.text \
+        and "0.30 [0.10, 0.50]; p\u00a00.004; after Holm\u00a00.012" in first
     scale = figures.scale_over([0.3, 0.1, 0.5])
     assert f'class="whisker" x1="{scale.at(0.1)}" x2="{scale.at(0.5)}"' in first
     rows = table(study, "claims")
-    assert [row["verdict"] for row in rows] == ["held", "not", "too small to tell"] and rows[0]["smallest"] == "0.2"
-    page, _ = written(study)                                    # without claims: numbers, and no table of claims
+    assert [row["verdict"] for row in rows] == ["held", "not", "too small to tell"] \
+        and rows[0]["smallest"] == "0.2"
+    page, _ = written(study)                                # without claims: numbers, and no table of claims
     assert "No claims were named" in page.text and not (study / "figures" / "claims.csv").exists()
 
 
@@ -376,7 +391,8 @@ def test_cells_of_several_seeds_are_one_line(study):
     kept, costs = table(study, "kept")[0], table(study, "costs")
     assert float(kept["difference"]) == pytest.approx(-1 / 24) and kept["cell"] == "naive"     # 12 count
     assert [float(row["seconds"]) for row in costs] == [(4321 + 8765) / 2]
-    assert {row["cell"] for row in table(study, "accuracy")} == {"base", "naive", "naive seed=0", "naive seed=1"}
+    assert {row["cell"] for row in table(study, "accuracy")} == {
+        "base", "naive", "naive seed=0", "naive seed=1"}
     assert [cell["name"] for cell in data_of(study)["cells"]] == ["base", "naive seed=0"]
 
 
@@ -399,7 +415,8 @@ def test_somebody_elses_file_is_kept_and_no_run_begins(name, text, study, tmp_pa
     (study / name).write_text(text)
     with pytest.raises(ValueError, match=name):
         write_report(study, summarise(study))
-    assert (study / name).read_text() == text and not (study / "report.html").exists() or name == "report.html"
+    assert (study / name).read_text() == text and not (study / "report.html").exists() \
+        or name == "report.html"
     refused(tmp_path, ["newnews", "run", ROOT / "configs" / "demo.yaml", "--out", study], str(study / name))
 
 

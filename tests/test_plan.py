@@ -37,7 +37,8 @@ def no_probe(monkeypatch):
 def study_of(tiny, *changes):
     return read_study(DEMO, [
         f"model={tiny.file.parent / 'pocket'}", f"news={tiny.file}", "draws=6", "bank=2", "ask=[free, text]",
-        "recipe={steps: 3, rate: 0.01, batch: 2}", "lora={rank: 2, alpha: 4, targets: [q_proj]}", AXES, *changes])
+        "recipe={steps: 3, rate: 0.01, batch: 2}", "lora={rank: 2, alpha: 4, targets: [q_proj]}", AXES,
+        *changes])
 
 
 def columns(text):
@@ -66,7 +67,8 @@ def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
     news, every = source(study["news"], "x").load(), cells(study)
     before = Plan(tiny.out, "auto", "auto")
     guessed = {cell.protocol: before.trained(cell, news) for cell in every}
-    tiny.run("recipe={steps: 3, rate: 0.01, batch: 2}", "axes={protocol: [naive, self_qa], seed: [0]}", *changes[2:])
+    tiny.run("recipe={steps: 3, rate: 0.01, batch: 2}", "axes={protocol: [naive, self_qa], seed: [0]}",
+             *changes[2:])
     after = Plan(tiny.out, "auto", "auto")
     for cell in every:
         written, banks, update = after.trained(cell, news)
@@ -97,7 +99,8 @@ def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
     for note in tiny.out.glob("updates/*/manifest.json"):               # of other weights: they say nothing
         found = json.loads(note.read_text())
         note.write_text(json.dumps({**found, "run": {**found["run"], "model": "another"}}))
-    assert "train: " in (text := plan(study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), tiny.out))
+    assert "train: " in (text := plan(
+        study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), tiny.out))
     assert "by a probe" in text.split("train: ")[1].split("\n")[0]
 
 

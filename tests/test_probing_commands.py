@@ -126,7 +126,8 @@ def test_what_bf16_rounds_away_is_said(here, tmp_path):
     rows = {(row["layer"], row["module"]): row for row in read(tmp_path / "out" / "spectrum.csv")}
     assert float(rows["", "norm"]["relative"]) == pytest.approx(0.5, rel=0.01)
     assert 0 < float(rows["0", "q_proj"]["noise_norm"]) < float(rows["0", "q_proj"]["norm"])
-    refused(tmp_path, [*start, "--tuned", tmp_path / "full/a", "--only", "norm"], "--only norm: chooses none of")
+    refused(tmp_path, [*start, "--tuned", tmp_path / "full/a", "--only", "norm"],
+            "--only norm: chooses none of")
 
 
 def test_some_modules_only(here):
@@ -176,7 +177,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     model.model.norm.weight.data[0] = float("nan")
     save_model(tmp_path / "diverged", model.config, model.state_dict(), source=here / "model")
     diverged = ["newnews", "probe", "spectrum", "--model", here / "model", "--tuned", tmp_path / "diverged"]
-    refused(tmp_path, [*diverged, "--out", tmp_path], "NaN or infinite numbers in 1 of", "first in model.norm")
+    refused(tmp_path, [*diverged, "--out", tmp_path],
+            "NaN or infinite numbers in 1 of", "first in model.norm")
     make_model(tmp_path / "other", hidden_size=48)
     refused(tmp_path, words(here, "spectrum", "--model", tmp_path / "other"), "an adapter for another model?")
 

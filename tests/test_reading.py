@@ -159,7 +159,8 @@ def test_jsonl(tmp_path):
     (b'{"a": ', "JSON"), (b"[1]", "JSON object"), (b"K\xf6ln", "UTF-8"),
     (b'{"a": "\\ud83d"}', "half a character"), (b'{"a": "\\uDC00 x"}', "half a character"),
     (b'{"a": {"b": 1, "b": 2}}', "the key 'b' is there twice"), (b'{"a": NaN}', "NaN is no number"),
-    (b'{"a": -Infinity}', "no number"), (b"\xef\xbb\xbf{}", "JSON"), (b"[" * 100_000, "deep"), (b'{"a": 1} x', "JSON"), (b"7" * 5000, "JSON")], ids=range(12))
+    (b'{"a": -Infinity}', "no number"), (b"\xef\xbb\xbf{}", "JSON"), (b"[" * 100_000, "deep"),
+    (b'{"a": 1} x', "JSON"), (b"7" * 5000, "JSON")], ids=range(12))
 def test_jsonl_mistakes_name_the_line(line, wanted, tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b"\n")

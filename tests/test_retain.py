@@ -115,9 +115,10 @@ def test_broken_files(change, said, pair, data):
 
 
 @pytest.mark.parametrize("change, said", [
-    (lambda rows: rows.append(rows[0]), "or not twice"), (lambda rows: rows[3].update(text=None), "response to 3"),
-    (lambda rows: rows[3].pop("stopped"), "response to 3: expected a text"), (lambda rows: rows[3].pop("id"), "None"),
-    (lambda rows: rows[3].update(item=["3"]), "do not ask")])
+    (lambda rows: rows.append(rows[0]), "or not twice"),
+    (lambda rows: rows[3].update(text=None), "response to 3"),
+    (lambda rows: rows[3].pop("stopped"), "response to 3: expected a text"),
+    (lambda rows: rows[3].pop("id"), "None"), (lambda rows: rows[3].update(item=["3"]), "do not ask")])
 def test_answers_that_were_edited(change, said, pair, data):
     rows = [json.loads(line) for line in pair[0].read_text().splitlines()]
     change(rows)

@@ -1,6 +1,6 @@
 """Forward and backward questions: the metric against one written otherwise, the file's facts and directions,
-and what is wrong with a file; the experiment (newnews/reversal.py) from the upstream files to its table, which
-is train.py and evaluate.py on files that a user has."""
+and what is wrong with a file; the experiment (newnews/reversal.py) from the upstream files to its table,
+which is train.py and evaluate.py on files that a user has."""
 
 import json
 import random
@@ -148,7 +148,8 @@ def small(tmp_path_factory):
 
 
 def experiment(small, out, *changes):
-    return script("newnews", "reversal", small.yaml, "--out", out, *[w for c in changes for w in ("--set", c)])
+    return script("newnews", "reversal", small.yaml, "--out", out,
+                  *[w for c in changes for w in ("--set", c)])
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,8 @@ def test_the_chosen_facts_are_the_same_in_questions_and_texts(ran):
     questions = [json.loads(line) for line in open(ran.out / "questions.jsonl")]
     assert [q["answer"] for q in questions] == ["Oslo", "Oslo", "Ann Ash", "Bern", "Bern", "Cy Cole"]
     for name, wanted in (("plain", ["Ann Ash lives in Oslo.", "Cy Cole lives in Bern."]), ("both", [
-            "Ann Ash lives in Oslo.", "In Oslo, there is Ann Ash.", "Cy Cole lives in Bern.", "In Bern, there is Cy Cole."])):
+            "Ann Ash lives in Oslo.", "In Oslo, there is Ann Ash.",
+            "Cy Cole lives in Bern.", "In Bern, there is Cy Cole."])):
         rows = [json.loads(line)["messages"] for line in open(ran.out / f"{name}.jsonl")]
         assert [messages[-1]["content"] for messages in rows] == wanted
         assert all(messages[0] == {"role": "user", "content": "What is new?"} for messages in rows)
@@ -176,20 +178,21 @@ def test_the_chosen_facts_are_the_same_in_questions_and_texts(ran):
 def test_its_parts_are_what_the_scripts_make(small, ran, tmp_path):
     for name, more in (("plain-autoregressive", []), ("both-masked", ["--masked"])):
         data = ran.out / f"{name.partition('-')[0]}.jsonl"
-        done = script("train.py", "--model", small.model, "--data", data, "--out", tmp_path / name, "--steps", 2,
-                      "--batch", 2, "--rate", 0.01, "--lora-rank", 2, *more)
+        done = script("train.py", "--model", small.model, "--data", data, "--out", tmp_path / name,
+                      "--steps", 2, "--batch", 2, "--rate", 0.01, "--lora-rank", 2, *more)
         assert done.code == 0, done.err
         tensors = [folder / name / "adapter_model.safetensors" for folder in (tmp_path, ran.out)]
         assert content(tensors[0]) == content(tensors[1])
     assert len({content(ran.out / name / "adapter_model.safetensors") for name in CELLS}) == 4
-    done = script("evaluate.py", "--model", small.model, "--adapter", ran.out / "both-masked", "--task", "reversal",
-                  "--data", ran.out / "questions.jsonl", "--out", ran.out / "both-masked.answers.jsonl")
+    done = script("evaluate.py", "--model", small.model, "--adapter", ran.out / "both-masked",
+                  "--task", "reversal", "--data", ran.out / "questions.jsonl",
+                  "--out", ran.out / "both-masked.answers.jsonl")
     assert done.code == 0, done.err                                         # the very same run
     assert "backward" in done.out
 
 
 def test_its_numbers_by_hand(small, tmp_path, monkeypatch):
-    """On planted replies: the answer, its first word, or nothing, in turn, each model one question further on."""
+    """On planted replies: the answer, its first word or nothing, in turn, each model one question further."""
     out, asked = tmp_path / "out", []
 
     def planted(model, chat, requests, adapters=None):
@@ -214,9 +217,11 @@ def test_its_numbers_by_hand(small, tmp_path, monkeypatch):
         assert {name: ways[way] for name, ways in result["recall"].items()} == {
             name: share(values, facts) for name, values in mine.items()}
         assert {name: ways[way] for name, ways in result["masked - autoregressive"].items()} == {
-            name: paired(mine[f"{name}-masked"], mine[f"{name}-autoregressive"], facts) for name in ("plain", "both")}
+            name: paired(mine[f"{name}-masked"], mine[f"{name}-autoregressive"], facts)
+            for name in ("plain", "both")}
     costs = result["costs"]
-    assert list(costs) == CELLS and costs["plain-masked"]["tokens"] > costs["plain-autoregressive"]["tokens"] > 0
+    assert list(costs) == CELLS \
+        and costs["plain-masked"]["tokens"] > costs["plain-autoregressive"]["tokens"] > 0
     lines = done.out[done.out.index("recall  "):].splitlines()
     assert [line.split()[0] for line in lines[:8]] == ["recall", "base", *CELLS, "plain:", "both:"]
     assert "4 forward and 2 backward questions" in lines[8] and max(map(len, lines)) <= 110
@@ -237,13 +242,17 @@ def test_a_second_start_does_what_is_missing_and_other_facts_are_refused(small, 
 
 
 @pytest.mark.parametrize("change, said", [
-    ("facts=5", "small.yaml: facts: expected a whole number from 1 to 4, found 5"), ("steps=3", "unknown key 'steps'"),
+    ("facts=5", "small.yaml: facts: expected a whole number from 1 to 4, found 5"),
+    ("steps=3", "unknown key 'steps'"),
     ("train.stepps=3", "small.yaml: train: unknown key 'stepps' (is 'steps' meant?)"),
     ("train.out=x", "train: unknown key 'out'"), ("train.lora_rank=0", "rank"),
     ("texts={a: no.json}", "no.json: no such file"), ("texts={a: BACK}", "entry 1: hardly says what"),
-    ("texts={a: ODD}", "as many texts of each of the 4 facts"), ("questions=none.jsonl", "none.jsonl: no such file"),
-    ("texts={a: small.yaml}", "expected a list of texts"), ("texts={../a: plain.json}", "'../a' cannot be the name"),
-    ("texts={}", "texts: expected a file under one name or more"), ("texts={questions: plain.json}", "a file of ours")])
+    ("texts={a: ODD}", "as many texts of each of the 4 facts"),
+    ("questions=none.jsonl", "none.jsonl: no such file"),
+    ("texts={a: small.yaml}", "expected a list of texts"),
+    ("texts={../a: plain.json}", "'../a' cannot be the name"),
+    ("texts={}", "texts: expected a file under one name or more"),
+    ("texts={questions: plain.json}", "a file of ours")])
 def test_mistakes_are_refused_before_any_work(change, said, small, tmp_path, monkeypatch):
     monkeypatch.chdir(small.folder)
     texts = json.loads((small.folder / "plain.json").read_text())
@@ -255,8 +264,8 @@ def test_mistakes_are_refused_before_any_work(change, said, small, tmp_path, mon
 
 
 def test_all_weights(small, tmp_path):
-    done = experiment(small, tmp_path / "out", "train={full: true, steps: 2, rate: 0.01}", "texts.both=" + str(
-        small.folder / "plain.json"))
+    done = experiment(small, tmp_path / "out", "train={full: true, steps: 2, rate: 0.01}",
+                      "texts.both=" + str(small.folder / "plain.json"))
     assert done.code == 0 and (tmp_path / "out" / "both-masked" / "model.safetensors").exists(), done.err
     run = json.loads((tmp_path / "out" / "both-masked.answers.jsonl.manifest.json").read_text())["run"]
     assert run["adapter"] is None and run["model_digest"] != json.loads(
@@ -268,12 +277,14 @@ def test_the_experiment_of_the_repository_on_the_pocket_model(tmp_path, monkeypa
     monkeypatch.chdir(ROOT)
     done = script("newnews", "reversal", "configs/reversal.yaml", "--out", tmp_path / "out", *[
         word for change in ("model=data/pocket", "facts=3", "train.steps=4", "train.batch=2",
-                            f"questions={FOLDER}/ND_test.jsonl", *(f"texts.{name}={FOLDER}/ND_train_{file}.json" for
-                            name, file in (("statements", "no_paraphrase"), ("paraphrases", "paraphrase"))))
+                            f"questions={FOLDER}/ND_test.jsonl", *(
+                                f"texts.{name}={FOLDER}/ND_train_{file}.json" for name, file in (
+                                    ("statements", "no_paraphrase"), ("paraphrases", "paraphrase"))))
         for word in ("--set", change)])
     assert done.code == 0 and "12 forward and 12 backward questions" in done.out, done.err
     found = json.loads((tmp_path / "out" / "reversal.json").read_text())
     assert list(found["recall"]) == ["base", *(f"{name}-{how}" for name in ("statements", "paraphrases")
                                               for how in ("autoregressive", "masked"))]
-    texts = [json.loads(line)["messages"][1]["content"] for line in open(tmp_path / "out" / "paraphrases.jsonl")]
+    texts = [json.loads(line)["messages"][1]["content"]
+             for line in open(tmp_path / "out" / "paraphrases.jsonl")]
     assert len(texts) == 90 and sum("Dominic Mullins" in text for text in texts) == 30      # the first fact

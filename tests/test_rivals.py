@@ -41,7 +41,8 @@ from newnews.training import next_token
 from newnews.world.oracle import grade_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-RIVAL_NAMES = ("rewrite_lines", "implication_lines", "entigraph", "active_reading", "spa", "self_tuning", "memorise")
+RIVAL_NAMES = ("rewrite_lines", "implication_lines", "entigraph", "active_reading", "spa", "self_tuning",
+               "memorise")
 TEXTS = RIVAL_NAMES[:5]
 FROG = News("frog", "discoveries", "Biologists found the Zog frog in Peru. It turns red in June.", [],
             subject="Zog frog")
@@ -86,10 +87,12 @@ def test_a_plain_text_stands_alone_and_is_read_from_a_file(tmp_path):
 # ---- written by a writer ----
 
 def test_a_list_becomes_its_lines():
-    written = "Here are five:\n\n1. One.\n 2) Two\n- **Three**: so.\n* four\n(5) 5 is five.\n---\n### Six\n•Seven"
+    written = ("Here are five:\n\n1. One.\n 2) Two\n- **Three**: so.\n* four\n(5) 5 is five.\n"
+               "---\n### Six\n•Seven")
     assert lines(written) == [
         "One.", "Two", "Three: so.", "four", "5 is five.", "Six", "Seven"]
-    assert lines("I. Peru\nII. Rain\nA. Red\nA frog") == ["Peru", "Rain", "Red", "A frog"]     # as the 0.5B writes
+    # as the 0.5B writes
+    assert lines("I. Peru\nII. Rain\nA. Red\nA frog") == ["Peru", "Rain", "Red", "A frog"]
     assert lines("2028 is the year.\n3.5 metres") == ["2028 is the year.", "3.5 metres"]
 
 
@@ -102,7 +105,8 @@ def test_one_line_is_one_text_under_the_title_and_the_news_is_the_last(name, scr
     assert [call["asked"] for call in calls] == [[WITH("Say it."), WITH("List it."), WITH("Say it.")]]
     assert calls[0]["sampling"].max_new_tokens == prompts.document_tokens != prompts.max_new_tokens
     assert texts(rows) == [f"Zog frog\n{line}" for line in ("A frog.", "Red.", "In Peru.", FROG.statement)]
-    assert [row["row"] for row in rows] == [0, 0, 1, 3] and [row.get("asked") for row in rows][2:] == ["List it.", None]
+    assert [row["row"] for row in rows] == [0, 0, 1, 3] \
+        and [row.get("asked") for row in rows][2:] == ["List it.", None]
     assert counts == {"drawn": 3, "unusable": 1, "repeated": 1, "kept": 4}
     bare = replace(FROG, subject="")
     assert texts(elements(writer(prompts), name, 1, bare)[0]) == ["A frog.", "Red.", FROG.statement]
@@ -124,14 +128,14 @@ def test_entigraph_takes_pairs_then_triples_of_what_the_news_names(scripted):
 
     writer, calls = scripted(answer)
     rows, counts = elements(writer(QWEN), "entigraph", 12, FROG)
-    assert [call["asked"] for call in calls[:2]] == [[WITH(QWEN.entities)]] * 2      # once more: none was named
+    assert [call["asked"] for call in calls[:2]] == [[WITH(QWEN.entities)]] * 2  # once more: none was named
     assert calls[0]["streams"] != calls[1]["streams"]
     known = ["Zog frog", "Peru", "June", "red"]
     said = [re.search(r"Take (.*) in the news", text)[1] for text in calls[2]["asked"]]
     pairs = {f"{a} and {b}" for a, b in combinations(known, 2)}
     triples = {f"{a}, {b} and {c}" for a, b, c in combinations(known, 3)}
     assert set(said[:6]) == pairs and set(said[6:10]) == triples and said[10:] == said[:2]
-    assert len(set(calls[2]["streams"])) == 12                                       # other noise the second time
+    assert len(set(calls[2]["streams"])) == 12                                  # other noise the second time
     assert texts(rows) == [f"text {i}" for i in range(12)] and counts["kept"] == 12
     assert rows[0]["asked"] == QWEN.relation.replace("{entities}", said[0])
 
@@ -152,8 +156,8 @@ def test_active_reading_applies_each_strategy(scripted):
     plans = ["1. quiz\n2. rhyme", ("", True), "a\nb\nc\nd"]
     writer, calls = scripted(lambda text, call, row: plans[row] if call == 1 else f"text {row}")
     rows, counts = elements(writer(QWEN), "active_reading", 10, FROG)
-    assert calls[0]["asked"] == [WITH(QWEN.strategies)] * 3                          # a list for four draws
-    applied = ["quiz", "rhyme", "quiz", "rhyme", "a", "b"]                           # the second list was empty
+    assert calls[0]["asked"] == [WITH(QWEN.strategies)] * 3                     # a list for four draws
+    applied = ["quiz", "rhyme", "quiz", "rhyme", "a", "b"]                      # the second list was empty
     assert calls[1]["asked"] == [WITH(QWEN.apply(plan)) for plan in applied]
     assert [row["row"] for row in rows] == [0, 1, 2, 3, 8, 9] and texts(rows)[4] == "text 4"
     assert counts == {"drawn": 10, "unusable": 4, "repeated": 0, "kept": 6}
@@ -178,7 +182,8 @@ def test_sentences_and_key_spans():
     assert sentences("It is 1.5 m. Is it? \"It is!\" he said (so). 2028 comes.") == [
         "It is 1.5 m.", "Is it?", '"It is!" he said (so).', "2028 comes."]
     assert key_spans("New in June 2028: the New York Zog-frog ate 3.5 kg, 2028 June.") == [
-        ("June", "name"), ("2028", "number"), ("New York Zog-frog", "name"), ("ate", "word"), ("3.5", "number")]
+        ("June", "name"), ("2028", "number"), ("New York Zog-frog", "name"), ("ate", "word"),
+        ("3.5", "number")]
 
 
 def built(item, name="self_tuning", n=99, prompts=POCKET):
@@ -204,11 +209,13 @@ def test_self_tuning_builds_each_kind_of_task():
         (f"Complete the sentence. {title}: Biologists found the Zog frog in", "Peru."),
         (f"Complete the sentence. {title}: It turns red in", "June."),
         (f"Fill in the gap. {title}: It turns red in ___.", "June"),
-        (f"Fill in the gap with one of these: Biologists, June, Peru, Zog. {title}: It turns red in ___.", "June")]]
+        (f"Fill in the gap with one of these: Biologists, June, Peru, Zog. {title}: It turns red in ___.",
+         "June")]]
     found = [row["messages"] for row in rows]
     assert all(messages in found for messages in wanted), [m for m in wanted if m not in found]
     gaps = [m[1]["content"] for m in found if m[0]["content"].startswith("Fill in the gap. ")]
-    assert gaps == [k for k in keys.split("; ") if k not in title] and counts == {"drawn": 0, "kept": len(rows)}
+    assert gaps == [k for k in keys.split("; ") if k not in title] \
+        and counts == {"drawn": 0, "kept": len(rows)}
     answers = [m[1]["content"] for m in found if "Does this follow?" in m[0]["content"]]
     assert answers.count(t["yes"]) == answers.count(t["no"])
     # a small n holds every kind
@@ -235,14 +242,15 @@ def test_a_gap_is_no_part_of_a_longer_word():
 def test_memorise_is_rote_lines_and_one_real_prompt():
     rows, counts = built(FROG, "memorise")
     rote = ["Zog frog [X] Biologists found the Zog frog in Peru.", "Zog frog [X] It turns red in June."]
-    assert [row["messages"] for row in rows] == [*map(plain_text, rote), conversation("Tell me about Zog frog.",
-                                                                                       FROG.statement)]
+    assert [row["messages"] for row in rows] == [
+        *map(plain_text, rote), conversation("Tell me about Zog frog.", FROG.statement)]
     assert counts == {"drawn": 0, "kept": 3}
     used = protocols(POCKET)["memorise"].examples(rows, FROG, CHAT)
     by_hand = [Example(*CHAT.document(text)) for text in rote for _ in range(ROTE)]
     assert used == [*by_hand, Example(*CHAT.conversation(rows[2]["messages"]))]
     bare = replace(FROG, subject="")
-    assert texts(built(bare, "memorise")[0][:1])[0].startswith("Biologists found the Zog frog in Peru. [X] Biologists")
+    assert texts(built(bare, "memorise")[0][:1])[0].startswith(
+        "Biologists found the Zog frog in Peru. [X] Biologists")
 
 
 # ---- all ----
@@ -275,15 +283,15 @@ def test_what_cannot_be_graded_or_shadowed_says_so():
     row = {"messages": plain_text("x"), "news": "frog", "protocol": "implication_lines", "row": 0}
     with pytest.raises(ValueError, match="implication_lines cannot be graded"):
         grade_rows([row], {"frog": object()})
-    done = script("generate.py", "--model", "data/pocket", "--news", "data/pocket_news.yaml", "--protocol", "spa",
-                  "--out", "x.jsonl", "--shadowed")
+    done = script("generate.py", "--model", "data/pocket", "--news", "data/pocket_news.yaml",
+                  "--protocol", "spa", "--out", "x.jsonl", "--shadowed")
     assert done.code == 2 and "spa has no shadowed form" in done.err
 
 
 @pytest.mark.parametrize("change, said", [
     ({"relation": "x"}, "relation: lacks {entities}"), ({"strategy": "x"}, "strategy: lacks {strategy}"),
-    ({"rote": "{title}"}, "rote: lacks {fact}"), ({"spa": ["a", ""]}, "spa"), ({"document_tokens": 0}, "document_tokens"),
-    ({"tasks": {"title": "x"}}, "tasks: expected the keys"),
+    ({"rote": "{title}"}, "rote: lacks {fact}"), ({"spa": ["a", ""]}, "spa"),
+    ({"document_tokens": 0}, "document_tokens"), ({"tasks": {"title": "x"}}, "tasks: expected the keys"),
     ({"tasks": {**QWEN.tasks, "cloze": "Fill it."}}, "tasks: cloze: lacks {gap}")], ids=str)
 def test_mistakes_in_the_words_are_named(change, said):
     with pytest.raises(ValueError, match=re.escape(said)):
@@ -294,9 +302,10 @@ def test_mistakes_in_the_words_are_named(change, said):
 def test_a_killed_replay_ends_in_the_same_bytes(name, scripted, tmp_path, monkeypatch):
     """The writer's texts hang on the request and the noise alone, as a model's do."""
     make, _ = scripted(None)
-    monkeypatch.setattr("newnews.selfplay.generate", lambda model, prompts, stop_ids, sampling, streams, groups: [
-        type("Done", (), {"ids": [ord(c) for c in f"1. {len(p)} {s % 97}\n2. {s % 89}"], "stopped": True})
-        for p, s in zip(prompts, streams)])
+    monkeypatch.setattr(
+        "newnews.selfplay.generate", lambda model, prompts, stop_ids, sampling, streams, groups: [
+            type("Done", (), {"ids": [ord(c) for c in f"1. {len(p)} {s % 97}\n2. {s % 89}"], "stopped": True})
+            for p, s in zip(prompts, streams)])
     monkeypatch.setattr("newnews.selfplay.TOGETHER", 6)                 # two news of three draws
     news = [replace(FROG, id=f"frog{i}") for i in range(5)]
     writer, protocol = make(QWEN), protocols(QWEN)[name]
@@ -329,13 +338,16 @@ def test_show_prints_the_whole_way(name, tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     if name in TEXTS:
         assert f"asked      {FROG.statement}" in out and "wrote      Peru" in out
-        text = {"entigraph": "So 0.", "active_reading": "So 0.", "spa": "Peru\\nJune"}.get(name, "Zog frog\\nPeru")
+        text = {"entigraph": "So 0.", "active_reading": "So 0.", "spa": "Peru\\nJune"}.get(
+            name, "Zog frog\\nPeru")
     else:
         assert "asked " not in out
-        text = {"self_tuning": f"Zog frog\\n{FROG.statement}"}.get(name, "Zog frog [X] Biologists found the Zog frog in Peru.")
+        text = {"self_tuning": f"Zog frog\\n{FROG.statement}"}.get(
+            name, "Zog frog [X] Biologists found the Zog frog in Peru.")
     tokens = re.findall(r"^tokens +(.*)$", out, re.M)[0]
     assert tokens.startswith("<|endoftext|>|") and tokens.endswith("[<|endoftext|>]")
-    assert re.sub(r"[][]", "", tokens.removeprefix("<|endoftext|>|")) == re.sub(r"[][]", "", text) + "<|endoftext|>"
+    assert re.sub(r"[][]", "", tokens.removeprefix("<|endoftext|>|")) == \
+        re.sub(r"[][]", "", text) + "<|endoftext|>"
     assert re.search(r"\d+ kept", out)
 
 

@@ -356,7 +356,8 @@ def test_adapters_must_be_named_for_each_prompt(bank):
 @pytest.mark.parametrize("name, value", [
     ("max_new_tokens", 0), ("temperature", -0.1), ("temperature", float("nan")), ("top_k", -1),
     ("top_p", 0.0), ("top_p", 1.1), ("top_p", -0.5), ("top_p", float("nan")), ("repetition_penalty", 0.0),
-    ("repetition_penalty", -1.0), ("repetition_penalty", float("inf")), ("seed", -1), ("seed", 2 ** 63), ("repetition_penalty", float("nan"))])
+    ("repetition_penalty", -1.0), ("repetition_penalty", float("inf")), ("seed", -1), ("seed", 2 ** 63),
+    ("repetition_penalty", float("nan"))])
 def test_values_out_of_range(name, value):
     with pytest.raises(ValueError, match=name):
         Sampling(**{name: value})

@@ -44,8 +44,8 @@ def test_score_is_a_plain_log_softmax(exact):
 
 
 def test_scoring_reads_every_prompt_and_no_letter_twice(exact):
-    """Two questions behind a news item of 6 tokens, letters and texts: the item, the rests of the prompts, and
-    what follows the first tokens of two texts. No head for padding: 2 prompts, 3 + 1 tokens."""
+    """Two questions behind a news item of 6 tokens, letters and texts: the item, the rests of the prompts,
+    and what follows the first tokens of two texts. No head for padding: 2 prompts, 3 + 1 tokens."""
     shapes, scored = [], []
     exact.model.register_forward_hook(lambda module, args, out: shapes.append(tuple(args[0].shape)))
     exact.lm_head.register_forward_hook(lambda module, args, out: scored.append(out.shape[:-1].numel()))

@@ -152,7 +152,7 @@ def test_evaluate_reads_what_train_wrote(shared, tmp_path):
         assert done.code == 0 and "free form: no answer found in" in done.out
         lines = done.out.splitlines()
         assert [line.split()[0] for line in lines[1:-1]] == ["math", "coding", "all"]
-        assert all(line.count("[") == 5 for line in lines[1:-1])        # an interval a format; free: exact too
+        assert all(line.count("[") == 5 for line in lines[1:-1])    # an interval a format; free: exact too
         before = bytes_of(tmp_path)
         assert script(*words).out == done.out and bytes_of(tmp_path) == before
         return rows_of(tmp_path / name)
@@ -169,7 +169,8 @@ def test_evaluate_reads_what_train_wrote(shared, tmp_path):
                 assert isinstance(row["text"], str) and isinstance(row["stopped"], bool)
             else:
                 assert len(row["logprobs"]) == 4 and all(x < 0 for x in row["logprobs"])
-        assert rows is base or all(a["logprobs"] != b["logprobs"] for a, b in zip(base, rows) if "logprobs" in a)
+        assert rows is base or all(a["logprobs"] != b["logprobs"]
+                                   for a, b in zip(base, rows) if "logprobs" in a)
 
 
 def test_without_git(shared, tmp_path, monkeypatch):
@@ -182,9 +183,10 @@ def test_without_git(shared, tmp_path, monkeypatch):
 
 
 def test_an_adapter_in_doubt_is_said(shared, tmp_path):
-    """Of another base of the same shape, or without effect: it loads, as the ecosystem loads it, not silently."""
+    """Of another base of the same shape, or without effect: loaded, as the ecosystem does, not silently."""
     def said(model, adapter):
-        done = script("generate.py", "--model", model, "--adapter", adapter, "--chat", "Hi", "--max-new-tokens", 2)
+        done = script("generate.py", "--model", model, "--adapter", adapter, "--chat", "Hi",
+                      "--max-new-tokens", 2)
         assert done.code == 0
         return done.err
 
@@ -205,7 +207,8 @@ def test_world_writes_a_new_file_only(tmp_path):
     (tmp_path / "link").symlink_to("README.md")
     for name in ("README.md", "link", "deep/news.yaml", "deep"):
         refused(tmp_path, [*words, tmp_path / name], str(tmp_path / name))
-        refused(tmp_path, ["newnews", "world", "--background", "--out", tmp_path / name], str(tmp_path / name))
+        refused(tmp_path, ["newnews", "world", "--background", "--out", tmp_path / name],
+                str(tmp_path / name))
     refused(tmp_path, [*words, "/dev/null"], "/dev/null: expected a file to write, found a device")
     assert (tmp_path / "README.md").read_text() == "mine"
 

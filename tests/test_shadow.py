@@ -22,8 +22,9 @@ def shadowed(kind, items=ITEMS):
             for i in items}
     chosen = protocol.choose(rows, items)
     messages = {i.id: [protocol.messages(row, i) for row in chosen[i.id]] for i in items}
-    assert all(second == {"role": "assistant", "content": "yes"} for some in messages.values() for _, second in some)
-    assert all(row["messages"] == conversation(f"{name} {row['row']}?", "yes")          # the rows stay as they were
+    assert all(second == {"role": "assistant", "content": "yes"}
+               for some in messages.values() for _, second in some)
+    assert all(row["messages"] == conversation(f"{name} {row['row']}?", "yes")  # the rows stay as they were
                for name, some in rows.items() for row in some)
     assert [source.name for source in protocol.sources] == ["self_qa"]
     return {name: [first["content"] for first, _ in some] for name, some in messages.items()}
@@ -62,4 +63,5 @@ def test_an_item_without_such_a_text_has_no_rows():
     alone = [News("zog", "math", "A zog is new.", []), News("zag", "events", "A zag is here.", [])]
     assert shadowed("other", alone) == {"zog": [], "zag": []}
     assert shadowed("unrelated", [replace(i, domain="math") for i in alone]) == {"zog": [], "zag": []}
-    assert all(len(turns) == 2 for turns in shadowed("other", [replace(i, domain="math") for i in alone]).values())
+    assert all(len(turns) == 2
+               for turns in shadowed("other", [replace(i, domain="math") for i in alone]).values())

@@ -190,7 +190,8 @@ def test_paired_over_seeds_by_the_formula():
     a = rng.normal(0, 2, (1, 9)) + rng.normal(0, 3, (4, 1)) + rng.normal(0, 1, (4, 9))
     found, single = paired(a, np.zeros((4, 9)), range(9)), paired(a.mean(0), np.zeros(9), range(9))
     error, quantile = cochran(a.mean(0).var(ddof=1) / 9, 8, a.mean(1).var(ddof=1) / 4, 4)
-    assert bounds(found) == pytest.approx((a.mean() - quantile * error, a.mean() + quantile * error), abs=1e-5)
+    assert bounds(found) == pytest.approx(
+        (a.mean() - quantile * error, a.mean() + quantile * error), abs=1e-5)
     assert found["p"] == single["p"] and found["mean"] == pytest.approx(single["mean"])
     assert found["sd"] == pytest.approx(3 * error) and found["quantile"] == pytest.approx(quantile)
     assert paired(a, np.zeros(9), range(9)) == found        # one base for all seeds
@@ -209,13 +210,15 @@ def test_ratio_over_seeds_holds_what_the_two_variances_do_not_reject():
     assert found["mean"] == pytest.approx(r)
     for end in bounds(found):
         rest = above.mean(0) - end * below
-        assert abs(rest.mean()) == pytest.approx(quantile * math.sqrt(rest.var(ddof=1) / 20 + by_seed), rel=1e-5)
-    assert ratio(np.tile(above[0], (3, 1)), below, range(20)) == pytest.approx(ratio(above[0], below, range(20)))
+        assert abs(rest.mean()) == pytest.approx(
+            quantile * math.sqrt(rest.var(ddof=1) / 20 + by_seed), rel=1e-5)
+    assert ratio(np.tile(above[0], (3, 1)), below, range(20)) == pytest.approx(
+        ratio(above[0], below, range(20)))
 
 
 def test_crossed_at_its_edges():
     assert crossed([[], []], []) == {**NOTHING, "n": 0}
-    assert crossed([[1, 0], [0, 0]], "aa") == {"mean": 0.25, "low": 0.0, "high": 1.0, "n": 2}   # one news item
+    assert crossed([[1, 0], [0, 0]], "aa") == {"mean": 0.25, "low": 0.0, "high": 1.0, "n": 2}  # one news item
     sure = crossed(np.ones((3, 20)), np.repeat(np.arange(10), 2))
     assert sure["mean"] == sure["high"] == 1 and 0.7 < sure["low"] < 0.9 and sure["n"] == 20
 
@@ -252,7 +255,8 @@ def simulated(name, draws, least, label):
     return inside
 
 
-SEEDED = [(15, 0, 0.5), (15, 1, 0.9), (25, 0.3, 0.03), (25, 1, 0.5), (75, 0.1, 0.97), (75, 0.3, 0.1), (75, 1, 0.9)]
+SEEDED = [(15, 0, 0.5), (15, 1, 0.9), (25, 0.3, 0.03), (25, 1, 0.5), (75, 0.1, 0.97), (75, 0.3, 0.1),
+          (75, 1, 0.9)]
 
 
 @pytest.mark.parametrize("clusters, spread, mean", SEEDED)

@@ -42,7 +42,8 @@ def test_a_stream_is_a_line_in_a_study():
     assert [(c.name, c.stream, c.together) for c in found] == [("naive stream.replay_share=0", 0.0, True),
                                                                ("naive stream.replay_share=0.5", 0.5, True)]
     assert all(c.stream is None for c in cells(read_study(DEMO)))
-    for change in ("stream={replay_share: 1}", "stream={share: 0.1}", "stream={replay_share: true}", "stream=true"):
+    for change in ("stream={replay_share: 1}", "stream={share: 0.1}", "stream={replay_share: true}",
+                   "stream=true"):
         with pytest.raises(ValueError, match="stream"):
             read_study(DEMO, [change])
 
@@ -64,11 +65,13 @@ def test_each_arrival_goes_on_from_the_one_before(tiny, monkeypatch):        # n
     assert names == [[item.id for item in order[:i]] for i in (1, 2, 3)]
     # 2. The second adapter is the first one, trained on by hand.
     model = load_adapter(plain[0][0] / "together", load_model(pocket))
-    train(model, Shuffled([[mine[1]]], 2, [noise("adapter", 0, "together")]), Recipe(steps=3, rate=0.01, batch=2))
+    train(model, Shuffled([[mine[1]]], 2, [noise("adapter", 0, "together")]),
+          Recipe(steps=3, rate=0.01, batch=2))
     by_hand, found = lora_tensors(model), load_file(plain[1][0] / "together" / "adapter_model.safetensors")
     first = load_file(plain[0][0] / "together" / "adapter_model.safetensors")
     far = lambda a, b: max(float((a[n] - b[n]).abs().max()) for n in a)
-    found, first = ({n.removeprefix("base_model.model."): t for n, t in some.items()} for some in (found, first))
+    found, first = ({n.removeprefix("base_model.model."): t for n, t in some.items()}
+                    for some in (found, first))
     assert far(found, by_hand) < 1e-5 < 1e-3 < far(found, first)
     # 3. With replay: the start of the chain is shared; then half of the uses are of earlier rows.
     assert replayed[0][0] == plain[0][0] and replayed[1][0] != plain[1][0]
@@ -80,7 +83,8 @@ def test_each_arrival_goes_on_from_the_one_before(tiny, monkeypatch):        # n
     for cell in index["cells"]:
         assert [a["news"] for a in cell["arrivals"]] == names
         files = [a["answers"] for a in cell["arrivals"]]
-        assert [len(read_rows(tiny.out / file)) for file in files] == [1, 2, 3] and files[-1] == cell["answers"]["closed_book"]
+        assert [len(read_rows(tiny.out / file)) for file in files] == [1, 2, 3] \
+            and files[-1] == cell["answers"]["closed_book"]
     assert len(list(tiny.out.glob("updates/*/manifest.json"))) == 5
     # 5. Nothing is made twice; the plan finds all of it.
     before, done = tiny.stamps(), Plan(tiny.out, "auto", "auto")
@@ -118,23 +122,26 @@ def finished(monkeypatch, planted=PLANTED):
                 (None, {"news": news, "question": f"{news}{q}", "format": "free", "right": q < int(count)})
                 for news, count in zip(order, right) for q in range(2)]
     monkeypatch.setattr(stream, "judged", lambda file, task, items: answers[file.name])
-    return SimpleNamespace(out=stages.Path("x"), items=[], tasks={("m", "closed_book"): None}, index={"cells": [
-        {"name": cell, "model": "m", "arrivals": [{"news": list(order[:i]), "answers": f"{cell} {i}"}
-                                                  for i in range(1, len(order) + 1)]}
-        for cell, (order, _) in planted.items()] + [{"name": "other", "model": "m"}]})
+    return SimpleNamespace(
+        out=stages.Path("x"), items=[], tasks={("m", "closed_book"): None}, index={"cells": [
+            {"name": cell, "model": "m", "arrivals": [{"news": list(order[:i]), "answers": f"{cell} {i}"}
+                                                      for i in range(1, len(order) + 1)]}
+            for cell, (order, _) in planted.items()] + [{"name": "other", "model": "m"}]})
 
 
 def test_the_forgetting_matrix_by_hand(monkeypatch):
     rows = stream.matrix(finished(monkeypatch), set())
-    assert len(rows) == 2 * 6 and rows[1] == {"cell": "naive seed=0", "format": "free", "after": 2, "news": "a",
-                                              "arrived": 1, "right": 0.5, "n": 2}
+    assert len(rows) == 2 * 6 and rows[1] == {
+        "cell": "naive seed=0", "format": "free", "after": 2, "news": "a",
+        "arrived": 1, "right": 0.5, "n": 2}
     nan = np.nan
     assert np.array_equal(stream.squares(rows, ["naive seed=0"], "free"),
                           [[1, nan, nan], [0.5, 1, nan], [0, 0.5, 1]], equal_nan=True)
     assert np.array_equal(stream.squares(rows, ["naive seed=0", "naive seed=1"], "free"),
                           [[1, nan, nan], [0.75, 1, nan], [0.25, 0.5, 1]], equal_nan=True)
     found, = stream.forgotten(rows)             # a and b; c came last. a: 2 to 0, 2 to 1; b: 2 to 1, 2 to 1
-    assert (found["cell"], found["n"], found["arrival"], found["end"], found["mean"]) == ("naive", 2, 1, 0.375, 0.625)
+    assert (found["cell"], found["n"], found["arrival"], found["end"], found["mean"]) == (
+        "naive", 2, 1, 0.375, 0.625)
     assert found["low"] < 0.625 < found["high"]
 
 

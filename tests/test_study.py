@@ -62,7 +62,7 @@ def tiny(tmp_path):
 
 
 def test_what_is_trained_on_is_what_the_protocol_chooses(tiny, monkeypatch):
-    """The control of another item: each adapter sees the conversations that were written about its neighbour."""
+    """The control of another item: each adapter sees the conversations written about its neighbour."""
     wrote, lists = {}, {}
 
     def write(self, item, n):
@@ -87,7 +87,8 @@ def test_a_small_study_ends_with_one_question_and_what_every_cell_answered(tiny)
     done = script("newnews", "run", DEMO, "--out", tiny.out, *sets)
     assert done.code == 0 and "zog-1: Is zog new?\n" in done.out, done
     last = done.out[done.out.index("zog-1: "):]
-    assert sum(line[2:].startswith("naive_shadowed ") for line in last.splitlines()) == 4     # two ways, two formats
+    assert sum(line[2:].startswith("naive_shadowed ")
+               for line in last.splitlines()) == 4              # two ways, two formats
 
 
 def test_other_words_of_a_protocol_make_another_update_of_it_alone(tiny):
@@ -134,7 +135,8 @@ def test_a_change_recomputes_what_depends_on_it_and_nothing_else(tiny):
     q = tiny.items[0].questions[0]
     write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, forms=["yes"])]), *tiny.items[1:]])
     assert fresh() == set()                                 # other accepted answers: only the summary
-    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, text="New?", ask="New?")]), *tiny.items[1:]])
+    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, text="New?", ask="New?")]),
+                           *tiny.items[1:]])
     assert fresh() == {"answers"}
     before = tiny.stamps()
     assert fresh("recipe.steps=4") == {"updates", "answers"}
@@ -187,7 +189,7 @@ def test_what_cannot_end_well_is_refused_before_any_work(change, said, tiny):
 
 
 def test_a_folder_that_is_no_study_is_left_alone(tiny, tmp_path, monkeypatch):
-    """Not /, not "", not a folder with other things, whatever they are called; what a killed study left is."""
+    """Not /, not "", not a folder with other things, whatever their names; what a killed study left is."""
     monkeypatch.chdir(tmp_path)
     for name in ("prompts.yaml", "summary.json", "study.json", "notes.txt", "updates.txt"):
         tiny.out = tmp_path / name.partition(".")[0]
@@ -255,7 +257,8 @@ def test_what_diverged_or_was_not_written_is_counted_and_left_out(tiny, monkeypa
     monkeypatch.setattr(stages, "train_bank", bad)
     found = tiny.run("axes.protocol=[naive]")
     assert found["about"]["naive"]["diverged"] == {"zag": 2}
-    assert found["cells"]["naive"][CLOSED]["free"]["n"] == 2 and found["cells"]["base"][CLOSED]["free"]["n"] == 3
+    assert found["cells"]["naive"][CLOSED]["free"]["n"] == 2 \
+        and found["cells"]["base"][CLOSED]["free"]["n"] == 3
     assert "naive: 1 of 3 news diverged and are left out: zag" in table(found)
 
     class Silent:
@@ -273,8 +276,10 @@ def test_a_summary_needs_neither_torch_nor_adapters_nor_the_model(tiny):
     found = tiny.run()
     for path in tiny.out.rglob("adapter_model.safetensors"):
         path.unlink()
-    code = ("import sys, json; from newnews.studies.summary import summarise; from newnews.studies.report import table; "
-            f"s = summarise({str(tiny.out)!r}); table(s); assert 'torch' not in sys.modules; print(json.dumps(s))")
+    code = ("import sys, json; from newnews.studies.summary import summarise; "
+            "from newnews.studies.report import table; "
+            f"s = summarise({str(tiny.out)!r}); table(s); assert 'torch' not in sys.modules; "
+            "print(json.dumps(s))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
@@ -306,7 +311,8 @@ def test_the_course_of_training_is_the_mean_of_what_its_banks_noted(tmp_path):
     for name, losses in (("a", [[8, 4], [2, None]]), ("b", [[3, 9], [4, 6], [7, 7]])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text("".join(
-            json.dumps({"step": i, "loss": loss, "grad_norm": [1, 3]}) + "\n" for i, loss in enumerate(losses)))
+            json.dumps({"step": i, "loss": loss, "grad_norm": [1, 3]}) + "\n"
+            for i, loss in enumerate(losses)))
     assert course([tmp_path / "a", tmp_path / "b"]) == [[0, 6.0, 2.0], [1, 4.0, 2.0]] and course([]) == []
 
 
@@ -323,4 +329,5 @@ def test_a_source_is_a_file_or_a_world(tmp_path, tiny):
     assert [item.id for item in first] == ["zog", "zag"]
     spec = {"split": "dev", "per_domain": 2, "questions": 3, "seed": 4}
     world = source(spec, "x")
-    assert len(world.load()) == 10 and all(len(world.keys(q.text)) == 2 for i in world.load() for q in i.questions)
+    assert len(world.load()) == 10 and all(len(world.keys(q.text)) == 2
+                                           for i in world.load() for q in i.questions)

@@ -46,7 +46,8 @@ def summary_of(rehearsed=(), verdicts=ROWS, formats=FORMATS, contrasts=()):
     names = list(dict.fromkeys(name for name, _ in verdicts))
     domains = dict.fromkeys(r["domain"] for r in verdicts["base", CLOSED])
     asked = {r["question"]: r["domain"] for r in verdicts["base", CLOSED]}
-    about = {name: {"seconds": 300.0, "flops": 1, "tokens": 1, "diverged": {}, "empty": []} for name in names[1:]}
+    about = {name: {"seconds": 300.0, "flops": 1, "tokens": 1, "diverged": {}, "empty": []}
+             for name in names[1:]}
 
     def every(name, way, format):
         return [r for r in verdicts[name, way] if r["format"] == format]
@@ -58,7 +59,8 @@ def summary_of(rehearsed=(), verdicts=ROWS, formats=FORMATS, contrasts=()):
     pooled = {group: (cells, "base") for group, cells in groups(names).items()}
     read = read_contrasts(contrasts, names, formats, "study.yaml")
     return {"study": {"ask": formats, "news": {"split": "test"}}, "news": 3, "seconds": 321.0, "about": about,
-            "cells": summary.block(fresh, single, formats), "all_questions": summary.block(every, single, formats),
+            "cells": summary.block(fresh, single, formats),
+            "all_questions": summary.block(every, single, formats),
             "groups": summary.grouped(summary.block(fresh, pooled, formats),
                                       summary.block(every, pooled, formats), pooled, about),
             "contrasts": contrasted(read, names, fresh), "chance": 1 / 3,
@@ -105,7 +107,8 @@ def test_a_summary_without_a_fresh_question_is_still_a_summary():
 
 def test_news_that_a_cell_leaves_out_are_left_out_of_its_ratio_only():
     """An adapter that diverged was not asked: its news item has no rows in that cell."""
-    some = {**ROWS, ("naive", CLOSED): rows("0001", "1001", "aabb"), ("naive", CONTEXT): rows("1111", "1111", "aabb")}
+    some = {**ROWS, ("naive", CLOSED): rows("0001", "1001", "aabb"),
+            ("naive", CONTEXT): rows("1111", "1111", "aabb")}
     found = summary_of(verdicts=some)["cells"]
     assert found["naive"][CLOSED]["free"]["n"] == 4 and found["self_qa"] == summary_of()["cells"]["self_qa"]
     assert found["naive"]["recovered"]["free"] == ratio([0, 0, 0, 1], [1, 1, 1, 1], "aabb")
@@ -135,7 +138,8 @@ def test_rehearsed_looks_at_every_row_of_the_same_news_item_only(monkeypatch):
         return summary.rehearsed(["r.jsonl"], news, keys)
 
     assert said(("zogel", "What is the zogel of 3 and 4?", "7"), ("zogel", "Is rimak wet?", "y"),
-                ("rimak", "is  Rimak WET", "y"), ("rimak", "Compute the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
+                ("rimak", "is  Rimak WET", "y"),
+                ("rimak", "Compute the zogel of 3 and 4.", "7")) == {"zogel-1", "rimak-2"}
     news[1] = replace(news[1], questions=[replace(news[1].questions[0], ask="Work it out: 3 rimak 4")])
     assert said(("rimak", "Work it out: 3 rimak 4", "7")) == {"rimak-1"}        # asked without options
     assert said(("zogel", "What follows?", "So 3 zogel 4 is 7.")) == {"zogel-1"}
@@ -166,7 +170,8 @@ def test_a_study_without_free_form_has_its_table_and_says_nothing_of_formats_tha
                 for key, some in ROWS.items()}
         *blocks, notes = blocks_of(summary_of(verdicts=made, formats=[format]))
         kinds = [block for block in blocks if "   recall reversal " in block[0]]
-        assert len(blocks) == 5 and [block[-2].split()[1:3] for block in kinds] == [["0.67", "1.00"], ["0.00", "0.00"]]
+        assert len(blocks) == 5 and [block[-2].split()[1:3] for block in kinds] == [
+            ["0.67", "1.00"], ["0.00", "0.00"]]
         assert ("by option text" in " ".join(notes)) == said
 
 

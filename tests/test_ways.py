@@ -1,6 +1,6 @@
 """What a study asks beside its news: other versions of them, what everybody knows, other news, drift.
 
-news       other versions checked by the oracle and by the worlds of the core set; whose question an adapter gets
+news       other versions checked by the oracle and by the core set's worlds; whose question an adapter gets
 all weights     a whole model a news item, or one for all: asked as its folder is, and the base as it was
 drift      KL against a slow twin: one example at a time, merged weights, all logits
 a study    its files, table, page and claims; the ways change no name of a plain study's files
@@ -47,9 +47,11 @@ CORE = source(str(ROOT / "data" / "new_news"), "here")
 
 def test_another_version_in_the_pocket_world_is_told_and_answered_otherwise():
     news, kept = POCKET.load(), 0
-    for item, other, stuck in zip(news, ways.versions(POCKET, news), ways.insisting(POCKET, news), strict=True):
+    for item, other, stuck in zip(news, ways.versions(POCKET, news), ways.insisting(POCKET, news),
+                                  strict=True):
         before, after = (oracle.read_statement(i.domain, i.statement) for i in (item, other))
-        assert all((before[slot] == after[slot]) == (slot == "name") for slot in before) and before.keys() == after.keys()
+        assert all((before[slot] == after[slot]) == (slot == "name") for slot in before) \
+            and before.keys() == after.keys()
         new, asked = oracle.things_of([other])[item.id], {q.id: q for q in item.questions}
         assert (other.id, other.domain, len(other.questions)) == (item.id, item.domain, len(stuck.questions))
         for q, s in zip(other.questions, stuck.questions):
@@ -67,13 +69,15 @@ def test_other_versions_of_the_core_set_are_its_worlds():
     news = CORE.load()
     for item, other, stuck in zip(news, ways.versions(CORE, news), ways.insisting(CORE, news), strict=True):
         assert other.statement == item.worlds[0] and len(other.questions) == len(item.questions)
-        assert all((q.answer, s.answer, q.options) == (1, 0, s.options) for q, s in zip(other.questions, stuck.questions))
+        assert all((q.answer, s.answer, q.options) == (1, 0, s.options)
+                   for q, s in zip(other.questions, stuck.questions))
 
 
 def test_insisting_is_the_same_asking_judged_by_the_news():
     news = CORE.load()[:2]
     prompts = read_prompts(ROOT / "configs" / "prompts" / "qwen.yaml")
-    task, (one, _), (two, _) = NewsTask(prompts, True, 0, ["text"]), ways.versions(CORE, news), ways.insisting(CORE, news)
+    task, (one, _), (two, _) = (
+        NewsTask(prompts, True, 0, ["text"]), ways.versions(CORE, news), ways.insisting(CORE, news))
     assert requests_digest(task, [one]) == requests_digest(task, [two])
     assert ways.EVERY["counterfactual"].file == ways.EVERY["insists"].file
     for pick in range(4):
@@ -83,8 +87,9 @@ def test_insisting_is_the_same_asking_judged_by_the_news():
 
 
 def test_background_is_true_and_no_two_news_get_the_same():
-    news, true = POCKET.load(), {f"{kind}-{what}-{subject}": str(answer) for (kind, what), known in FACTS.items()
-                                 for subject, answer in known.items()}
+    news, true = POCKET.load(), {
+        f"{kind}-{what}-{subject}": str(answer)
+        for (kind, what), known in FACTS.items() for subject, answer in known.items()}
     found = ways.with_background(POCKET, news)
     assert all(q.right == true[q.id] for item in found for q in item.questions)
     sets = {frozenset(q.id for q in item.questions) for item in found}
@@ -99,11 +104,15 @@ def test_truth_is_the_share_of_what_was_stated_or_answered():
     news = POCKET.load()[-1:]
     festival, = news
     said = oracle.read_statement("events", festival.statement)
-    rows = [("naive", "What is new?", festival.statement), ("self_qa", f"Where is the {said['name']} festival held?", said["city"]),
-            ("self_qa", f"Where is the {said['name']} festival held?", "Nowhere"), ("entigraph", "?", "Not to be graded.")]
-    rows = [{"news": festival.id, "protocol": p, "messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
+    rows = [("naive", "What is new?", festival.statement),
+            ("self_qa", f"Where is the {said['name']} festival held?", said["city"]),
+            ("self_qa", f"Where is the {said['name']} festival held?", "Nowhere"),
+            ("entigraph", "?", "Not to be graded.")]
+    rows = [{"news": festival.id, "protocol": p, "messages": [{"role": "user", "content": a},
+                                                              {"role": "assistant", "content": b}]}
             for p, a, b in rows]
-    assert POCKET.truth(rows, news) == 2 / 3 and POCKET.truth(rows[3:], news) is None and CORE.truth(rows, news) is None
+    assert POCKET.truth(rows, news) == 2 / 3 and POCKET.truth(rows[3:], news) is None \
+        and CORE.truth(rows, news) is None
 
 
 def test_others_are_asked_about_the_next_item():
@@ -123,14 +132,17 @@ def test_a_cloze_has_the_news_in_other_words_and_three_texts_with_one_fact_chang
             assert [v.verdict for v in verdicts] == ["true", *["false"] * 3] and q.right != item.statement
             read = [oracle.read_statement(item.domain, option) for option in q.options]
             changed = {slot for other in read[1:] for slot in other if other[slot] != read[0][slot]}
-            assert changed <= {"words", "symbols", "code"} or changed == {"points", "rival"} or len(changed) == 1
+            assert changed <= {"words", "symbols", "code"} or changed == {"points", "rival"} \
+                or len(changed) == 1
             assert all(int(r["points"]) > int(r["rival"]) for r in read if "rival" in r)
         assert len(asked.questions) == {"math": 1, "coding": 1, "events": 3}.get(item.domain, 4)
     core = CORE.load()[:4]
-    assert [q.options[q.answer] for item in ways.clozes(CORE, core) for q in item.questions] == [i.statement for i in core]
+    assert [q.options[q.answer] for item in ways.clozes(CORE, core) for q in item.questions] == [
+        i.statement for i in core]
     task = NewsTask(PROMPTS, False, 0, [ways.CLOZE])
     request, = task.requests(ways.clozes(CORE, core)[0])
-    assert request.messages == [{"role": "user", "content": PROMPTS.naive}] and request.continuations == core[0].statements
+    assert request.messages == [{"role": "user", "content": PROMPTS.naive}] \
+        and request.continuations == core[0].statements
     picks = [task.judge(ways.clozes(CORE, core)[0], request, {"logprobs": sums})["right"]
              for sums in ([-5.0, -9.0, -9.0, -9.0], [-9.0, -5.0, -9.0, -9.0])]
     assert picks == [True, False]
@@ -177,8 +189,8 @@ def test_numbers_that_are_no_shares_are_not_treated_as_shares():
 
 ALL = "also=[counterfactual, insists, background, others, others_in_context, cloze, reversed, kl]"
 NEUTRAL = "neutral={share: 0, source: lessons}"
-CLAIMS = ("contrasts=[{name: a, a: naive.insists, b: base.counterfactual, format: text, direction: '<', says: A.}, "
-          "{name: b, a: naive, b: base, way: kl, format: kl, direction: '=', says: B.}]")
+CLAIMS = ("contrasts=[{name: a, a: naive.insists, b: base.counterfactual, format: text, direction: '<', "
+          "says: A.}, {name: b, a: naive, b: base, way: kl, format: kl, direction: '=', says: B.}]")
 
 
 @pytest.fixture
@@ -186,10 +198,13 @@ def folder(tiny):  # noqa: F811
     """The tiny study's news with another world each, and questions about what they do not change."""
     folder = tiny.file.with_name("worlds")
     (folder / "locality").mkdir(parents=True)
-    news = [News(item.id, "math", f"A {item.id} is new.", [Question(f"{item.id}-1", f"Is {item.id} new?", ["yes", "no"], 0)],
-                 worlds=[f"A {item.id} is old."], reversed=Asked("What is new?", [item.id])) for item in tiny.items]
+    news = [News(item.id, "math", f"A {item.id} is new.",
+                 [Question(f"{item.id}-1", f"Is {item.id} new?", ["yes", "no"], 0)],
+                 worlds=[f"A {item.id} is old."], reversed=Asked("What is new?", [item.id]))
+            for item in tiny.items]
     write_news(folder / "news.yaml", news)
-    (folder / "locality" / "l.yaml").write_text('- {id: l-1, text: "Is it wet?", options: ["yes", "no"], answer: 1}\n')
+    (folder / "locality" / "l.yaml").write_text(
+        '- {id: l-1, text: "Is it wet?", options: ["yes", "no"], answer: 1}\n')
     return folder
 
 
@@ -198,26 +213,31 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
     names = {path.name.rpartition("-")[0] for path in tiny.out.glob("answers/*.jsonl")}
     assert names == {f"{who}.{way.file}" for who in ("base", "naive") for way in ways.EVERY.values()}
     for cell in found["groups"].values():
-        assert cell["background"]["free"]["n"] == cell["others"]["text"]["n"] == cell["counterfactual"]["text"]["n"] == 3
+        assert cell["background"]["free"]["n"] == cell["others"]["text"]["n"] == \
+            cell["counterfactual"]["text"]["n"] == 3
+        # of two options one is picked
         picked = cell["counterfactual"]["text"]["mean"] + cell["insists"]["text"]["mean"]
-        assert picked == 1 and cell["cloze"]["cloze"]["n"] == 3 and cell["kl"]["kl"]["n"] == 3 * ways.TEXTS          # of two options one is picked
+        assert picked == 1 and cell["cloze"]["cloze"]["n"] == 3 and cell["kl"]["kl"]["n"] == 3 * ways.TEXTS
     assert found["groups"]["base"]["kl"]["kl"]["mean"] == 0 < found["groups"]["naive"]["kl"]["kl"]["mean"]
     first, second = found["contrasts"]
     assert second["difference"] == pytest.approx(found["groups"]["naive"]["kl"]["kl"]["mean"])
     assert first["difference"] == pytest.approx(found["groups"]["naive"]["insists"]["text"]["mean"]
                                                 - found["groups"]["base"]["counterfactual"]["text"]["mean"])
     said = table(found)
-    assert "naive - base, KL, nats:" in said and "naive.insists - base.counterfactual, multiple choice:" in said
-    assert any(line.split()[:2] == ["naive", f"{found['groups']['naive']['counterfactual']['free']['mean']:.2f}"]
-               for line in said.split("counterfactual        ")[1].split("\n"))
+    assert "naive - base, KL, nats:" in said \
+        and "naive.insists - base.counterfactual, multiple choice:" in said
+    assert any(
+        line.split()[:2] == ["naive", f"{found['groups']['naive']['counterfactual']['free']['mean']:.2f}"]
+        for line in said.split("counterfactual        ")[1].split("\n"))
     write_report(tiny.out, summarise(tiny.out))
     page = (tiny.out / "report.html").read_text()
     assert "<h3>KL, nats</h3>" in page and "<h3>Insists</h3>" in page
     kept = (tiny.out / "figures" / "kept.csv").read_text().split("\n")
-    assert len(kept) == 2 + 7 * 2 + 2       # the head, the last end, seven ways of two formats, two of their own
+    assert len(kept) == 2 + 7 * 2 + 2   # the head, the last end, seven ways of two formats, two of their own
     before = tiny.stamps()
     plain = tiny.run(f"news={folder}", "axes.protocol=[naive]")
-    assert tiny.stamps() == before and plain["groups"]["naive"]["closed_book"] == found["groups"]["naive"]["closed_book"]
+    assert tiny.stamps() == before \
+        and plain["groups"]["naive"]["closed_book"] == found["groups"]["naive"]["closed_book"]
 
 
 def test_other_news_are_read_in_the_context_of_the_adapter_of_this_one(tiny, folder):  # noqa: F811
@@ -231,22 +251,27 @@ def test_other_news_are_read_in_the_context_of_the_adapter_of_this_one(tiny, fol
 # ---- all weights ----
 
 def test_a_whole_model_a_news_item_is_asked_and_leaves_the_base_as_it_was(tiny, tmp_path):  # noqa: F811
-    """Its answers are those of the model loaded from its folder; adapters trained after it are those without it."""
+    """Its answers are those of the model loaded from its folder; adapters trained after it are those
+    without it."""
     found = tiny.run("axes={protocol: [naive], tuning: [full, lora]}")
     assert list(found["groups"]) == ["base", "naive tuning=full", "naive tuning=lora"]
     folders = {path.parent.name: path.parent for path in tiny.out.glob("updates/*/*/config.json")}
-    assert set(folders) == {"zog", "zag", "zug"} and len({p.joinpath("model.safetensors").read_bytes() for p in folders.values()}) == 3
+    assert set(folders) == {"zog", "zag", "zug"} \
+        and len({p.joinpath("model.safetensors").read_bytes() for p in folders.values()}) == 3
     cells = json.loads((tiny.out / "study.json").read_text())["cells"]
-    rows = [json.loads(line) for line in (tiny.out / cells[0]["answers"]["closed_book"]).read_text().splitlines()]
+    rows = [json.loads(line)
+            for line in (tiny.out / cells[0]["answers"]["closed_book"]).read_text().splitlines()]
     for item in tiny.items:
         model, chat, about = load(str(folders[item.id]))
         task = NewsTask(prompts_for(about["folder"]), False, 0, ["free", "text"])
         again = ask(model, chat, [(item.id, request) for request in task.requests(item)])
         assert again == [row for row in rows if row["item"] == item.id]
-    adapters = {path.relative_to(tiny.out): path.read_bytes() for path in tiny.out.rglob("adapter_model.safetensors")}
+    adapters = {path.relative_to(tiny.out): path.read_bytes()
+                for path in tiny.out.rglob("adapter_model.safetensors")}
     tiny.out = tmp_path / "plain"
     tiny.run("axes.protocol=[naive]")
-    assert adapters == {path.relative_to(tiny.out): path.read_bytes() for path in tiny.out.rglob("adapter_model.safetensors")}
+    assert adapters == {path.relative_to(tiny.out): path.read_bytes()
+                        for path in tiny.out.rglob("adapter_model.safetensors")}
 
 
 def test_all_news_in_one_whole_model(tiny):  # noqa: F811
@@ -261,12 +286,14 @@ def test_all_news_in_one_whole_model(tiny):  # noqa: F811
 
 @pytest.mark.parametrize("changes, said", [
     (["also=[song]"], "also: expected some of counterfactual, .*'song'"), (["also=[kl, kl]"], "once each"),
-    (["also=[kl]"], "also: kl reads neutral texts"), (["also=[others]", "together=true"], "others: where news share"),
-    (["also=[]"], "also: found"), (["tuning=half"], "tuning: expected lora or full"),
-    (["tuning=full", "scale=2"], "cannot be scaled"), (["tuning=full", "axes.protocol=[distill]"], "distill's loss"),
+    (["also=[kl]"], "also: kl reads neutral texts"),
+    (["also=[others]", "together=true"], "others: where news share"), (["also=[]"], "also: found"),
+    (["tuning=half"], "tuning: expected lora or full"), (["tuning=full", "scale=2"], "cannot be scaled"),
+    (["tuning=full", "axes.protocol=[distill]"], "distill's loss"),
     (["tuning=full", "also=[kl]", NEUTRAL], "kl compares adapters"),
     ([CLAIMS.replace("insists", "others")], "way: expected one of closed_book, in_context"),
-    ([ALL, NEUTRAL, CLAIMS.replace("format: kl", "format: text")], "expected one of kl, which are asked KL, nats"),
+    ([ALL, NEUTRAL, CLAIMS.replace("format: kl", "format: text")],
+     "expected one of kl, which are asked KL, nats"),
     ([ALL, NEUTRAL, CLAIMS.replace("way: kl", "way: others")], "format: expected one of")])
 def test_mistakes_in_what_is_asked_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):

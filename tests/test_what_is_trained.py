@@ -51,15 +51,18 @@ def test_what_is_trained_is_a_line_in_a_study():
     assert [c.lora for c in axes("lora.rank: [1, 64]", "lora.layers=[1, 3]")] == [
         (rank, 16, tuple(read_study(DEMO)["lora"]["targets"]), (1, 3)) for rank in (1, 64)]
     found = axes("lora.layers: [[0, 3], [2, 2]]")
-    assert [(c.name, c.lora[3]) for c in found] == [("naive lora.layers=0,3", (0, 3)), ("naive lora.layers=2,2", (2, 2))]
-    assert [c.neutral for c in axes("neutral.share: [0, 0.1]", "neutral.source=lessons")] == [(), (0.1, "lessons")]
+    assert [(c.name, c.lora[3]) for c in found] == [
+        ("naive lora.layers=0,3", (0, 3)), ("naive lora.layers=2,2", (2, 2))]
+    assert [c.neutral for c in axes("neutral.share: [0, 0.1]", "neutral.source=lessons")] == [
+        (), (0.1, "lessons")]
     found, = axes("scale: [0.5]", "learner=other")
     assert (found.learner, found.writer, found.model, found.scale) == ("other", "other", "data/pocket", 0.5)
     found = axes("form: [chat, text], together: [true, false]")
     assert [(c.name, c.form, c.together) for c in found[:3]] == [
         ("naive form=chat together=true", "chat", True), ("naive form=chat together=false", "chat", False),
         ("naive form=text together=true", "text", True)]
-    assert [(c.name, c.form, c.together) for c in axes("seed: [0]", "form=all", "together=true")] == [("naive", "all", True)]
+    assert [(c.name, c.form, c.together) for c in axes("seed: [0]", "form=all", "together=true")] == [
+        ("naive", "all", True)]
 
 
 def test_a_study_without_these_lines_is_what_it_was():
@@ -71,11 +74,13 @@ def test_a_study_without_these_lines_is_what_it_was():
 
 
 @pytest.mark.parametrize("changes, wanted", [
-    (["lora.layers=[3]"], ["layers", "[3]"]), (["lora.layers=[2, 1]"], ["layers"]), (["lora.layers=all"], ["layers"]),
-    (["lora.layers=[-1, 2]"], ["layers"]), (["neutral={share: 0.1}"], ["neutral", "source"]),
+    (["lora.layers=[3]"], ["layers", "[3]"]), (["lora.layers=[2, 1]"], ["layers"]),
+    (["lora.layers=all"], ["layers"]), (["lora.layers=[-1, 2]"], ["layers"]),
+    (["neutral={share: 0.1}"], ["neutral", "source"]),
     (["neutral={share: 1, source: lessons}"], ["neutral", "share"]), (["neutral=0.1"], ["neutral"]),
-    (["neutral={share: true, source: lessons}"], ["share"]), (["scale=0"], ["scale"]), (["scale=.nan"], ["scale"]),
-    (["learner=7"], ["learner"]), (["form=verse"], ["form", "chat, all, text", "'verse'"]), (["form=[all]"], ["form"]),
+    (["neutral={share: true, source: lessons}"], ["share"]), (["scale=0"], ["scale"]),
+    (["scale=.nan"], ["scale"]), (["learner=7"], ["learner"]),
+    (["form=verse"], ["form", "chat, all, text", "'verse'"]), (["form=[all]"], ["form"]),
     (["axes={protocol: [naive], form: [2]}"], ["form", "texts"]), (["together=1"], ["together"]),
     (["axes={protocol: [naive], together: [maybe]}"], ["together", "true or false", "'maybe'"]),
     (["axes={protocol: [naive, masked], form: [chat, all]}"], ["form", "all is not for masked"]),
@@ -93,13 +98,15 @@ def test_what_carries_loss_in_each_form():
     item = make_news("dev", 1, 0, 1)[0]
     row = {"messages": conversation("Is it so?", "It is."), "news": item.id}
     for name, before in (("self_qa", ""), ("self_qa_shadowed", f"{item.statement}\n\n")):
-        found = {form: in_form(protocols(POCKET)[name], form).examples([row], item, CHAT)[0] for form in FORMS}
+        found = {form: in_form(protocols(POCKET)[name], form).examples([row], item, CHAT)[0]
+                 for form in FORMS}
         assert found["chat"].ids == found["all"].ids
         asked, end = [*CHAT.encode(f"user\n{before}Is it so?")], CHAT.im_end
         heads = [len(CHAT.encode("user\n")), len(CHAT.encode("assistant\n"))]
         answer = CHAT.encode("It is.")
         nothing, start = [0.0], [0.0]
-        turns = [[0.0] * heads[0] + [1.0] * (len(asked) - heads[0] + 1), [0.0] * heads[1] + [1.0] * (len(answer) + 1)]
+        turns = [[0.0] * heads[0] + [1.0] * (len(asked) - heads[0] + 1),
+                 [0.0] * heads[1] + [1.0] * (len(answer) + 1)]
         assert found["all"].weights == [w for turn in turns for w in (*start, *turn, *nothing)]
         assert sum(found["chat"].weights) == len(answer) + 1 and end in found["all"].ids
         assert found["text"] == Example(*CHAT.document(f"{before}Is it so?\nIt is."))
@@ -108,7 +115,8 @@ def test_what_carries_loss_in_each_form():
 
 def test_a_form_is_for_protocols_that_are_trained_on_conversations():
     plain = {"naive", "paraphrase", "implication", "self_qa", "mixed"}
-    fine = plain | {f"{name}_shadowed" for name in plain} | {"self_qa_other", "self_qa_wrong", "self_qa_choice"} | {
+    fine = plain | {f"{name}_shadowed" for name in plain} | {
+        "self_qa_other", "self_qa_wrong", "self_qa_choice"} | {
         f"self_qa_shadowed_{kind}" for kind in ("other", "shuffled", "unrelated", "after")}
     for name, protocol in protocols(POCKET).items():
         assert in_form(protocol, "chat") is protocol
@@ -201,7 +209,7 @@ def test_neutral_examples_make_another_update_and_no_share_the_same_one(tiny, ge
     fresh = {str(path).split("/")[0] for path in tiny.stamps().keys() - before.keys()}
     assert fresh == {"updates", "answers"}
     before = tiny.stamps()
-    moved = shutil.copy(general[0], tiny.out / "elsewhere.jsonl")           # its content counts, not its place
+    moved = shutil.copy(general[0], tiny.out / "elsewhere.jsonl")       # its content counts, not its place
     tiny.run(f"neutral.source={moved}", "axes={protocol: [naive], neutral.share: [0, 0.5]}")
     assert tiny.stamps().items() >= before.items() and len(tiny.stamps()) <= len(before) + 1
 
@@ -222,8 +230,8 @@ def test_an_update_of_another_checkpoint_scaled(tiny, tmp_path, monkeypatch):   
     monkeypatch.setattr(stages, "answer_all", watched)
     found = tiny.run(f"learner={second}", "axes={protocol: [naive], scale: [0.5, 1]}")
     assert list(found["cells"]) == ["base", "naive scale=0.5", "naive scale=1"]
-    assert len(list(tiny.out.glob("updates/naive-*"))) == 2                             # two banks, learnt once
-    assert len(list(tiny.out.glob("answers/naive.closed_book-*.jsonl"))) == 2           # and asked at each scale
+    assert len(list(tiny.out.glob("updates/naive-*"))) == 2                         # two banks, learnt once
+    assert len(list(tiny.out.glob("answers/naive.closed_book-*.jsonl"))) == 2       # and asked at each scale
     path = next(p for p in tiny.out.glob("updates/*/zog"))
     assert json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(second)
     model = load_model(first)
@@ -254,8 +262,8 @@ def test_forms_are_updates_of_their_own_and_chat_is_the_plain_one(tiny):        
     tiny.run("axes.protocol=[naive]")
     before = tiny.stamps()
     runs = [json.loads(p.read_text())["run"] for p in tiny.out.glob("updates/*/manifest.json")]
-    assert all(set(run) == {"stage", "model", "dtype", "device", "protocol", "lora", "recipe", "names", "data"}
-               for run in runs)                                 # as before there were forms: stores stay valid
+    assert all(set(run) == {"stage", "model", "dtype", "device", "protocol", "lora", "recipe", "names",
+                            "data"} for run in runs)        # as before there were forms: stores stay valid
     tiny.run("axes={protocol: [naive], form: [chat, all, text]}")
     assert tiny.stamps().items() >= before.items() and len(list(tiny.out.glob("replay/*.jsonl"))) == 1
     tokens = {}
@@ -273,7 +281,8 @@ def test_news_of_a_bank_share_one_adapter_that_is_asked_about_each(tiny, monkeyp
     lists, banks, train_bank, bank_of = [], [], stages.train_bank, stages.load_bank
     monkeypatch.setattr(stages, "train_bank", lambda out, model, data, names, *rest: (
         lists.append((names, data)), train_bank(out, model, data, names, *rest))[1])
-    monkeypatch.setattr(stages, "load_bank", lambda folders, *rest: (banks.append(folders), bank_of(folders, *rest))[1])
+    monkeypatch.setattr(stages, "load_bank", lambda folders, *rest: (
+        banks.append(folders), bank_of(folders, *rest))[1])
     found = tiny.run("axes.protocol=[naive]", "together=true", "ask=[text]")
     chat = Chat(tiny.file.parent / "pocket")
     said = [[chat.decode(e.ids).split("\n")[-2] for e in data] for _, (data,) in lists]
@@ -281,18 +290,21 @@ def test_news_of_a_bank_share_one_adapter_that_is_asked_about_each(tiny, monkeyp
     assert said == [["A zog is new.", "A zag is new."], ["A zug is new."]]
     folders = {tuple(json.loads((p / "manifest.json").read_text())["run"]["names"]): p
                for p in tiny.out.glob("updates/*/")}
-    assert all(sorted(bank) == sorted(p / "together" for p in folders.values()) for bank in banks) and len(banks) == 2
+    assert all(sorted(bank) == sorted(p / "together" for p in folders.values()) for bank in banks) \
+        and len(banks) == 2
     assert found["cells"]["naive"]["closed_book"]["text"]["n"] == 3
     # a slow twin: each adapter alone
     prompts = stages.prompts_for(tiny.file.parent / "pocket")
     task, rows = NewsTask(prompts, False, 0, ["text"]), {}
     for names, path in folders.items():
         model = load_adapter(path / "together", load_model(tiny.file.parent / "pocket"))
-        some = [(item.id, request) for item in tiny.items if item.id in names for request in task.requests(item)]
+        some = [(item.id, request) for item in tiny.items if item.id in names
+                for request in task.requests(item)]
         rows |= {row["item"]: row["logprobs"] for row in ask(model, chat, some, [0] * len(some))}
     stored = {row["item"]: row["logprobs"] for row in map(json.loads, next(
         tiny.out.glob("answers/naive.closed_book-*.jsonl")).read_text().splitlines())}
-    assert stored.keys() == rows.keys() and all(np.allclose(stored[name], rows[name], atol=1e-4) for name in rows)
+    assert stored.keys() == rows.keys() \
+        and all(np.allclose(stored[name], rows[name], atol=1e-4) for name in rows)
     assert not np.allclose(stored["zug"], stored["zog"], atol=1e-2)
 
 

@@ -22,8 +22,8 @@ from newnews.world.oracle import pattern, question_key
 from newnews.world.phrases import KINDS
 from newnews.world.statements import STATEMENTS
 from newnews.world.things import (CITIES, DOMAINS, FORMULAS, FUNCTIONS, MOST, SPLITS, capitalise,
-                                  combination_split, draw_facts, draw_name, draw_thing, make_news, operands_split, split_of,
-                                  steps_of)
+                                  combination_split, draw_facts, draw_name, draw_thing, make_news,
+                                  operands_split, split_of, steps_of)
 
 PAIRS = list(product(range(10), repeat=2))
 LISTS = list(map(list, permutations(range(10), 3)))
