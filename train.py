@@ -5,8 +5,8 @@
     python train.py --model data/pocket --data texts.jsonl --out runs/masked --masked
 
 Loss is on the assistant's turns; one message of the role "text" alone is a plain text with loss on all of it.
-A killed run goes on where it stopped and ends in the same bytes. Several processes share the work, and with
---shard also the weights (docs/scale.md):
+A killed run goes on from the state that it kept last, 30 seconds ago or more, and ends in the same bytes.
+Several processes share the work, and with --shard also the weights (docs/scale.md):
 
     torchrun --nproc-per-node 8 train.py --model Qwen/Qwen2.5-7B-Instruct --full --shard ...
 """

@@ -2,10 +2,10 @@
 
 Counted is what grows with the model and the batch: weights, gradients, the optimizer's moments, activations
 that backward needs, keys and values. Not counted: Python, torch and its kernels' work space (on a CPU some
-hundred MB), the pools of CUDA graphs (what a step makes on its way, a second time: logits of 200 rows and 152k
-tokens in fp32 are .1 GB, and several such stand), and what an allocator keeps back: on CUDA some tenth (assumed); glibc keeps the pieces below 32
-MB that were freed between others, up to as much again as the activations, unless
-MALLOC_MMAP_THRESHOLD_=65536.
+hundred MB), the pools of CUDA graphs (what a step makes on its way, a second time: logits of 200 rows and
+152k tokens in fp32 are .1 GB, and several such stand), and what an allocator keeps back: on CUDA some tenth
+(assumed); glibc keeps the pieces below 32 MB that were freed between others, up to as much again as the
+activations, unless MALLOC_MMAP_THRESHOLD_=65536.
 tests/test_memory.py holds it against what processes take.
 
     e   bytes of a number in the model's dtype (4: fp32, 2: bf16)       n   tokens of a micro-batch, padded

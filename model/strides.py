@@ -20,7 +20,7 @@ STRIDE = 8          # steps between two looks; a row that has ended wastes half 
 
 
 def in_strides(model):
-    """On a GPU; not with hooks on the model, whose Python a replay does not run (model/capture.py, dense.py)."""
+    """On a GPU; not with hooks on the model, whose Python a replay does not run (capture.py, dense.py)."""
     return model.lm_head.weight.is_cuda and not any(m._forward_hooks or m._forward_pre_hooks
                                                     for m in model.modules())
 

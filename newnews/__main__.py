@@ -117,9 +117,11 @@ def main(args):
         if summary["news"] <= 10:           # own news: one reads replies before one reads a table
             print_example(args.out)
     elif args.tool == "report":
+        from model.files import read_json
         from newnews.outputs import provenance, write_json
         from newnews.studies.summary import summarise
-        summary = {**summarise(args.out), **provenance()}
+        summary = {**summarise(args.out), **provenance(),
+                   "threads": read_json(f"{args.out}/study.json").get("threads")}   # nothing is computed here
         write_json(f"{args.out}/summary.json", summary)
         print_summary(summary, args.out)
     elif args.tool == "answers":

@@ -13,7 +13,7 @@ from newnews.console import say
 from newnews.distributed import rank, shard, whole, world
 from newnews.examples import Example
 from newnews.loading import default_rate, load, parameters
-from newnews.outputs import digest
+from newnews.outputs import digest, remove_work
 from newnews.prompts import prompts_for
 from newnews.protocols.masked import FRACTION, masked
 from newnews.randomness import stream
@@ -126,6 +126,8 @@ def check(settings, processes):
     """What can be seen to be wrong before the data and the model are read."""
     for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
         raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
+    if settings.steps is not None and (settings.warmup or 0) > settings.steps:
+        raise ValueError(f"--warmup {settings.warmup}: expected at most --steps, {settings.steps}")
     if settings.masked is not None:
         fractions(settings.masked)
     if not settings.full:
@@ -193,6 +195,8 @@ def finetune(settings):
         batches = Shuffled([data], recipe.batch, [settings.seed])
         done = train(model, batches, recipe, work, digest(run), "train")
         if done["stopped"]:
+            if rank() == 0:
+                remove_work(work)           # the same start would stop at the same step
             raise ValueError(f"{settings.out}: the loss was not finite at step {done['stopped'][0]}, so "
                              f"nothing is saved; a smaller --rate may help (it was {recipe.rate:g})")
         tensors = {n: whole(t) for n, t in model.state_dict().items()} if settings.full else {}

@@ -9,6 +9,7 @@ run.json in OUT.part) is ever replaced or removed. While one process writes an o
 (newnews/locks.py). No torch here: results are read without it.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -23,7 +24,10 @@ from pathlib import Path
 
 from model.files import read_json
 from newnews import locks
+from newnews.console import say
 from newnews.reading import read_jsonl
+
+TOLD = []           # the outputs of other code that this process has spoken of
 
 
 @contextmanager
@@ -55,9 +59,25 @@ def provenance():
     root, torch = Path(__file__).parent.parent, sys.modules.get("torch")
     git = shutil.which("git") and subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"],
                          capture_output=True, text=True)
-    return {"git": git and git.stdout.strip() or "unknown", "python": platform.python_version(),
+    return {"git": git and git.stdout.strip() or "unknown", "code": code_digest(), "python": platform.python_version(),
             "torch": importlib.metadata.version("torch"), "threads": torch and torch.get_num_threads(),
             "machine": f"{platform.system()} {platform.machine()}"}
+
+
+@functools.cache
+def code_digest():
+    """A short hash of this code: it tells an edit from no edit, committed or not."""
+    root = Path(__file__).parent.parent
+    files = [path for part in ("model", "newnews") for path in sorted((root / part).rglob("*.py"))]
+    return digest([[path.relative_to(root).as_posix(), path.read_text("utf-8")] for path in files])
+
+
+def tell_of_other_code(found, path):
+    """What is whole is not made again, though the code was edited since: say so, once a process."""
+    if found.get("code", code_digest()) != code_digest() and not TOLD:
+        TOLD.append(path)
+        say(warning=f"{path} is there already, made by other code than this (commit {found.get('git')}), and "
+                    f"is taken as it is; to make it again, remove it or write elsewhere. So may others be")
 
 
 def check_out(out, kind):
@@ -95,10 +115,21 @@ def write_text(path, text):
 def refuse_other(found, run, path, what):
     if found != run:
         found = found if isinstance(found, dict) else {}
-        differs = [k for k in {**run, **found} if found.get(k) != run.get(k)]
-        raise ValueError(f"{path}: {what} of another run is there already "
-                         f"({'differs in ' + ', '.join(differs) if found else 'it has no manifest'}); "
-                         f"remove it, or write elsewhere")
+        why = f"differs in {', '.join(differing(found, run))}" if found else "it has no manifest"
+        raise ValueError(f"{path}: {what} of another run is there already ({why}); remove it, or write "
+                         f"elsewhere")
+
+
+def differing(found, run):
+    """The keys whose values differ, of a record within by their own: ["data", "recipe.steps"]."""
+    out = []
+    for key in {**run, **found}:
+        one, other = found.get(key), run.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            out += [f"{key}.{inner}" for inner in {**other, **one} if one.get(inner) != other.get(inner)]
+        elif one != other:
+            out.append(key)
+    return out
 
 
 def refuse_lost(out):
@@ -154,6 +185,7 @@ def whole_folder(out, run):
     manifest = out / "manifest.json"
     found = read_json(manifest) if manifest.is_file() else {}
     refuse_other(found.get("run"), run, out, "the output")
+    tell_of_other_code(found, out)
     return found
 
 
@@ -222,6 +254,7 @@ class Rows:
     def open_whole(self):
         found = read_manifest(self.path) if self.manifest.is_file() else {}
         refuse_other(found.get("run"), self.run, self.path, "the output")
+        tell_of_other_code(found, self.path)
         self.whole, self.totals = True, found["totals"]
         # left by a kill between the last steps of finish; or another process is at them
         with suppress(ValueError):

@@ -110,8 +110,8 @@ def trained(model):
 
 def learner(model, params, loss):
     """learn(batch, scale) adds the gradients of (loss / scale).sum() to the parameters', and gives that part
-    of the step's loss, (K,), and the FLOPs on top. On a GPU next_token is replayed as a graph, where gradients
-    are added in place and no weights come from other processes (newnews/captured.py)."""
+    of the step's loss, (K,), and the FLOPs on top. On a GPU next_token is replayed as a graph, where
+    gradients are added in place and no weights come from other processes (newnews/captured.py)."""
     device = model.lm_head.weight.device
     if loss is next_token and device.type == "cuda" and all(p.grad is not None for p in params.values()) \
             and not any(map(distributed.is_sharded, model.parameters())):

@@ -24,6 +24,13 @@ def test_the_demo_reads_and_changes_apply_with_dots_for_depth():
     assert cells({**changed, "seed": 8})[0].recipe.seed == 8
 
 
+def test_a_change_below_a_value_without_keys_is_refused_with_what_would_do():
+    with pytest.raises(ValueError, match="draws.n=3: draws is 64, which has no keys; .*draws={n: 3}"):
+        read_study(DEMO, ["draws.n=3"])
+    with pytest.raises(ValueError, match="--set draws: expected KEY=VALUE"):
+        read_study(DEMO, ["draws"])
+
+
 def test_an_unknown_key_of_the_recipe_is_named_beside_the_known_ones():
     with pytest.raises(ValueError, match="recipe of .*: unknown key 'lr'.*known are steps, rate, batch"):
         read_study(DEMO, ["recipe.lr=1"])

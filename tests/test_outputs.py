@@ -105,7 +105,37 @@ def test_an_output_holds_its_rows_its_run_and_its_totals(tmp_path):
     assert sorted(files(tmp_path)) == ["sub/a.jsonl", "sub/a.jsonl.manifest.json"]
     manifest = json.loads((tmp_path / "sub" / "a.jsonl.manifest.json").read_text())
     assert (manifest["run"], manifest["totals"], manifest["note"]) == (RUN, TOTALS, "done")
-    assert {"git", "python", "torch", "threads", "machine"} == set(provenance()) <= set(manifest)
+    assert {"git", "code", "python", "torch", "threads", "machine"} == set(provenance()) <= set(manifest)
+
+
+def test_what_other_code_made_is_taken_and_said_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(outputs, "TOLD", [])
+    paths = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    for path in paths:
+        write(path)
+        Rows(path, RUN)
+    build_folder(tmp_path / "c", RUN, lambda work, result: result.mkdir() or {})
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(outputs, "code_digest", lambda: "edited")
+    assert all(Rows(path, RUN).whole for path in paths)
+    build_folder(tmp_path / "c", RUN, None)
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1 and f"{paths[0]} is there already, made by other code than this" in said
+
+
+def test_a_digest_of_code_sees_every_byte_of_model_and_newnews(tmp_path, monkeypatch):
+    for name in ("model/a.py", "newnews/sub/b.py", "tests/c.py", "newnews/outputs.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(outputs, "__file__", str(tmp_path / "newnews" / "outputs.py"))
+    found = []
+    for name in (None, "tests/c.py", "model/a.py", "newnews/sub/b.py"):
+        if name:
+            (tmp_path / name).write_text("2")
+        outputs.code_digest.cache_clear()
+        found.append(outputs.code_digest())
+    outputs.code_digest.cache_clear()
+    assert found[0] == found[1] and len(set(found)) == 3
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -192,6 +222,13 @@ def test_another_run_is_refused_and_the_key_named(whole, other, tmp_path):
     with pytest.raises(ValueError, match=f"{path}.*another run.*differs in {key}"):
         Rows(path, run)
     assert files(tmp_path) == before
+
+
+def test_a_record_that_differs_is_named_by_its_keys():
+    old = {"recipe": {"steps": 30, "rate": 1}, "data": "x", "lora": {"rank": 2}}
+    new = {"recipe": {"steps": 40, "rate": 1, "clip": 1}, "data": "x", "masked": 1}
+    assert outputs.differing(old, new) == ["recipe.steps", "recipe.clip", "masked", "lora"]
+    assert outputs.differing(old, old) == []
 
 
 @pytest.mark.parametrize("name, text, said", [

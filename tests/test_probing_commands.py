@@ -110,7 +110,7 @@ def test_no_matplotlib_no_picture(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = script(*words(here, "compare", "--against", here / "b", "--out", here / "plain"))
     assert done.code == 0 and "matplotlib is missing" in done.out
-    assert [p.name for p in (here / "plain").iterdir()] == ["compare.csv"]
+    assert sorted(p.name for p in (here / "plain").iterdir()) == ["compare.csv", "compare.manifest.json"]
 
 
 def test_what_bf16_rounds_away_is_said(here, tmp_path):
@@ -144,14 +144,28 @@ def test_geometry_needs_no_update(here):
     rows = read(here / "walks" / "geometry.csv")
     assert {(r["run"], r["layer"], r["nodes"]) for r in rows} == {("base", "1", "3"), ("base", "1", "4")}
     assert (here / "walks" / "geometry_maps.png").stat().st_size > 5000
+    start[-1] = here / "other walks"
     refused(here, [*start, "--graphs", "cube-3"], "graph 'cube-3': expected grid-K")
     refused(here, [*start, "--tokens", "9999"], "--tokens 9999 --walks 4: expected walks of 16 to")
 
 
+def test_another_probe_in_the_same_folder_is_refused(here):
+    """The same one is read again; what is told apart is an update's content, not its path alone."""
+    again = words(here, "spectrum", "--out", here / "once")
+    assert script(*again).code == 0 and script(*again).code == 0
+    kept = (here / "once" / "spectrum.csv").read_bytes()
+    for other, differs in (([*words(here, "spectrum", adapter="b"), "--out", here / "once"], "updates"),
+                           ([*again, "--only", "q_proj"], "only")):
+        refused(here, other, "spectrum.csv: the probe of another run is there already (differs in " + differs)
+    (here / "once" / "spectrum.manifest.json").unlink()
+    refused(here, again, "it has no manifest")
+    assert (here / "once" / "spectrum.csv").read_bytes() == kept
+
+
 def test_shadow_reads_a_replay_file(here):
-    done = script(*words(here, "shadow", "--replay", here / "replay.jsonl", "--out", here / "out"))
+    done = script(*words(here, "shadow", "--replay", here / "replay.jsonl", "--out", here / "replayed"))
     assert done.code == 0, done.err
-    rows = read(here / "out" / "shadow.csv")
+    rows = read(here / "replayed" / "shadow.csv")
     assert {r["news"] for r in rows} == {"with", "without"} and {r["element"] for r in rows} == set("0123")
 
 
@@ -161,9 +175,11 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     refused(tmp_path, words(here, "spectrum", "--only", "q_prog"), "'q_prog' matches none", "q_proj")
     refused(tmp_path, words(here, "spectrum", "--layers", "1"), "--layers: spectrum does not use it; readout")
     refused(tmp_path, words(here, "lens", "--id", "math-x"), "no news 'math-x'; the nearest names are math-")
-    refused(tmp_path, words(here, "compare"), "compare needs another adapter: --against")
+    refused(tmp_path, words(here, "compare", "--out", tmp_path / "x"),
+            "compare needs another adapter: --against")
     refused(tmp_path, words(here, "gate", adapter="c"), "adapter_config.json")
-    refused(tmp_path, words(here, "context", "--only", "q_proj"), "and this update changes none of them")
+    refused(tmp_path, words(here, "context", "--only", "q_proj", "--out", tmp_path / "x"),
+            "and this update changes none of them")
     start = ["newnews", "probe", "lens", "--model", model, "--out", tmp_path]
     refused(tmp_path, [*start, "--adapter", here / "a"], "lens needs the news that the update is about")
     refused(tmp_path, [*start, "--adapter", here / "a", "--news", here / "news.yaml"], "holds 2 news", "--id")

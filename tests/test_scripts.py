@@ -87,6 +87,14 @@ def test_chat_prints_the_completion_alone(shared):
     assert sampled[0] == sampled[1] != sampled[2]
 
 
+def test_a_training_that_diverges_leaves_the_place_free_for_another_rate(shared, tmp_path):
+    words = ["train.py", "--model", shared.model, "--data", shared.data, "--out", tmp_path / "a"]
+    words += ["--steps", 4]
+    refused(tmp_path, [*words, "--rate", 1e20], "the loss was not finite at step", "smaller --rate may help")
+    refused(tmp_path, [*words, "--warmup", 9], "--warmup 9: expected at most --steps, 4")
+    assert script(*words, "--rate", 1e-3).code == 0 and (tmp_path / "a" / "manifest.json").is_file()
+
+
 def test_replay_has_provenance_and_is_written_once(shared, tmp_path):
     replay, news = tmp_path / "replay.jsonl", {item.id: item for item in read_news(shared.news)}
     words = ["generate.py", "--model", shared.model, "--news", shared.news, "--n", 6]

@@ -204,7 +204,23 @@ def test_a_folder_that_is_no_study_is_left_alone(tiny, tmp_path, monkeypatch):
     killed = tmp_path / "killed"
     (killed / "replay").mkdir(parents=True)
     (killed / "study.json.part").write_text('{"stu')
-    assert check_study(killed) == killed
+    assert check_study(killed, {}) == killed
+
+
+def test_another_study_in_the_folder_is_said_to_take_the_place_of_the_first(tiny, capsys):
+    first = tiny.run("axes.protocol=[naive]")
+    assert tiny.run("axes.protocol=[naive]")["groups"] == first["groups"] and capsys.readouterr().err == ""
+    tiny.run("axes.protocol=[naive]", "recipe.steps=4", "seed=3")
+    assert f"{tiny.out} has a study that differs in recipe.steps, seed: its table" in capsys.readouterr().err
+
+
+def test_a_study_names_the_commits_at_which_its_stages_were_computed(tiny):
+    tiny.run("axes.protocol=[naive]")
+    for manifest in tiny.out.glob("answers/base.*.manifest.json"):
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "git": "older"}))
+    tiny.run("axes.protocol=[naive]")
+    found = json.loads((tiny.out / "study.json").read_text())
+    assert found["computed_at"] == sorted({"older", found["git"]}) and len(found["computed_at"]) == 2
 
 
 def test_a_report_made_again_is_the_summary_of_the_run(tiny):

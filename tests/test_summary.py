@@ -5,6 +5,7 @@ Summary      on made-up verdicts: means, gap recovered and overlap worked out by
 Table, draw  one row a cell, 120 columns; a PNG
 """
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from newnews.news import News, Question
 from newnews.studies import summary
 from newnews.studies.contrasts import contrasted, groups, read_contrasts
 from newnews.studies.grid import cells
-from newnews.studies.report import draw, table
+from newnews.studies.report import draw, interval, table
 from newnews.studies.stats import ratio, share
 from newnews.tasks.news import WAYS
 from test_study import CLOSED, CONTEXT, WORLD
@@ -173,6 +174,15 @@ def test_a_study_without_free_form_has_its_table_and_says_nothing_of_formats_tha
         assert len(blocks) == 5 and [block[-2].split()[1:3] for block in kinds] == [
             ["0.67", "1.00"], ["0.00", "0.00"]]
         assert ("by option text" in " ".join(notes)) == said
+
+
+def test_a_mean_that_nothing_bounds_is_shown_as_open():
+    assert interval({"mean": 2 / 3, "low": None, "high": None}) == "0.67 [open]"
+    assert interval({"mean": None, "low": None, "high": None}) == "-"
+    assert interval({"mean": 0.5, "low": 0.0, "high": 1.0}) == "0.50 [0.00, 1.00]"
+    two = {key: [row for row in rows if row["news"] in "ab"] for key, rows in ROWS.items()}
+    found = table(summary_of(verdicts=two))
+    assert re.search(r"0\.\d\d \[open\]", found) and "[open]: nothing bounds it" in found and "[open]" not in table(summary_of())
 
 
 def test_the_numbers_of_the_table():

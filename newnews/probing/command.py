@@ -7,10 +7,13 @@ from pathlib import Path
 from textwrap import fill
 
 from model.checkpoint import find_model, load_model
+from model.files import read_json
 from model.lora import PROJECTIONS
 from newnews.console import say
+from newnews.identity import file_sha256, model_digest
 from newnews.loading import load
 from newnews.news import read_news
+from newnews.outputs import digest, provenance, refuse_other, write_json
 from newnews.probing import READ, output
 from newnews.probing.asked import another, asked
 from newnews.probing.compare import inner
@@ -87,8 +90,25 @@ def check_options(args):
                              f"{', '.join(kinds)} {'do' if len(kinds) > 1 else 'does'}")
 
 
+def is_adapter(folder):
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def identity(args, about, item):
+    """All that the rows depend on, by content."""
+    named = [name for name in (args.adapter, args.tuned, *args.against, *args.null) if name]
+    folders = [name if is_adapter(name) else find_model(name) for name in named]
+    options = ("layers", "only", "in_context", *WALKS)
+    return {"kind": args.kind, "model_digest": about["digest"], "dtype": about["dtype"],
+            "updates": [[label_of(name), model_digest(folder)] for name, folder in zip(named, folders)],
+            "news": item and item.id, "asked": item and digest(repr(item)),
+            "replay": args.replay and file_sha256(args.replay),
+            **{key: getattr(args, key) for key in options}}
+
+
 def read_probe(args):
-    """The Probe that the arguments describe. Weights of whole models are read as differences."""
+    """(the Probe that the arguments describe, its identity). Weights of whole models are read as
+    differences."""
     check_options(args)
     model, chat, about = load(args.model, None, args.device, args.dtype)
     say(**about, kind=args.kind, update=args.adapter or args.tuned, out=args.out)
@@ -100,7 +120,7 @@ def read_probe(args):
                             ("null: ", args.null)):
         for folder in folders:
             label = label_of(folder, updates, prefix)
-            if folder == args.adapter or (Path(folder) / "adapter_config.json").is_file():
+            if folder == args.adapter or is_adapter(folder):
                 updates[label], = read_updates(model, [folder]).values()
             else:
                 updates[label], _ = read_difference(args.model, folder)
@@ -118,10 +138,14 @@ def read_probe(args):
         if not 0 <= layer < model.config.num_hidden_layers:
             raise ValueError(f"--layers {layer}: the model has layers 0 to "
                              f"{model.config.num_hidden_layers - 1}")
+    run, path = identity(args, about, item), Path(args.out) / f"{args.kind}.csv"
+    if path.exists():
+        manifest = path.with_suffix(".manifest.json")
+        refuse_other(read_json(manifest).get("run") if manifest.is_file() else None, run, path, "the probe")
     return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
                  args.in_context, about["device"], args.replay,
                  {key: value if getattr(args, key) is None else getattr(args, key)
-                  for key, value in WALKS.items()})
+                  for key, value in WALKS.items()}), run
 
 
 def read_item(args):
@@ -156,10 +180,11 @@ def read_difference(model, tuned):
 
 
 def probe(args):
-    here = read_probe(args)
+    here, run = read_probe(args)
     rows, shown, draw = RUN[args.kind](here)
     path = Path(args.out) / f"{args.kind}.csv"
     output.write_csv(path, rows)
+    write_json(path.with_suffix(".manifest.json"), {"run": run, **provenance()})
     print(shown)
     print(fill(output.reading(rows, READ[args.kind]), 110))
     try:

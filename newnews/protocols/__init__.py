@@ -21,7 +21,9 @@ Rivals, each in a file that says where it comes from and where it differs:
     rewrite_lines, implication_lines, spa, entigraph, active_reading    plain texts by the writer
     self_tuning, memorise                                               cut out of the news by rules
 
-A new protocol is a class in a file of this folder and a line in `protocols`.
+A new protocol is a class in a file of this folder, imported here, and a line in `protocols` or a name in
+RIVALS (which tests/test_rivals.py lists). What an older edition of it wrote or trained is kept by a study,
+which says so; with another --out or --store it is made anew.
 """
 
 from newnews.protocols.active import ActiveReading

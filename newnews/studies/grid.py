@@ -96,10 +96,13 @@ def apply(study, change):
     key, equals, value = change.partition("=")
     *parents, last = key.split(".", 1 if key.startswith("axes.") else -1)       # an axis is named recipe.rate
     place = study
-    for parent in parents:
-        place = place.setdefault(parent, {}) if isinstance(place, dict) else place
-    if not equals or not isinstance(place, dict):
+    if not equals:
         raise ValueError(f"--set {change}: expected KEY=VALUE, dots for depth, e.g. news.split=dev")
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ValueError(f"--set {change}: {parent} is {place!r}, which has no keys; give all of it, "
+                             f"e.g. --set \"{parent}={{{last}: {value}}}\"")
     place[last] = plain(value)
     if parents == ["recipe"] and isinstance(study.get("recipes"), dict):
         for recipe in study["recipes"].values():

@@ -231,7 +231,8 @@ def page(done, summary, groups, tuned, tables, data):
             sections.section("kept", "What was kept" if len(kept) == 1 else "What else changed", *kept),
             "training" in tables and sections.section("training", "While training",
                                                       sections.training(tables["training"], colours)),
-            sections.walk(data, len(done.items), tuned[best][0], seeds), sections.probes(done.out / "probes"),
+            sections.walk(data, len(done.items), tuned[best][0], seeds),
+            sections.probes(done.out / "probes", [item.id for item in done.items]),
             sections.section("made", "How this was made", how(done, summary))]
     made = [part for part in made if part]
     links = "".join(f'<a href="#{id}">{escape(title)}</a>' for id, title, _ in made)
@@ -257,9 +258,11 @@ def how(done, summary):
     said = ", ".join(f"{key} {value}" for key, value in made.items() if value is not None)
     settings = yaml.safe_dump(done.study, sort_keys=False, default_flow_style=None, width=100,
                               allow_unicode=True)
-    run = f"runs/{escape(done.out.resolve().name)}"
+    place, commit = done.out.resolve(), str(done.index.get("git"))
+    run = escape(f"runs/{place.name}" if place.parent.name == "runs" else place.name)
+    at = ", ".join(done.index.get("computed_at", [commit]))
     picture = '<p>The main figure as a picture: <a href="accuracy.png">accuracy.png</a>.</p>'
-    return (f"<p>Commit {escape(str(done.index.get('git')))}; {escape(said)}; "
+    return (f"<p>Computed at commit {escape(at)}, put together at {escape(commit)}; {escape(said)}; "
             f'<span class="seconds">{summary["seconds"]:,.0f} s</span> in all. These settings as study.yaml, '
             f"then</p><pre>python -m newnews run study.yaml --out {run}</pre><pre>{escape(settings)}</pre>"
             f"<p>The same page again, from the raw answers:</p><pre>python -m newnews report {run}</pre>"

@@ -18,8 +18,9 @@ def number(x, digits=2):
 
 
 def interval(d, digits=2):
+    """A mean with its interval: "-" without a mean, "[open]" where nothing bounds it."""
     mean, low, high = (number(d[key], digits) for key in ("mean", "low", "high"))
-    return "-" if d["low"] is None else f"{mean} [{low}, {high}]"
+    return "-" if d["mean"] is None else f"{mean} [open]" if d["low"] is None else f"{mean} [{low}, {high}]"
 
 
 def table(summary):
@@ -34,7 +35,7 @@ def table(summary):
                            way == "closed_book")
     needs = list(next(iter(groups.values()))["closed_book"][formats[0]]["by_needs"])
     for way in WAYS if len(needs) > 1 else ():
-        lines += block(groups, formats[0], way, f"{TITLES[formats[0]]}, {TITLES[way]}", needs, False,
+        lines += block(groups, formats[0], way, f"{TITLES[formats[0]]}, {TITLES[way]}: kinds", needs, False,
                        "by_needs")
     lines += beside(groups, formats, ways_of(summary["study"])[len(WAYS):])
     every = {name: group["all_questions"] for name, group in groups.items()}
@@ -51,6 +52,8 @@ def table(summary):
         lines[-1:] = [f"Rows are means over {seeds} seeds, n counts questions; time is that of one seed. "
                       f"Intervals: 95%,", "for other news (clustered by news item) and other seeds. "
                       "The base model has no seed."]
+    if any("[open]" in line for line in lines):
+        lines.append("[open]: nothing bounds it; there are too few news, or the gap itself may be nothing.")
     return "\n".join([*lines, *left_out(summary), f"{summary['seconds']:.0f} s in all."])
 
 
@@ -87,8 +90,9 @@ def claims(contrasts):
         sides = f"{c['a']} - {c['b']}, {asked(c)}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:
+            least = f"{c['smallest']:.2f}" if c["smallest"] <= 1 else "nothing"
             numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p "
-                       f"{c['holm']:.4f}; could see {c['smallest']:.2f}; n {c['n']} / {c['news']} news")
+                       f"{c['holm']:.4f}; could see {least}; n {c['n']} / {c['news']} news")
         found = [f"{sides} {numbers}"] if len(sides + numbers) < 113 else [sides, numbers]
         said = wrap(c["says"], 116 - wide)
         lines += [f"  {c['verdict'] if i == 0 else '':<{wide}}{text}" for i, text in enumerate(said)]
@@ -99,7 +103,7 @@ def claims(contrasts):
 def block(groups, format, way, title, columns, more, by="by_domain"):
     """The lines of one format and way. columns: the domains, or with by = "by_needs" what questions need.
     more: the gap recovered and the time are shown too."""
-    wide = max(29, *(len(name) + 3 for name in groups))
+    wide = max(29, len(title) + 1, *(len(name) + 3 for name in groups))
     head = f"{title:<{wide}}" + "".join(f"{c[:8]:>9}" for c in columns) + f"{'all, 95% interval':>19}"
     lines = [head + (f"{'gap recovered':>20}{'time':>7}" if more else "")]
     for name, group in groups.items():

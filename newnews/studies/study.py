@@ -15,8 +15,9 @@ from functools import partial
 
 from model.checkpoint import find_model, load_config
 from model.files import read_json
+from newnews.console import say
 from newnews.distributed import own_gpu
-from newnews.outputs import check_out, provenance, write_json
+from newnews.outputs import check_out, differing, manifest_of, provenance, write_json
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
 from newnews.reading import read_jsonl, shown
@@ -35,7 +36,7 @@ def run_study(study, out, store=None):
 
     store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
     """
-    out = check_study(out)
+    out = check_study(out, study)
     origin = source(study["news"], "study")
     items = origin.load()
     if any(not item.questions for item in items):
@@ -47,6 +48,7 @@ def run_study(study, out, store=None):
     stages = Stages(out if store is None else check_out(store, "folder"), study["device"], study["dtype"])
     index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0, **provenance()}
     spent = {}      # file: seconds of each stage, however often the study was broken off
+    commits = set() # at which they were computed
 
     def answers(model, who, label, update=None, ways=ways_of(study)):
         """{way: file} of the raw answers."""
@@ -58,6 +60,7 @@ def run_study(study, out, store=None):
                 output = stages.answers(model, task_of(way, study, prompts), news[way], EVERY[way].file, who,
                                         label, update)
             files[way] = os.path.relpath(output.path, out)
+            commits.add(read_json(manifest_of(output.path))["git"])
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
@@ -82,6 +85,8 @@ def run_study(study, out, store=None):
                      for n, arrival in enumerate(update.arrivals, 1)]
             mine["arrivals"] = [{"news": list(arrival.folders), "answers": file}
                                 for arrival, file in zip(update.arrivals, after)]
+        commits.update(read_json(manifest_of(r.path))["git"] for r in rows)
+        commits.update(manifest["git"] for manifest in update.manifests)
         spent.update({os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows})
         trained = tuple(update.folders.values())        # cells may share it: draws change nothing in naive
         spent[trained] = update.seconds
@@ -98,7 +103,7 @@ def run_study(study, out, store=None):
         if cell.model not in index["base"]:
             index["base"][cell.model] = base(cell.model)
         index["cells"].append(tuned(i, cell))
-    index["seconds"] = round(sum(spent.values()), 1)
+    index["seconds"], index["computed_at"] = round(sum(spent.values()), 1), sorted(commits)
     index["prompts"] = {model: "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
                         for i, model in enumerate(index["base"], 1)}
     write_json(out / "study.json", index)               # our mark: before what others have names for too
@@ -123,8 +128,9 @@ def course(banks):
             for step in dict.fromkeys(round(i * (steps - 1) / 20) for i in range(21) if steps)]
 
 
-def check_study(out):
-    """The folder of a study: a new one, one with nothing but stages in it, or one of an earlier study."""
+def check_study(out, study):
+    """The folder of a study: a new one, one with nothing but stages in it, or one of an earlier study, whose
+    table and page give way."""
     out = check_out(out, "folder")
     index = read_json(out / "study.json") if (out / "study.json").is_file() else {}
     stages = {"replay", "updates", "answers", "study.json.part"}
@@ -132,6 +138,10 @@ def check_study(out):
     if others and not {"study", "cells"} <= set(index):
         raise ValueError(f"{out}: is there already, holds {shown(others[0])} and is no study of ours (its "
                          f"study.json says so); write elsewhere")
+    before = index.get("study", study)
+    if before != study:
+        say(note=f"{out} has a study that differs in {', '.join(differing(before, study))}: its table and "
+                 f"page are replaced, what both have in common is kept")
     return out
 
 
