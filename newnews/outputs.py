@@ -59,9 +59,9 @@ def provenance():
     root, torch = Path(__file__).parent.parent, sys.modules.get("torch")
     git = shutil.which("git") and subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"],
                          capture_output=True, text=True)
-    return {"git": git and git.stdout.strip() or "unknown", "code": code_digest(), "python": platform.python_version(),
-            "torch": importlib.metadata.version("torch"), "threads": torch and torch.get_num_threads(),
-            "machine": f"{platform.system()} {platform.machine()}"}
+    return {"git": git and git.stdout.strip() or "unknown", "code": code_digest(),
+            "python": platform.python_version(), "torch": importlib.metadata.version("torch"),
+            "threads": torch and torch.get_num_threads(), "machine": f"{platform.system()} {platform.machine()}"}
 
 
 @functools.cache
