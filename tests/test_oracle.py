@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from newnews.prompts import fill
-from newnews.world.oracle import (grade, grade_replay, question_key, read_question, read_statement,
-                                  same_question, things_of)
+from newnews.world.oracle import grade, grade_replay, question_key, read_question, read_statement, things_of
 from newnews.world.phrases import KINDS
 from newnews.world.statements import STATEMENTS
 from newnews.world.things import DOMAINS, SO, capitalise, draw_thing, make_news
@@ -132,12 +131,14 @@ def test_what_has_no_answer_is_no_good_question():
     assert grade(thing, "7", "answer", f"Which number comes after {name}([3, 1, 2])?").verdict == "off"
 
 
-def test_same_question():
-    assert same_question("When is the Dax festival?", "In which month is the festival named Dax?")
-    assert not same_question("When is the Dax festival?", "When is the Zuf festival?")
-    assert same_question("What is 3 dax 4?", "Find dax of 3 and 4.")
-    assert not same_question("What is 3 dax 4?", "What is 4 dax 3?")
-    assert not same_question("Hello", "Hello")
+def test_a_key_is_the_same_for_what_asks_the_same_and_for_nothing_else():
+    asked = question_key("When is the Dax festival?")
+    assert asked == question_key("In which month is the festival named Dax?") and asked is not None
+    assert asked != question_key("When is the Zuf festival?")
+    assert question_key("What is 3 dax 4?") == question_key("Find dax of 3 and 4.")
+    assert question_key("What is 3 dax 4?") != question_key("What is 4 dax 3?")
+    assert question_key("Hello") is None
+
 
 
 def test_a_replay_file_is_graded(tmp_path):

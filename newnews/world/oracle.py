@@ -143,11 +143,6 @@ def can_be(what, value):
     return known is None or value.lower() in {answer.lower() for answer in known}
 
 
-def same_question(a, b):
-    """Do two texts ask the same? None of the world's questions is the same as any."""
-    return question_key(a) is not None and question_key(a) == question_key(b)
-
-
 OPERANDS = {"x", "y", "s", "m"}
 
 
