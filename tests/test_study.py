@@ -214,6 +214,13 @@ def test_another_study_in_the_folder_is_said_to_take_the_place_of_the_first(tiny
     assert f"{tiny.out} has a study that differs in recipe.steps, seed: its table" in capsys.readouterr().err
 
 
+def test_a_warm_up_longer_than_the_run_is_said(tiny, capsys):
+    tiny.run("axes.protocol=[naive]", "recipe.warmup=3")
+    assert capsys.readouterr().err == ""
+    tiny.run("axes.protocol=[naive]", "recipe.warmup=4")
+    assert "'naive' has more steps of warm-up than steps" in capsys.readouterr().err
+
+
 def test_a_study_names_the_commits_at_which_its_stages_were_computed(tiny):
     tiny.run("axes.protocol=[naive]")
     for manifest in tiny.out.glob("answers/base.*.manifest.json"):
