@@ -46,8 +46,8 @@ def run_study(study, out, store=None):
     folders, news = check_models(every, study, items), news_of(study, origin, items)
     short = [cell.name for cell in every if cell.recipe.warmup > cell.recipe.steps]
     if short:
-        say(warning=f"{shown(short[0])}{' and others have' if short[1:] else ' has'} more steps of warm-up than "
-                    f"steps: the rate never reaches recipe.rate")
+        who = f"{shown(short[0])}{' and others have' if short[1:] else ' has'}"
+        say(warning=f"{who} more steps of warm-up than steps: the rate never reaches recipe.rate")
     out.mkdir(parents=True, exist_ok=True)
     stages = Stages(out if store is None else check_out(store, "folder"), study["device"], study["dtype"])
     index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0, **provenance()}
