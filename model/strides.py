@@ -67,14 +67,19 @@ class Strides:
         """The first step runs as it is, which warms up what may not start while a graph is recorded."""
         if self.begun and self.graph is None and self.logits.is_cuda:
             self.graph = record(self.step, self.logits.device)
-        (self.graph.replay if self.graph is not None else self.step)()
         self.begun = True
+        if self.graph is None:
+            self.step()
+        else:
+            self.graph.replay()
 
 
 def record(step, device, pool=None):
     """A CUDA graph of step(), which is recorded and not run. pool: another graph's, to share the memory of
     what is made on the way; the two must never run at once, and that one must be alive."""
-    graph, side = torch.cuda.CUDAGraph(), SIDES.setdefault(device, torch.cuda.Stream(device))
-    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=side):
+    if device not in SIDES:
+        SIDES[device] = torch.cuda.Stream(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=SIDES[device]):
         step()
     return graph

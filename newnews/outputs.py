@@ -61,7 +61,8 @@ def provenance():
                          capture_output=True, text=True)
     return {"git": git and git.stdout.strip() or "unknown", "code": code_digest(),
             "python": platform.python_version(), "torch": importlib.metadata.version("torch"),
-            "threads": torch and torch.get_num_threads(), "machine": f"{platform.system()} {platform.machine()}"}
+            "threads": torch and torch.get_num_threads(),
+            "machine": f"{platform.system()} {platform.machine()}"}
 
 
 @functools.cache

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from conftest import make_tiny
 from test_news import POCKET
 from test_protocols import ITEM, make_pocket
-from test_training import examples, gap, pairs_of_views, same_bits, weights_of
+from test_training import examples, gap, same_bits, weights_of
+from test_training_losses import pairs_of_views
 from torch.utils.flop_counter import FlopCounterMode
 
 from model import flops

@@ -181,6 +181,26 @@ def test_a_probe_has_its_reading_with_nulls_its_pictures_and_a_table_that_sorts(
     assert ["1.0", "-2.5", "1.0", "0.125", "2.0", ""] == values[-len(values) + values.index("-2.5") - 1:][:6]
 
 
+def test_a_probe_names_its_news_and_stands_only_where_the_study_has_them(study):
+    for name, news in (("mine", NEWS[0].id), ("theirs", "another"), ("none", None)):
+        (study / "probes" / name).mkdir(parents=True)
+        (study / "probes" / name / "lens.csv").write_text("a\n1\n")
+        (study / "probes" / name / "lens.manifest.json").write_text(json.dumps({"run": {"news": news}}))
+    (study / "probes" / "none" / "gate.csv").write_text("a\n1\n")
+    (study / "probes" / "none" / "gate.manifest.json").write_text('{"run": []}')
+    page, _ = written(study)
+    assert f"News: {NEWS[0].id}" in page.text and "theirs / lens" not in page.text
+    assert all(f"{name} / " in page.text for name in ("mine", "none")) and "none / gate" in page.text
+
+
+def test_a_page_says_its_commands_as_they_are_typed(study, tmp_path):
+    page, _ = written(study)
+    assert f"report {study.name}" in page.text and f"--out {study.name}" in page.text
+    (tmp_path / "runs").mkdir()
+    page, _ = written(study.rename(tmp_path / "runs" / "mine"))
+    assert "report runs/mine" in page.text
+
+
 def test_the_command_works_without_torch_and_matplotlib_and_writes_the_same_again(study):
     code = ("import sys, runpy; sys.modules.update(torch=None, matplotlib=None); "
             f"sys.argv = ['newnews', 'report', {str(study)!r}]; "

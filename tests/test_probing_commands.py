@@ -149,7 +149,7 @@ def test_geometry_needs_no_update(here):
     refused(here, [*start, "--tokens", "9999"], "--tokens 9999 --walks 4: expected walks of 16 to")
 
 
-def test_another_probe_in_the_same_folder_is_refused(here):
+def test_another_probe_in_the_same_folder_is_refused(here, monkeypatch):
     """The same one is read again; what is told apart is an update's content, not its path alone."""
     again = words(here, "spectrum", "--out", here / "once")
     assert script(*again).code == 0 and script(*again).code == 0
@@ -157,6 +157,11 @@ def test_another_probe_in_the_same_folder_is_refused(here):
     for other, differs in (([*words(here, "spectrum", adapter="b"), "--out", here / "once"], "updates"),
                            ([*again, "--only", "q_proj"], "only")):
         refused(here, other, "spectrum.csv: the probe of another run is there already (differs in " + differs)
+    with monkeypatch.context() as patch:            # killed when the rows have just been written
+        patch.setattr(output, "write_csv", lambda *args, real=output.write_csv: real(*args) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            script(*words(here, "compare", "--against", here / "b", "--out", here / "once"))
+    assert script(*words(here, "compare", "--against", here / "b", "--out", here / "once")).code == 0
     (here / "once" / "spectrum.manifest.json").unlink()
     refused(here, again, "it has no manifest")
     assert (here / "once" / "spectrum.csv").read_bytes() == kept

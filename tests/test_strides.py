@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model import sampling as sampling_module
+from model import strides as strides_module
 from model.cache import KVCache
 from model.capture import edit
 from model.drawing import Sampling, pick
@@ -130,6 +131,20 @@ def test_a_graph_is_gone_before_the_rows_change(exact, strides, monkeypatch):
     free = generate(exact, prompts, (), sampling, adapters=[0] * 8)
     generate(exact, prompts, {free[1].ids[3], free[2].ids[12]}, sampling, adapters=[0] * 8, rows=4)
     assert {"prefill", "join", "select"} <= set(joined) and not alive
+
+
+def test_the_second_step_is_recorded_and_replayed_from_then_on(monkeypatch):
+    done = []
+    monkeypatch.setattr(strides_module, "record", lambda step, device: done.append("record") or SimpleNamespace(
+        replay=lambda: done.append("replay")))
+    for on_gpu, wanted in ((True, ["step", "record", "replay", "replay"]), (False, ["step"] * 3)):
+        some = object.__new__(Strides)
+        some.graph, some.begun, some.step = None, False, lambda: done.append("step")
+        some.logits = SimpleNamespace(is_cuda=on_gpu, device="cuda:1")
+        for _ in range(3):
+            some.advance()
+        assert done == wanted
+        done.clear()
 
 
 def test_a_model_with_hooks_decodes_without_graphs(exact):

@@ -198,6 +198,11 @@ def test_a_folder_that_is_no_study_is_left_alone(tiny, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=f"{tiny.out}: is there already, holds '{name}' and is no study"):
             tiny.run()
         assert [(p.name, p.read_text()) for p in tiny.out.iterdir()] == [(name, '{"mine": 1}')]
+    tiny.out = tmp_path / "other"
+    tiny.out.mkdir()
+    (tiny.out / "study.json").write_text('{"study": 1, "cells": []}')
+    with pytest.raises(ValueError, match="is no study of ours"):
+        tiny.run()
     for tiny.out in (Path("/"), Path(""), Path("..")):
         with pytest.raises(ValueError, match="expected the path of a folder|is no study"):
             tiny.run()
@@ -223,11 +228,12 @@ def test_a_warm_up_longer_than_the_run_is_said(tiny, capsys):
 
 def test_a_study_names_the_commits_at_which_its_stages_were_computed(tiny):
     tiny.run("axes.protocol=[naive]")
-    for manifest in tiny.out.glob("answers/base.*.manifest.json"):
-        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "git": "older"}))
+    first, second = sorted(tiny.out.glob("answers/base.*.manifest.json"))
+    first.write_text(json.dumps({**json.loads(first.read_text()), "git": "older"}))
+    second.write_text(json.dumps({k: v for k, v in json.loads(second.read_text()).items() if k != "git"}))
     tiny.run("axes.protocol=[naive]")
     found = json.loads((tiny.out / "study.json").read_text())
-    assert found["computed_at"] == sorted({"older", found["git"]}) and len(found["computed_at"]) == 2
+    assert found["computed_at"] == sorted({"older", "None", found["git"]}) and len(found["computed_at"]) == 3
 
 
 def test_a_report_made_again_is_the_summary_of_the_run(tiny):

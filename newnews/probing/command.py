@@ -183,8 +183,9 @@ def probe(args):
     here, run = read_probe(args)
     rows, shown, draw = RUN[args.kind](here)
     path = Path(args.out) / f"{args.kind}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path.with_suffix(".manifest.json"), {"run": run, **provenance()})    # first: rows have theirs
     output.write_csv(path, rows)
-    write_json(path.with_suffix(".manifest.json"), {"run": run, **provenance()})
     print(shown)
     print(fill(output.reading(rows, READ[args.kind]), 110))
     try:

@@ -283,7 +283,8 @@ def probes(folder, items):
 def probed_news(path):
     """The id of the news item that a probe was about; None without."""
     manifest = path.with_suffix(".manifest.json")
-    return read_json(manifest).get("run", {}).get("news") if manifest.is_file() else None
+    run = read_json(manifest).get("run") if manifest.is_file() else None
+    return run.get("news") if isinstance(run, dict) else None
 
 
 def probed(path, out):

@@ -64,7 +64,7 @@ def run_study(study, out, store=None):
                 output = stages.answers(model, task_of(way, study, prompts), news[way], EVERY[way].file, who,
                                         label, update)
             files[way] = os.path.relpath(output.path, out)
-            commits.add(read_json(manifest_of(output.path))["git"])
+            commits.add(str(read_json(manifest_of(output.path)).get("git")))
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
@@ -89,8 +89,8 @@ def run_study(study, out, store=None):
                      for n, arrival in enumerate(update.arrivals, 1)]
             mine["arrivals"] = [{"news": list(arrival.folders), "answers": file}
                                 for arrival, file in zip(update.arrivals, after)]
-        commits.update(read_json(manifest_of(r.path))["git"] for r in rows)
-        commits.update(manifest["git"] for manifest in update.manifests)
+        commits.update(str(read_json(manifest_of(r.path)).get("git")) for r in rows)
+        commits.update(str(manifest.get("git")) for manifest in update.manifests)
         spent.update({os.path.relpath(r.path, out): r.totals.get("seconds", 0.0) for r in rows})
         trained = tuple(update.folders.values())        # cells may share it: draws change nothing in naive
         spent[trained] = update.seconds
@@ -139,7 +139,7 @@ def check_study(out, study):
     index = read_json(out / "study.json") if (out / "study.json").is_file() else {}
     stages = {"replay", "updates", "answers", "study.json.part"}
     others = sorted({path.name for path in out.iterdir()} - stages if out.exists() else ())
-    if others and not {"study", "cells"} <= set(index):
+    if others and not ("cells" in index and isinstance(index.get("study"), dict)):
         raise ValueError(f"{out}: is there already, holds {shown(others[0])} and is no study of ours (its "
                          f"study.json says so); write elsewhere")
     before = index.get("study", study)
