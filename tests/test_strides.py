@@ -135,8 +135,8 @@ def test_a_graph_is_gone_before_the_rows_change(exact, strides, monkeypatch):
 
 def test_the_second_step_is_recorded_and_replayed_from_then_on(monkeypatch):
     done = []
-    monkeypatch.setattr(strides_module, "record", lambda step, device: done.append("record") or SimpleNamespace(
-        replay=lambda: done.append("replay")))
+    graph = SimpleNamespace(replay=lambda: done.append("replay"))
+    monkeypatch.setattr(strides_module, "record", lambda step, device: done.append("record") or graph)
     for on_gpu, wanted in ((True, ["step", "record", "replay", "replay"]), (False, ["step"] * 3)):
         some = object.__new__(Strides)
         some.graph, some.begun, some.step = None, False, lambda: done.append("step")
