@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)         # tiny models: a second thread only waits
 
 from model.qwen2 import Qwen2, Qwen2Config  # noqa: E402
+from newnews.console import Lines  # noqa: E402
 
 
 def make_config(**changes):
@@ -70,6 +71,12 @@ def make_twin(model, attention="sdpa"):
 
 def make_ids(rows, tokens, vocab=97, seed=0):
     return torch.randint(vocab, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def quiet_first_minute():
+    """Bars share a clock within a process (console.Lines); each test is a process of its own to them."""
+    Lines.said = None
 
 
 @pytest.fixture
