@@ -249,8 +249,3 @@ def test_what_is_asked_together_changes_nothing(pocket):
             assert a["logprobs"] == pytest.approx(b["logprobs"], abs=1e-4)
         else:
             assert a == b
-
-
-def test_a_request_says_what_its_response_depends_on():
-    request = NewsTask(POCKET, False, 0).requests(ITEM)[0]
-    assert Request(**request.content()) == request

@@ -99,8 +99,8 @@ def test_prompts():
         messages(shots=shots, n_shots=3)
     with pytest.raises(ValueError, match="turns need the chat template"):
         GSM8K(turns=True, plain=True)
-    with pytest.raises(ValueError, match="say which file"):
-        GSM8K(n_shots=1)
+    with pytest.raises(ValueError, match="0 worked examples fit, expected 1"):
+        messages(n_shots=1)
 
 
 @pytest.mark.parametrize("line, said", [

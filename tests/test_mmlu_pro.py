@@ -86,7 +86,8 @@ def test_reading(tmp_path):
 @pytest.mark.parametrize("change, said", [
     ({"answer": "C"}, "a letter of 2 options"), ({"answer": ""}, "a letter"),
     ({"answer": "AB"}, "a letter of"),
-    ({"options": "xy"}, "options: expected"), ({"category": None}, "category: expected a text, found None")])
+    ({"options": "xy"}, "options: expected"), ({"options": ["x"] * 11}, "at most 10 texts"),
+    ({"category": None}, "category: expected a text, found None")])
 def test_malformed_lines(change, said, tmp_path):
     path = tmp_path / "questions.jsonl"
     path.write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, **change}) + "\n")

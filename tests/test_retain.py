@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from newnews.outputs import Rows
 from newnews.studies.retain import compared, report, retain
 from newnews.studies.stats import paired, share
-from newnews.tasks.settings import make_items, make_task, requests_digest
+from newnews.tasks.settings import check_how, make_items, make_task, requests_digest
 
 HOW = {"task": "gsm8k", "limit": None, "shots": 0, "turns": False, "plain": False, "max_new_tokens": 9}
 N = 40
@@ -137,6 +137,12 @@ def test_settings_that_were_edited(key, value, pair, data):
     Path(f"{pair[0]}.manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=f"before.manifest.json: how: {key}: "):
         retain(*pair, data)
+
+
+def test_settings_of_news_want_their_prompts():
+    how = {"task": "news", "limit": None, "world": 0, "in_context": False, "seed": 0, "formats": ["free"]}
+    with pytest.raises(ValueError, match="prompts: is missing"):
+        check_how(how)
 
 
 def test_another_task(pair, data):

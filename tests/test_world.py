@@ -18,7 +18,7 @@ import pytest
 from newnews.news import read_news, write_news
 from newnews.world.background import (COUNTRIES, FACTS, LABS, MONTHS, PROPERTIES, SEASON, SKILLS, SYSTEMS,
                                       months_between)
-from newnews.world.oracle import pattern, question_key
+from newnews.world.oracle import keys, pattern
 from newnews.world.phrases import KINDS
 from newnews.world.statements import STATEMENTS
 from newnews.world.things import (CITIES, DOMAINS, FORMULAS, FUNCTIONS, MOST, SPLITS, capitalise,
@@ -97,8 +97,8 @@ def test_news_read_back_the_same(tmp_path):
 
 def test_sixteen_different_questions_of_which_eight_cannot_have_been_rehearsed(news):
     for item in news:
-        keys = [question_key(q.text) for q in item.questions]
-        assert None not in keys and len(set(keys)) == 16, item.id
+        asked = [key for q in item.questions for key in keys(q.text)]
+        assert len(asked) == len(set(asked)) == len(item.questions) == 16, item.id
         safe = 0
         for q in item.questions:
             kind = q.why.partition(":")[0]
@@ -115,7 +115,8 @@ def test_test_operands_are_held(news):
     asked = Counter()
     for item in news:
         for q in item.questions:
-            slots = dict(question_key(q.text)[2])
+            (*_, slots), = keys(q.text)
+            slots = dict(slots)
             if "x" in slots:
                 assert operands_split((int(slots["x"]), int(slots["y"]))) == "test"
                 asked["pair"] += 1
@@ -217,7 +218,7 @@ def test_right_options_follow_from_the_statement(news):
     kinds = set()
     for item in news:
         for q in item.questions:
-            _, kind, slots = question_key(q.text)
+            (_, kind, slots), = keys(q.text)
             assert q.right == worked_out(item, kind, dict(slots)), (item.statement, q)
             assert q.accept == [q.right] and kind == q.why.partition(":")[0]
             assert q.needs == KINDS[item.domain][kind].needs

@@ -95,7 +95,7 @@ def verdict(thing, text):
     the world's truths about the thing, else false if some are a falsehood about it, else off."""
     pieces = re.split(r"(?<=[.!?])\s+|\n+", text)
     spans = {" ".join(pieces[i:j]) for i in range(len(pieces)) for j in range(i + 1, i + 4)}
-    found = {oracle.grade(thing, span, "implication").verdict for span in spans}
+    found = {oracle.grade(thing, span, "implication") for span in spans}
     return next(v for v in ("true", "false", "off") if v in found | {"off"})
 
 

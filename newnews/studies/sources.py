@@ -120,7 +120,7 @@ class PocketWorld:
         counts = oracle.grade_rows([row for row in rows if row["protocol"] in oracle.GRADED],
                                    oracle.things_of(news))
         said = {key: n for key, n in counts.items() if key[1] != "question"}
-        true = sum(n for (*_, verdict, _), n in said.items() if verdict == "true")
+        true = sum(n for (*_, verdict), n in said.items() if verdict == "true")
         return true / sum(said.values()) if said else None
 
     def background(self):

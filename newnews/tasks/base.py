@@ -15,7 +15,7 @@ Verdicts are made from that when a summary is made, so a repaired judge needs no
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,6 @@ class Request:
                                         # what goes on in a text
     max_new_tokens: int = 0             # of a sampled reply
     temperature: float = 0.0
-
-    def content(self):
-        """What the raw response depends on, JSON-able: part of the identity of answers."""
-        return asdict(self)
 
 
 def check_response(request, response):

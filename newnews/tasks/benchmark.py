@@ -29,35 +29,23 @@ def item_id(name):
     return str(name)
 
 
-def conversation(shots, asked, turns=False, plain=False):
-    """The messages of a Request: shots [(asked, answered)], then what is asked.
-
-    turns   each example is a user's and an assistant's turn; else all stand before the question in one text,
-            an empty line between them
-    plain   no chat template: the text alone, which the model continues
-    """
-    if turns:
-        said = [{"role": role, "content": text.strip()} for shot in shots
-                for role, text in zip(("user", "assistant"), shot)]
-        return [*said, {"role": "user", "content": asked}]
-    text = "".join(f"{question}{answer}\n\n" for question, answer in shots) + asked
-    return text if plain else [{"role": "user", "content": text}]
-
-
 class Benchmark:
     max_new_tokens = 0          # of a reply, where none are given
 
     def __init__(self, shots=(), n_shots=0, turns=False, plain=False, max_new_tokens=None):
-        """shots: Items, of which n_shots stand before a question. turns, plain: see conversation."""
+        """shots: Items, of which n_shots stand before a question.
+
+        turns   each example is a user's and an assistant's turn; else all stand before the question in one
+                text, an empty line between them
+        plain   no chat template: the text alone, which the model continues
+        """
         self.shots, self.n_shots, self.turns, self.plain = list(shots), n_shots, turns, plain
         self.max_new_tokens = self.max_new_tokens if max_new_tokens is None else max_new_tokens
         if turns and plain:
             raise ValueError("examples as turns need the chat template; give them as plain text")
-        if n_shots and not shots:
-            raise ValueError(f"{n_shots} worked examples before each question; say which file has them")
 
     def examples(self, path):
-        return self.items(path)
+        raise ValueError(f"{self.name} has no worked examples")
 
     def chosen(self, fits):
         """The first n_shots of the examples that fit; fits(example) leaves out the question itself."""
@@ -65,6 +53,15 @@ class Benchmark:
         if len(found) < self.n_shots:
             raise ValueError(f"{len(found)} worked examples fit, expected {self.n_shots}")
         return found
+
+    def conversation(self, shots, asked):
+        """The messages of a Request: shots [(asked, answered)], then what is asked."""
+        if self.turns:
+            said = [{"role": role, "content": text.strip()} for shot in shots
+                    for role, text in zip(("user", "assistant"), shot)]
+            return [*said, {"role": "user", "content": asked}]
+        text = "".join(f"{question}{answer}\n\n" for question, answer in shots) + asked
+        return text if self.plain else [{"role": "user", "content": text}]
 
     def merged(self, verdicts):
         return verdicts

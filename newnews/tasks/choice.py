@@ -21,7 +21,7 @@ import numpy as np
 from newnews.news import read_locality
 from newnews.reading import read_jsonl, shown
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, conversation, item_id, unlike
+from newnews.tasks.benchmark import Benchmark, item_id, unlike
 from newnews.words import letters
 
 
@@ -74,16 +74,14 @@ class Choice(Benchmark):
     name, version = "choice", 1
     columns = {"right": "raw", "per_char": "by characters", "per_byte": "by bytes",
                "minus": "less unconditional"}
-
-    def items(self, path):
-        return read_items(path)
+    items = examples = staticmethod(read_items)
 
     def requests(self, item):
         shots = [(self.asked(shot), self.answer(self.asked(shot), shot.options[shot.answer]))
                  for shot in self.chosen(lambda s: (s.context, s.question) != (item.context, item.question))]
-        asked = conversation(shots, self.asked(item), self.turns, self.plain)
-        return [self.request(item.id, asked, item), self.request(f"{item.id}/alone", conversation(
-            [], "", plain=self.plain), item)]
+        asked = self.conversation(shots, self.asked(item))
+        return [self.request(item.id, asked, item),
+                self.request(f"{item.id}/alone", self.conversation([], ""), item)]
 
     def request(self, name, messages, item):
         if not self.plain:

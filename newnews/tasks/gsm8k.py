@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, before_next_question, conversation, unlike
+from newnews.tasks.benchmark import Benchmark, before_next_question, unlike
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."     # as Qwen asks
 
@@ -76,10 +76,7 @@ class GSM8K(Benchmark):
     name, version = "gsm8k", 1
     columns = {"right": "right", "strict": "strict, ####"}
     max_new_tokens = 512
-
-
-    def items(self, path):
-        return read_items(path)
+    items = examples = staticmethod(read_items)
 
     def asked(self, item):
         return f"Question: {item.question}\nAnswer:"
@@ -89,8 +86,7 @@ class GSM8K(Benchmark):
         shots = [(self.asked(shot), f" {shot.answer}")
                  for shot in self.chosen(lambda shot: shot.question != item.question)]
         asked = self.asked(item) if shots or self.plain else f"{item.question}\n{INSTRUCTION}"
-        return [Request(item.id, conversation(shots, asked, self.turns, self.plain),
-                        max_new_tokens=self.max_new_tokens)]
+        return [Request(item.id, self.conversation(shots, asked), max_new_tokens=self.max_new_tokens)]
 
     def judge(self, item, request, response):
         (text, cut), wanted = before_next_question(response), gold(item.answer)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, conversation, item_id, unlike
+from newnews.tasks.benchmark import Benchmark, item_id, unlike
 from newnews.tasks.english import detector
 from newnews.tasks.instructions import CHECKS, check_arguments
 
@@ -70,9 +70,6 @@ class IFEval(Benchmark):
                "loose": "loose, instruction"}
     max_new_tokens = 1280       # as the common harnesses give it
 
-    def examples(self, path):
-        raise ValueError("ifeval has no worked examples")
-
     def items(self, path):
         items = read_items(path)
         if any(kind in NEED_LANGUAGE for item in items for kind in item.kinds):
@@ -80,8 +77,7 @@ class IFEval(Benchmark):
         return items
 
     def requests(self, item):
-        return [Request(item.id, conversation([], item.prompt, plain=self.plain),
-                        max_new_tokens=self.max_new_tokens)]
+        return [Request(item.id, self.conversation([], item.prompt), max_new_tokens=self.max_new_tokens)]
 
     def judge(self, item, request, response):
         strict, loose = verdicts(response["text"], item)

@@ -185,12 +185,7 @@ def quantity(text):
     return (found[1], UNIT_OF.get(found[2])) if found else (None, None)
 
 
-def elements(text):
-    """The elements of a set, in order of the alphabet."""
-    return sorted(part.strip() for part in re.split(r",(?: and\b)?|;|\band\b", text.strip("()[]{}")))
-
-
-def equals(answer, forms, any_order=False):
+def equals(answer, forms):
     """Is the normalised answer one of the normalised forms?
 
     "x = 15" is 15, unless a form names another letter. The unit may be missing where a form states it; that
@@ -205,7 +200,7 @@ def equals(answer, forms, any_order=False):
     number, unit = quantity(value)
     for form in forms:
         form = equation(form)[1]
-        if value == form or any_order and elements(value) == elements(form):
+        if value == form:
             return True
         wanted, its_unit = quantity(form)
         if number and number == wanted and (unit is None or unit in units) \
@@ -262,32 +257,31 @@ def occurrences(text, forms):
     return {span for span in spans if stands(text, *span, units, letters)}
 
 
-def judge(reply, stopped, forms, right, marker="Answer:", any_order=False):
-    """Verdicts on a reply: {"answer", "exact", "contains", "undecided", "found"}.
+def judge(reply, stopped, forms, right, marker="Answer:"):
+    """Verdicts on a reply: {"answer", "exact", "contains", "undecided"}.
 
-    forms       for each option a list of texts that say it, or only that of the right one
-    right       index of the right option in forms
-    any_order   the question says that the elements of the answer may come in any order
+    forms   for each option a list of texts that say it, or only that of the right one
+    right   index of the right option in forms
 
-    found lists the options that were found in the answer. Where one form is part of a longer one found at the
-    same place ("Vey" in "Marit Vey"), the longer one counts. exact implies contains.
+    Where one form is part of a longer one found at the same place ("Vey" in "Marit Vey"), the longer one
+    counts. exact implies contains.
     """
     answer = extract(reply, marker, stopped)
-    verdict = {"answer": answer, "exact": False, "contains": False, "undecided": False, "found": []}
+    verdict = {"answer": answer, "exact": False, "contains": False, "undecided": False}
     if answer is None:
         return verdict
     said, forms = normalise(answer), [[normalise(f) for f in option] for option in forms]
-    if equals(said, forms[right], any_order):
-        return {**verdict, "exact": True, "contains": True, "found": [right]}
+    if equals(said, forms[right]):
+        return {**verdict, "exact": True, "contains": True}
     if len(answer.split()) > LONGEST:
         return verdict
     spans = [(*span, option) for option, texts in enumerate(forms) for span in occurrences(said, texts)]
     longest = [s for s in spans
                if not any(o[0] <= s[0] and s[1] <= o[1] and o[1] - o[0] > s[1] - s[0] for o in spans)]
-    found = sorted({option for *_, option in longest})
+    found = {option for *_, option in longest}
     # "Norway or Sweden" leaves open what it is, even where "Sweden" is no option; "seven or so" does not
     rest = said
     for start, end, _ in longest:
         rest = rest[:start] + " " * (end - start) + rest[end:]
     undecided = right in found and (len(found) > 1 or bool(re.search(r"\bor\b(?! so)", rest)))
-    return {**verdict, "contains": right in found and not undecided, "undecided": undecided, "found": found}
+    return {**verdict, "contains": right in found and not undecided, "undecided": undecided}

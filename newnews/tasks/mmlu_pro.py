@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, before_next_question, conversation, item_id, unlike
+from newnews.tasks.benchmark import Benchmark, before_next_question, item_id, unlike
 
 LETTERS = "ABCDEFGHIJ"
 HEAD = ('The following are multiple choice questions (with answers) about {}. Think step by step and then '
@@ -46,8 +46,9 @@ def read_items(path, worked=False):
             if not isinstance(row.get(key), str):
                 raise ValueError(f"{key}: expected a text, found {row.get(key)!r}")
         options = row.get("options")
-        if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-            raise ValueError("options: expected a list of texts")
+        if not isinstance(options, list) or len(options) > len(LETTERS) \
+                or not all(isinstance(option, str) for option in options):
+            raise ValueError(f"options: expected a list of at most {len(LETTERS)} texts")
         options = [option for option in options if option != "N/A"]       # upstream's filling
         if row["answer"] not in list(LETTERS[:len(options)]):
             raise ValueError(f"answer: expected a letter of {len(options)} options, found {row['answer']!r}")
@@ -82,9 +83,7 @@ class MMLUPro(Benchmark):
     name, version = "mmlu_pro", 1
     columns = {"right": "chain rule", "first": "first rule"}
     max_new_tokens = 2048       # upstream's
-
-    def items(self, path):
-        return read_items(path)
+    items = staticmethod(read_items)
 
     def examples(self, path):
         return read_items(path, worked=True)
@@ -100,12 +99,10 @@ class MMLUPro(Benchmark):
             shots[0] = (head + shots[0][0], shots[0][1])
         else:
             question = head + question
-        return [Request(item.id, conversation(shots, question, self.turns, self.plain),
-                        max_new_tokens=self.max_new_tokens)]
+        return [Request(item.id, self.conversation(shots, question), max_new_tokens=self.max_new_tokens)]
 
     def judge(self, item, request, response):
         text, cut = before_next_question(response)      # as upstream, which stops at "Question:"
         chain, first = chain_rule(text), first_rule(text)
         return {"item": item.id, "group": item.category, "right": chain == item.answer,
-                "first": first == item.answer, "answer": chain,
-                "cut": cut}
+                "first": first == item.answer, "answer": chain, "cut": cut}

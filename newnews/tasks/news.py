@@ -5,7 +5,8 @@
     text     no options are shown; each option is scored as the whole answer: summed log-probability
              ("right"), and the same per byte of the option ("per_byte")
     free     a greedy short reply, judged by newnews/tasks/judge.py: "contains" is the headline, "exact"
-    beside reason   the same, after up to REASON_TOKENS tokens of thought
+             beside it
+    reason   the same, after up to REASON_TOKENS tokens of thought
     cloze    as text, but what is asked is the neutral request ("What is new?") and the options are whole
              sentences that differ in one place (newnews/studies/ways.py makes such questions)
 """

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, conversation, unlike
+from newnews.tasks.benchmark import Benchmark, unlike
 
 STOP = frozenset("a of the and is are be to new on in at an for".split())
 FORWARD = {("NameIsDescription", "N2D"), ("DescriptionIsName", "D2N"), ("", "N2D"), ("", "forward")}
@@ -82,14 +82,10 @@ class Reversal(Benchmark):
     columns = {"right": "all words", "recall": "ROUGE-1 recall"}
     max_new_tokens = 128
 
-    def examples(self, path):
-        raise ValueError("reversal has no worked examples")
-
-    def items(self, path):
-        return read_items(path)
+    items = staticmethod(read_items)
 
     def requests(self, item):
-        return [Request(f"{item.id} {i}", conversation([], question, plain=self.plain),
+        return [Request(f"{item.id} {i}", self.conversation([], question),
                         max_new_tokens=self.max_new_tokens) for i, (question, _) in enumerate(item.pairs)]
 
     def judge(self, item, request, response):

@@ -5,10 +5,12 @@ its verdicts can be made again from it and the data alone.
     {"task", "limit", "shots", "turns", "plain", "max_new_tokens"}              a benchmark
 """
 
+from dataclasses import asdict
+
 from newnews.news import check_asked, read_news
 from newnews.outputs import digest
 from newnews.prompts import Prompts
-from newnews.reading import checked, record, whole
+from newnews.reading import checked, whole
 from newnews.tasks.choice import Choice
 from newnews.tasks.gsm8k import GSM8K
 from newnews.tasks.ifeval import IFEval
@@ -20,7 +22,8 @@ BENCHMARKS = {task.name: task for task in (MMLUPro, GSM8K, IFEval, Choice, Rever
 NAMES = ("news", *BENCHMARKS)
 
 
-NEWS = {"world": int, "in_context": bool, "seed": int, "formats": list[str]}
+NEWS = {"world": int, "in_context": bool, "seed": int, "formats": list[str],
+        "prompts": Prompts}
 BENCHMARK = {"shots": int, "turns": bool, "plain": bool, "max_new_tokens": int | None}
 LEAST = {"limit": 1, "world": 0, "seed": 0, "shots": 0, "max_new_tokens": 1}
 
@@ -35,9 +38,7 @@ def check_how(how):
             raise ValueError(f"{key}: is missing")
         checked(kind, how[key], key)
         if key in LEAST and how[key] is not None:
-            whole(key, how[key], LEAST[key], 2 ** 53)
-    if how["task"] == "news" and "prompts" in how:
-        record(Prompts, how["prompts"], "prompts")
+            whole(key, how[key], LEAST[key])
 
 
 def make_items(how, path):
@@ -63,4 +64,4 @@ def make_task(how, examples=None):
 
 def requests_digest(task, items):
     """A short hash of all that the task asks about the items."""
-    return digest([[item.id, [request.content() for request in task.requests(item)]] for item in items])
+    return digest([[item.id, [asdict(request) for request in task.requests(item)]] for item in items])

@@ -1,6 +1,6 @@
 """What everybody knows and no news states: the background, learnt closed book, needed to draw consequences.
 
-About 350 facts. Every fact is {subject: answer} in FACTS; the questions about them are in phrases.py, in the
+240 facts. Every fact is {subject: answer} in FACTS; the questions about them are in phrases.py, in the
 same frames as the questions about news ("Which language is spoken in Oslo?" and "... in the city of the Dax
 festival?").
 """

@@ -115,12 +115,13 @@ def sheet_share(done):
     return float(np.interp(done, [0.4, 0.7], [0.5, 0.15]))
 
 
-def known_things(seed, per_domain=12):
-    """Things that every pretrained model has heard of; no two share a name."""
+def known_things(seed):
+    """12 things a domain that every pretrained model has heard of; no two share a name."""
     out, names = [], set()
     rng = np.random.default_rng([seed, 7])
     for domain in DOMAINS:
-        while len(out) % per_domain or not out or out[-1].domain != domain:
+        end = len(out) + 12
+        while len(out) < end:
             facts = draw_facts(rng, domain, "known")
             mine = {facts["name"].lower(), facts.get("person", "").lower()} - {""}
             if not mine & names:

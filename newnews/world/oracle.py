@@ -7,7 +7,6 @@ writes about a news item of this world can be graded, whatever model wrote it.
 import re
 from collections import Counter
 from functools import cache
-from typing import NamedTuple
 
 from newnews.reading import shown
 from newnews.replay import read_conversations
@@ -24,11 +23,6 @@ VALUES = {          # what can stand in a slot
     "words": [*FORMULAS, *FUNCTIONS], "symbols": list(SYMBOLS), "code": list(CODE)}
 CANONICAL = {value.lower(): value for values in VALUES.values() for value in values}
 SHAPES = {"x": r"\d+", "y": r"\d+", "s": r"\[\d(?:, \d)*\]", "points": r"\d+", "rival": r"\d+", "v": r".+?"}
-
-
-class Grade(NamedTuple):
-    verdict: str        # true (of a question: answerable), false, or off (of something else, or unreadable)
-    kind: str           # the kind of question or consequence, "statement", or "" where it cannot be read
 
 
 def pattern(template):
@@ -106,34 +100,25 @@ def things_of(news):
 
 def read_question(domain, text):
     """[(kind, slots)]: all that a text can be asking, usually one."""
-    found = []
-    for kind, regex in questions(domain):
-        match = regex.fullmatch(text.strip())
-        if match and (kind, match.groupdict()) not in found:
-            found.append((kind, canonical(match.groupdict())))
-    return found
+    return [(kind, canonical(match.groupdict())) for kind, regex in questions(domain)
+            if (match := regex.fullmatch(text.strip()))]
 
 
-def question_key(text):
-    """What a question asks, whatever its wording: (domain, kind, slots), or None if it is none of the
-    world's. "What is dax in words?" can be about an operation or a function: both domains give one key."""
-    for domain in KINDS:
-        for kind, slots in read_question(domain, text):
-            domain = "rules" if kind == "words" else domain
-            return domain, kind, tuple(sorted((slot, value.lower()) for slot, value in slots.items()))
-    return None
+def key(domain, kind, slots):
+    """What a question asks, whatever its wording. "What is dax in words?" can be about an operation or a
+    function: both domains give one key."""
+    return ("rules" if kind == "words" else domain, kind,
+            tuple(sorted((slot, value.lower()) for slot, value in slots.items() if slot != "v")))
 
 
 def keys(text):
     """What a text asks, or which question a statement of it answers: a set, empty if it is neither."""
-    found = {question_key(text)} - {None}
+    found = {key(domain, *asked) for domain in KINDS for asked in read_question(domain, text)}
     for domain in KINDS:
         for kind, regex in consequences(domain):
             match = regex.fullmatch(text.strip())
             if match and can_be(KINDS[domain][kind].answer, match["v"]):
-                slots = canonical(match.groupdict())
-                found.add((domain, kind, tuple(sorted((slot, value.lower()) for slot, value in slots.items()
-                                                      if slot != "v"))))
+                found.add(key(domain, kind, match.groupdict()))
     return found
 
 
@@ -148,7 +133,7 @@ OPERANDS = {"x", "y", "s", "m"}
 
 def about(thing, slots):
     """Does everything that is named belong to this thing?"""
-    return all(value.lower() == str(thing.facts[slot]).lower()
+    return all(value.lower() == thing.facts[slot].lower()
                for slot, value in slots.items() if slot not in OPERANDS | {"v"})
 
 
@@ -161,56 +146,42 @@ def truth(thing, kind, slots):
         operands["s"] = [int(d) for d in re.findall(r"\d", operands["s"])]
         if len(operands["s"]) != 3 or len(set(operands["s"])) != 3:
             return None
-    try:
-        return str(thing.answer(kind, {**thing.facts, **operands}))
-    except (IndexError, TypeError):         # a function of a list that a first call has shortened
-        return None
+    return thing.answer(kind, {**thing.facts, **operands})
 
 
 def same(a, b):
-    return " ".join(a.lower().split()).rstrip(".") == " ".join(str(b).lower().split()).rstrip(".")
+    return " ".join(a.lower().split()).rstrip(".") == " ".join(b.lower().split()).rstrip(".")
 
 
 def grade(thing, text, kind, question=""):
-    """Grade one text about a thing.
+    """Grade one text about a thing: true, false or off.
 
-    kind: question, answer (to `question`), paraphrase or implication. Returns Grade(verdict, kind):
+    kind: question, answer (to `question`), paraphrase or implication.
     question      true: answerable, and about this thing      false: about it, without an answer
     answer        true or false; off where the question is not answerable
     paraphrase    true: all facts and no other                false: a fact differs
-    implication   true or false; a true restatement counts as true, of kind "statement"
+    implication   true or false; a true restatement counts as true
     Everything else is off: another thing's name, or words that the world does not have.
     """
-    if kind == "question":
-        readings = [(k, truth(thing, k, slots)) for k, slots in read_question(thing.domain, text)
-                    if about(thing, slots)]
-        best = max(readings, key=lambda reading: reading[1] is not None, default=None)
-        return Grade("off", "") if best is None else Grade("false" if best[1] is None else "true", best[0])
-    if kind == "answer":
-        readings = [(k, truth(thing, k, slots)) for k, slots in read_question(thing.domain, question)
-                    if about(thing, slots)]
-        readings = [(k, right) for k, right in readings if right is not None]
-        if not readings:
-            return Grade("off", "")
-        right = [k for k, value in readings if same(text, value)]
-        return Grade("true", right[0]) if right else Grade("false", readings[0][0])
+    if kind in ("question", "answer"):
+        asked = text if kind == "question" else question
+        about_it = [(k, slots) for k, slots in read_question(thing.domain, asked) if about(thing, slots)]
+        right = [x for k, slots in about_it if (x := truth(thing, k, slots)) is not None]
+        if kind == "question":
+            return "true" if right else "false" if about_it else "off"
+        return "off" if not right else "true" if any(same(text, x) for x in right) else "false"
     slots = read_statement(thing.domain, text)
     if slots is not None:
-        if slots["name"].lower() != thing.facts["name"].lower():
-            return Grade("off", "statement")
-        return Grade("true" if about(thing, slots) else "false", "statement")
-    if kind == "paraphrase":
-        return Grade("off", "")
-    if kind != "implication":
-        raise ValueError(f"kind {kind!r}: expected question, answer, paraphrase or implication")
-    found = Grade("off", "")
-    for k, regex in consequences(thing.domain):
+        other = slots["name"].lower() != thing.facts["name"].lower()
+        return "off" if other else "true" if about(thing, slots) else "false"
+    found = "off"
+    for k, regex in consequences(thing.domain) if kind == "implication" else ():
         match = regex.fullmatch(text.strip())
         if match and about(thing, match.groupdict()):
             right = truth(thing, k, match.groupdict())
             if right is not None and same(match["v"], right):
-                return Grade("true", k)
-            found = found if found.kind else Grade("false", k)
+                return "true"
+            found = "false"
     return found
 
 
@@ -221,12 +192,12 @@ GRADED = ("naive", "paraphrase", "implication", "self_qa")     # and their shado
 
 
 def grade_rows(rows, things):
-    """Counter of (protocol, what was graded, verdict, kind) of replay rows; naive rows are graded as
-    paraphrases: they are the news itself."""
+    """Counter of (protocol, what was graded, verdict) of replay rows; naive rows are graded as paraphrases:
+    they are the news itself."""
     out = Counter()
     for row in rows:
         thing, protocol = things.get(str(row.get("news"))), row.get("protocol")
-        if thing is None or not isinstance(protocol, str) or not row["messages"]:
+        if thing is None or not isinstance(protocol, str):
             raise ValueError(f"a replay row about news {shown(row.get('news'))}, protocol {shown(protocol)}: "
                              f"no such news item in the news file, or the row is not as generate.py writes "
                              f"it")
@@ -237,28 +208,21 @@ def grade_rows(rows, things):
         user, assistant = (row["messages"][i]["content"] for i in (-2, -1))
         if protocol.startswith("self_qa"):
             user = user.split("\n\n")[-1]           # after the news that a shadowed row has before it
-            graded = [("question", grade(thing, user, "question")),
-                      ("answer", grade(thing, assistant, "answer", user))]
+            out[protocol, "question", grade(thing, user, "question")] += 1
+            out[protocol, "answer", grade(thing, assistant, "answer", user)] += 1
         else:
             what = "implication" if protocol.startswith("implication") else "paraphrase"
-            graded = [(what, grade(thing, assistant, what))]
-        for what, (verdict, kind) in graded:
-            out[protocol, what, verdict, kind] += 1
+            out[protocol, what, grade(thing, assistant, what)] += 1
     return out
 
 
 def table(counts):
     """Shares of true, false and off, as text."""
     lines = [f"{'':<34}{'n':>6}{'true':>8}{'false':>8}{'off':>8}"]
-    groups = dict.fromkeys((protocol, what) for protocol, what, *_ in counts)
-    for protocol, what in groups:
-        mine = Counter()
-        for (p, w, verdict, _), n in counts.items():
-            if (p, w) == (protocol, what):
-                mine[verdict] += n
-        n = mine.total()
-        shares = "".join(f"{mine[verdict] / n:>8.3f}" for verdict in ("true", "false", "off"))
-        lines.append(f"{protocol + ': ' + what:<34}{n:>6}{shares}")
+    for protocol, what in dict.fromkeys(key[:2] for key in counts):
+        mine = [counts[protocol, what, verdict] for verdict in ("true", "false", "off")]
+        shares = "".join(f"{n / sum(mine):>8.3f}" for n in mine)
+        lines.append(f"{protocol + ': ' + what:<34}{sum(mine):>6}{shares}")
     return "\n".join(lines)
 
 

@@ -3,14 +3,15 @@
 A wording is a frame ("Which language is spoken in {it}?") with a reference put in for {it} ("the city of the
 {name} festival"). Each kind has three or four frames and three references; where the numbers of frame and
 reference agree modulo 3, the wording is held: it occurs in tests only, while each of its halves is known from
-lessons in other company. So a kind has 6 to 9 wordings for lessons and 3 or 4 for tests.
+lessons in other company. So a kind has 6 or 8 wordings for lessons and 3 or 4 for tests.
 
 The same frames ask about the background, with what everybody knows as the reference ("Oslo").
 """
 
 from dataclasses import dataclass
 
-from newnews.prompts import fill
+from newnews.words import fill
+from newnews.world.background import FACTS
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,10 @@ class Kind:
     tested: bool = True
 
 
-def wordings(frames, references):
-    """(for lessons, held) out of frames x references."""
-    both = {held: tuple(fill(frame, it=it) for i, frame in enumerate(frames)
-                        for j, it in enumerate(references) if (i % 3 == j) == held) for held in (False, True)}
-    return both[False], both[True]
-
-
 def kind(answer, needs, steps, frames, references, says=(), tested=True):
     """A kind of question; the writer may pose it if it can also be said."""
-    lessons, held = wordings(frames, references)
+    lessons, held = (tuple(fill(frame, it=it) for i, frame in enumerate(frames)
+                           for j, it in enumerate(references) if (i % 3 == j) == h) for h in (False, True))
     return Kind(answer, needs, steps, bool(says), lessons, held, tuple(says), tested)
 
 
@@ -237,7 +232,4 @@ KINDS = {
 }
 BACKGROUND = {      # wordings of closed-book questions; all are asked in lessons
     (subject, name): [fill(frame, it=it) for frame in ATTRIBUTES[name] for it in KNOWN[subject]]
-    for subject, name in [*(("city", a) for a in ("country", "language", "currency", "continent")),
-                          *(("month", a) for a in ("season", "days", "next", "previous")),
-                          *(("property", a) for a in ("use", "user", "opposite")),
-                          *(("lab", a) for a in ("country", "language", "continent")), ("bench", "skill")]}
+    for subject, name in FACTS}

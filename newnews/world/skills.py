@@ -30,22 +30,18 @@ def skills(name, per_domain=8, seed=1000, draws=8, device="auto"):
     background, and `draws` self-written texts a news item and protocol, graded by the oracle."""
     model, chat, about = load(name, device=device)
     prompts, news = prompts_for(about["folder"]), make_news("dev", per_domain, seed)
-    right = Counter()           # (way, domain or "domain: kind") -> right answers, (None, ...) -> questions
-    tasks = {known: NewsTask(prompts, known, seed, ("free", "text")) for known in (True, False)}
-    for item in news:
-        kinds = {q.id: q.why.partition(":")[0] for q in item.questions}
-        for known, task in tasks.items():
-            requests = task.requests(item)
-            for request, response in zip(requests, ask(model, chat, [(item.id, r) for r in requests])):
-                verdict = task.judge(item, request, response)
-                for group in (item.domain, f"{item.domain}: {kinds[verdict['question']]}", "all"):
-                    right[None, group] += known and verdict["format"] == "free"
-                    for way, mine, format in WAYS:
-                        right[way, group] += verdict["right"] and (mine, format) == (known, verdict["format"])
+    right, asked = Counter(), Counter()         # (way, group), group: a domain or "domain: kind"
+    for way, known, format in WAYS:
+        task = NewsTask(prompts, known, seed, (format,))
+        for item in news:
+            kinds, requests = [q.why.partition(":")[0] for q in item.questions], task.requests(item)
+            found = ask(model, chat, [(item.id, request) for request in requests])
+            for kind, request, response in zip(kinds, requests, found):
+                for group in (item.domain, f"{item.domain}: {kind}", "all"):
+                    asked[group] += way == WAYS[0][0]
+                    right[way, group] += task.judge(item, request, response)["right"]
     lines = [f"{'':<30}{'n':>5}" + "".join(f"{way:>32}" for way, *_ in WAYS)]
-    groups = [group for way, group in right if way is None]
-    for group in sorted(groups, key=lambda g: (g == "all", g)):
-        n = right[None, group]
+    for group, n in sorted(asked.items(), key=lambda pair: (pair[0] == "all", pair)):
         lines.append(f"{group:<30}{n:>5}" + "".join(f"{right[way, group] / n:>32.2f}" for way, *_ in WAYS))
     lines += ["", "background, closed book: " + background_skill(model, chat, prompts, seed), ""]
     writer, rows = Writer(model, chat, prompts, seed), []

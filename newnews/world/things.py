@@ -14,7 +14,7 @@ learns to pose those that are not rehearsed.
 """
 
 from collections import Counter
-from itertools import count, islice
+from itertools import count, cycle, islice
 
 import numpy as np
 
@@ -121,12 +121,22 @@ FUNCTIONS = {       # words: (code, function) on a list s of three different dig
     "the first element": ("s[0]", lambda s: s[0]), "the middle element": ("s[1]", lambda s: s[1]),
     "the last element": ("s[2]", lambda s: s[2]),
 }
+RULES = {"math": FORMULAS, "coding": FUNCTIONS}
 
 
 def steps_of(words, x, y):
     """How a formula is worked out, step by step: "twice 4 is 8, 3 plus 8 is 11"."""
     _, function, way = FORMULAS[words]
     return f"{way(x, y)} is {function(x, y)}"
+
+
+def worked(function, what, slots):
+    """A rule's answer to a computation; None where it gives no list to call it on (twice), or a list that has
+    no number after it."""
+    value = function(*([slots["s"]] if "s" in slots else (int(slots["x"]), int(slots["y"]))))
+    if what in ("twice", "after") and isinstance(value, list) != (what == "twice"):
+        return None
+    return str(function(value) if what == "twice" else value + 1 if what == "after" else value)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -175,8 +185,7 @@ class Thing:
     def __init__(self, domain, facts):
         self.domain, self.said = domain, facts
         self.facts = {**facts, **consequences(facts)}
-        rules = {"math": FORMULAS, "coding": FUNCTIONS}.get(domain)
-        self.function = rules[facts["words"]][1] if rules else None
+        self.function = RULES[domain][facts["words"]][1] if domain in RULES else None
 
     def statement(self, i):
         return fill(STATEMENTS[self.domain][i % len(STATEMENTS[self.domain])], **self.facts)
@@ -207,8 +216,7 @@ class Thing:
         if what == "months":
             return str(months_between(slots["m"], self.facts["month"]))
         if what in ("compute", "call", "after", "twice"):
-            value = self.function(*([slots["s"]] if "s" in slots else [int(slots["x"]), int(slots["y"])]))
-            return str(self.function(value) if what == "twice" else value + 1 if what == "after" else value)
+            return worked(self.function, what, slots)
         return self.facts[what]
 
     def ask(self, rng, kind, split="lessons"):
@@ -232,7 +240,7 @@ class Thing:
     def pool(self, rng, what, slots, split):
         """Different answers that are right for some news of the split, all as often."""
         if what in ("words", "symbols", "code"):
-            rules = FORMULAS if self.domain == "math" else FUNCTIONS
+            rules = RULES[self.domain]
             return list(rules) if what == "words" else [symbols for symbols, *_ in rules.values()]
         if what in ("compute", "call", "twice", "after"):
             return list(self.outcomes(what, slots))
@@ -245,17 +253,8 @@ class Thing:
 
     def outcomes(self, what, slots):
         """{answer: how many rules give it} for these operands."""
-        operands = [slots["s"]] if "s" in slots else [int(slots["x"]), int(slots["y"])]
-        out = Counter()
-        for _, function, *_ in ({"math": FORMULAS, "coding": FUNCTIONS}[self.domain]).values():
-            value = function(*operands)
-            if what == "compute" or what == "call":
-                out[str(value)] += 1
-            elif what == "twice" and isinstance(value, list):
-                out[str(function(value))] += 1
-            elif what == "after" and not isinstance(value, list):
-                out[str(value + 1)] += 1
-        return out
+        given = (worked(function, what, slots) for _, function, *_ in RULES[self.domain].values())
+        return Counter(answer for answer in given if answer is not None)
 
     def implication(self, rng):
         """A consequence that the writer may state: of a rehearsed kind, about operands of lessons."""
@@ -313,12 +312,13 @@ def test_questions(rng, thing, split, held, most):
     """Different questions, every kind in turn, then the kinds with operands again."""
     tested = [kind for kind, spec in thing.kinds().items() if spec.tested]
     kinds, out, seen = [tested[i] for i in rng.permutation(len(tested))], [], set()
-    for attempt in range(50 * most):
-        kind = kinds[attempt % len(kinds)]
+    for kind in islice(cycle(kinds), 50 * most):
+        if len(out) == most:
+            break
         text, slots = thing.ask(rng, kind, held)
         spec = thing.kinds()[kind]
         key = (kind, *(str(slots[operand]) for operand in "xysm" if operand in slots))
-        if key in seen or len(out) == most:
+        if key in seen:
             continue
         if "x" in slots or "s" in slots:        # an answer that many rules give is not to be right more often
             if rng.random() > 1 / thing.outcomes(spec.answer, slots)[thing.answer(kind, slots)]:
