@@ -19,8 +19,8 @@ Letters: B walks, T tokens, n nodes, D width, V vocabulary.
 
 import math
 import re
-from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from newnews.probing.asked import states
@@ -31,54 +31,39 @@ WORDS = """apple bird car egg house milk plane opera box sand sun mango rock mat
     bridge pencil island soup window forest camera ship""".split()
 
 
-class Graph(NamedTuple):
-    name: str
-    n: int
-    edges: list         # of (i, j), i < j, each once
-
-    def adjacency(self):
-        """(n, n) bool"""
-        out = torch.zeros(self.n, self.n, dtype=torch.bool)
-        for i, j in self.edges:
-            out[i, j] = out[j, i] = True
-        return out
-
-
 def graph(name):
-    """The Graph of a name such as grid-4, ring-10 or hex-4."""
+    """near (n, n) bool, which nodes are neighbours, of a graph such as grid-4, ring-10 or hex-4. ValueError
+    for other names."""
     match = re.fullmatch(r"(grid|ring|hex)-(\d+)", name)
     kind, size = (match[1], int(match[2])) if match else ("", 0)
     if size < {"grid": 2, "hex": 3}.get(kind, 3) or size > 1000:
         raise ValueError(f"graph {name!r}: expected grid-K (K x K nodes, K from 2), ring-N (N from 3) or "
                          f"hex-K (K from 3)")
     if kind == "ring":
-        return Graph(name, size, [(i, i + 1) for i in range(size - 1)] + [(0, size - 1)])
-    at, edges = lambda r, c: r * size + c, []
-    for r in range(size):
-        for c in range(size):
-            edges += [(at(r, c), at(r, c + 1))] * (c + 1 < size)
-            # a honeycomb is a wall of bricks: every other upright edge is missing
-            edges += [(at(r, c), at(r + 1, c))] * (r + 1 < size and (kind == "grid" or (r + c) % 2 == 0))
-    while True:         # cut dead ends off, until there are none
-        ends = [i for edge in edges for i in edge]
-        kept = [edge for edge in edges if min(map(ends.count, edge)) > 1]
-        if len(kept) == len(edges):
-            break
-        edges = kept
-    number = {i: k for k, i in enumerate(sorted({i for edge in edges for i in edge}))}
-    return Graph(name, len(number), [(number[i], number[j]) for i, j in edges])
+        near = torch.eye(size, dtype=torch.bool).roll(1, 1)
+    else:
+        place = torch.arange(size ** 2)
+        row, column, step = place // size, place % size, place - place[:, None]
+        # a honeycomb is a wall of bricks: every other upright edge is missing
+        upright = (kind == "grid") | ((row + column) % 2 == 0)
+        near = (step == 1) & (column < size - 1)[:, None] | (step == size) & upright[:, None]
+    near = near | near.T
+    while (ends := near.sum(1) == 1).any():         # cut dead ends off, until there are none
+        near[ends] = near[:, ends] = False
+    kept = near.any(1)
+    return near[kept][:, kept]
 
 
-def walks(graph, rows, tokens, seed=0):
-    """(B, T) int64: nodes of random walks, each from a random node to uniform neighbours."""
-    generator, near = torch.Generator().manual_seed(seed), graph.adjacency().float()
-    out = [torch.randint(graph.n, (rows,), generator=generator)]
+def walks(near, rows, tokens):
+    """(B, T) int64: nodes of random walks over near (n, n), each from a random node to uniform neighbours."""
+    generator, near = torch.Generator().manual_seed(0), near.float()
+    out = [torch.randint(len(near), (rows,), generator=generator)]
     for _ in range(tokens - 1):
         out.append(torch.multinomial(near[out[-1]], 1, generator=generator)[:, 0])
     return torch.stack(out, 1)
 
 
-def words(chat, n, seed=0):
+def words(chat, n):
     """n token ids that are whole words with a space before them: of WORDS those that are one token, then
     other words of the vocabulary, in a random order."""
     ids = [chat.encode(f" {word}") for word in WORDS]
@@ -89,7 +74,7 @@ def words(chat, n, seed=0):
     if len(found) < n:
         raise ValueError(f"a graph of {n} nodes needs as many words of one token; this vocabulary has "
                          f"{len(found)}")
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
     return torch.tensor(found)[order[:n]]
 
 
@@ -120,13 +105,6 @@ def node_means(states, nodes, n):
     return sums / nodes.flatten().bincount(minlength=n)[:, None]
 
 
-def energy(X, edges):
-    """The Dirichlet energy of X (n, D): the sum over edges of |x_i - x_j|^2; edges of NaN nodes are left
-    out."""
-    i, j = torch.tensor(edges).T
-    return float((X[i] - X[j]).square().sum(-1).nansum())
-
-
 def relative_energy(X, near):
     """(energy, null, low): mean |x_i - x_j|^2 over the edges near (n, n) bool, over that of all pairs; the
     mean of the same with the graph's nodes permuted, and its 5% quantile. NaN nodes are left out."""
@@ -155,22 +133,22 @@ def contexts(tokens):
     return sorted({*steps, tokens})
 
 
-def rows(model, chat, name, layers, adapter=-1, tokens=512, count=4, seed=0):
+def rows(model, chat, name, layers, adapter=-1, tokens=512, count=4):
     """(rows, maps) of one graph. Rows {"graph", "nodes", "layer", "context", "energy" (relative),
-    "dirichlet", "null_energy", "null_low" (5%), "following", "null_following"}; following over the second
-    half of the context. maps {layer: (coordinates (n, 2), shares (2,), words)} at the longest context."""
-    shape = graph(name)
-    near, nodes, ids = shape.adjacency(), walks(shape, count, tokens, seed), words(chat, shape.n, seed)
+    "null_energy", "null_low" (5%), "following", "null_following"}; following over the second half of the
+    context. maps {layer: (coordinates (n, 2), shares (2,), words)} at the longest context."""
+    near = graph(name)
+    n = len(near)
+    nodes, ids = walks(near, count, tokens), words(chat, n)
     read, following, null = read_walks(model, nodes, ids, near, layers, adapter)
     out, maps = [], {}
     for layer in layers:
         for end in contexts(tokens):
             part = slice(max(1, end - WINDOW), end)
-            X, half = node_means(read[layer][:, part], nodes[:, part], shape.n), slice(end // 2, end)
+            X, half = node_means(read[layer][:, part], nodes[:, part], n), slice(end // 2, end)
             relative, mean, low = relative_energy(X, near)
-            out.append({"graph": name, "nodes": shape.n, "layer": layer, "context": end,
+            out.append({"graph": name, "nodes": n, "layer": layer, "context": end,
                         "energy": relative, "null_energy": mean, "null_low": low,
-                        "dirichlet": energy(X, shape.edges),
                         "following": float(following[:, half].mean()),
                         "null_following": float(null[:, half].mean())})
         maps[layer] = (*components(X), [chat.decode([i]).strip() for i in ids.tolist()])
@@ -187,5 +165,4 @@ def exponent(sizes, lengths):
     """The slope of log length over log size, least squares; None for fewer than three sizes."""
     if len(set(sizes)) < 3:
         return None
-    x, y = (torch.tensor(some, dtype=torch.float64).log() for some in (sizes, lengths))
-    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+    return float(np.polyfit(np.log(sizes), np.log(lengths), 1)[0])

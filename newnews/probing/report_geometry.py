@@ -12,26 +12,26 @@ def run_geometry(here):
     if not 16 <= tokens <= most or count < 1:
         raise ValueError(f"--tokens {tokens} --walks {count}: expected walks of 16 to {most} tokens, "
                          f"at least one")
-    shapes = [geometry.graph(name) for name in here.walks["graphs"]]
+    graphs = {name: geometry.graph(name) for name in here.walks["graphs"]}
     layers = here.layers or sorted({L * k // 4 - 1 for k in (1, 2, 3, 4)} - {-1})
     runs = {"base": -1} | ({label: k for k, label in enumerate(here.mount())} if here.updates else {})
     rows, places, summary = [], [], []
-    for shape in tqdm(shapes, unit="graph", disable=None):
+    for name, near in tqdm(graphs.items(), unit="graph", disable=None):
         for run, adapter in runs.items():
-            found, maps = geometry.rows(here.model, here.chat, shape.name, layers, adapter, tokens, count)
+            found, maps = geometry.rows(here.model, here.chat, name, layers, adapter, tokens, count)
             rows += [{"run": run, **row} for row in found]
             last = [row for row in found if row["context"] == tokens]
             best = min(last, key=lambda row: row["energy"] / row["null_low"])
-            summary.append({"run": run, "graph": shape.name, "nodes": shape.n,
+            summary.append({"run": run, "graph": name, "nodes": len(near),
                             **{key: best[key] for key in ("layer", "energy", "null_energy", "null_low",
                                                           "following", "null_following")},
                             "transition": geometry.transition(found)})
             if run == "base":
                 where, shares, words = maps[best["layer"]]
-                places.append((f"{shape.name}, layer {best['layer']}, {tokens} tokens: energy "
+                places.append((f"{name}, layer {best['layer']}, {tokens} tokens: energy "
                                f"{best['energy']:.2f}, null {best['null_low']:.2f}\n"
                                f"components with {shares[0]:.0%} and {shares[1]:.0%} of the variance",
-                               where.tolist(), shape.edges, words))
+                               where.tolist(), near.triu().nonzero().tolist(), words))
     text = (f"after {tokens} tokens, {count} walks, the layer with least energy for its null\n"
             f"{output.table(summary)}\n{powers(summary)}")
     return rows, text, lambda path: draw(path, rows, places, list(runs), layers)
