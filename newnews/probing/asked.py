@@ -24,10 +24,14 @@ class Asked(NamedTuple):
     """R rows of T tokens: every option of Q questions, a question's options side by side."""
     ids: torch.Tensor       # (R, T), zeros on the right
     answer: torch.Tensor    # (R, T) bool: the positions that predict a token of the answer
-    targets: torch.Tensor   # (N,) those tokens, in the order of rows and positions
     question: list          # of each row, the index of its question
     right: list             # of each row, is it the right option
     sites: dict             # {site: (R, T) bool}
+
+    @property
+    def targets(self):
+        """(N,) the tokens of the answers, in the order of rows and positions."""
+        return self.ids[:, 1:][self.answer[:, :-1]]
 
     @property
     def real(self):
@@ -37,40 +41,30 @@ class Asked(NamedTuple):
     def only_right(self):
         """The rows of right options."""
         keep = torch.tensor(self.right, device=self.ids.device)
-        return Asked(self.ids[keep], self.answer[keep], self.ids[keep][:, 1:][self.answer[keep][:, :-1]],
+        return Asked(self.ids[keep], self.answer[keep],
                      [q for q, right in zip(self.question, self.right) if right], [True] * int(keep.sum()),
                      {name: mask[keep] for name, mask in self.sites.items()})
 
 
 def asked(chat, prompts, item, in_context=False, device=None):
     """The Asked of an item's questions, free form, without options shown."""
-    rows, starts, question, right, spans = [], [], [], [], []
+    rows, codes, question, right = [], [], [], []
     for number, q in enumerate(item.questions):
         text = prompts.with_news(item.statement, q.ask) if in_context else q.ask
         prompt = chat.prompt([{"role": "user", "content": text}])
-        found = spans_of(chat, prompt, text, item, q.ask, in_context)
+        sites = sites_of(chat, prompt, text, item, q.ask, in_context)
         for k, option in enumerate(q.options):
-            rows.append([*prompt, *chat.answer(option), chat.im_end])
-            starts.append(len(prompt))
+            answer = [*chat.answer(option), chat.im_end]
+            rows.append([*prompt, *answer])
+            codes.append([1 + SITES.index(site) for site in sites + ["last"] * len(answer)])
             question.append(number)
             right.append(k == q.answer)
-            spans.append(found)
     if not rows:
         raise ValueError(f"news {item.id} has no questions: nothing can be asked of the update")
-    ids = pad(rows, device)                                                     # (R, T)
-    place = torch.arange(ids.shape[1], device=ids.device)
-    first = torch.tensor(starts, device=ids.device)[:, None]
-    end = torch.tensor([len(row) for row in rows], device=ids.device)[:, None]
-    answer = (place >= first - 1) & (place < end - 1)
-    sites = {name: torch.zeros(ids.shape, dtype=torch.bool, device=ids.device) for name in SITES}
-    for row, found in enumerate(spans):
-        for name, tokens in found.items():
-            sites[name][row, tokens] = True
-    sites["last"] = (place >= first - 1) & (place < end)
-    taken = torch.stack([sites[name] for name in SITES]).any(0)
-    sites["frame"] = (place < end) & ~taken
-    return Asked(ids, answer, ids[:, 1:][answer[:, :-1]], question, right,
-                 {name: mask for name, mask in sites.items() if mask.any()})
+    ids, codes = pad(rows, device), pad(codes, device)                          # (R, T), 0: padding
+    masks = {site: codes == k for k, site in enumerate(SITES, 1)}
+    answer = masks["last"] & masks["last"].roll(-1, 1)      # the closing <|im_end|> predicts none
+    return Asked(ids, answer, question, right, {site: mask for site, mask in masks.items() if mask.any()})
 
 
 def another(item, other):
@@ -78,26 +72,31 @@ def another(item, other):
     return replace(item, statement=other.statement, subject="", worlds=[], world=0)
 
 
-def spans_of(chat, prompt, text, item, ask, in_context):
-    """{"news", "subject", "question": token places in the prompt} of a user turn with this text."""
+def sites_of(chat, prompt, text, item, ask, in_context):
+    """The site of every token of a prompt whose user turn has this text."""
     header = "user\n"
     piece = chat.plain.encode(header + text, add_special_tokens=False)
     # where the turn begins, after any system message
     shift = next(i for i in range(len(prompt) - len(piece.ids), -1, -1)
                  if prompt[i:i + len(piece.ids)] == piece.ids)
+    sites = ["frame"] * (len(prompt) - 1) + ["last"]
 
-    def tokens(start, size):
+    def mark(site, start, size):
         begin, end = len(header) + start, len(header) + start + size
-        return {shift + i for i, (a, b) in enumerate(piece.offsets) if a < end and b > begin}
+        for i, (a, b) in enumerate(piece.offsets):
+            if a < end and b > begin:
+                sites[shift + i] = site
 
+    # a token that touches two of them belongs to the later one
+    if in_context:
+        mark("news", text.find(item.statement), len(item.statement))
     here = text.rfind(ask)
-    whole, subject = tokens(here, len(ask)), set()
+    mark("question", here, len(ask))
     at = ask.lower().find(item.subject.lower()) if item.subject else -1
     while at >= 0:
-        subject |= tokens(here + at, len(item.subject))
+        mark("subject", here + at, len(item.subject))
         at = ask.lower().find(item.subject.lower(), at + 1)
-    news = tokens(text.find(item.statement), len(item.statement)) - whole if in_context else set()
-    return {"news": sorted(news), "subject": sorted(subject), "question": sorted(whole - subject)}
+    return sites
 
 
 @torch.inference_mode()
@@ -109,11 +108,9 @@ def states(model, ids, names, adapter=-1):
 
 
 @torch.inference_mode()
-def logprobs(model, batch, adapter=None):
-    """(R,) fp64: summed log-probability in nats of each row's answer; adapter: of all rows, None: adapter 0
-    if the model carries one, -1: the base."""
-    adapters = None if adapter is None else [adapter] * len(batch.ids)
-    logits = model(batch.ids, keep=batch.answer, adapters=adapters)             # (N, V)
+def logprobs(model, batch, adapter=-1):
+    """(R,) fp64: summed log-probability in nats of each row's answer; adapter: of all rows, -1: the base."""
+    logits = model(batch.ids, keep=batch.answer, adapters=[adapter] * len(batch.ids))       # (N, V)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     each = logits.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0].cpu().double()
     rows = batch.answer.nonzero()[:, 0].cpu()
@@ -137,7 +134,7 @@ def picks_right(batch, sums):
     return torch.stack([right[sums[rows].argmax()] for rows, right in by_question(batch)])
 
 
-def measure(model, batch, adapter=None):
+def measure(model, batch, adapter=-1):
     """{"log_odds": mean over questions, "accuracy": share picked right} of one state of the model."""
     sums = logprobs(model, batch, adapter)
     return {"log_odds": float(log_odds(batch, sums).mean()),

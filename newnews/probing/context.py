@@ -26,7 +26,7 @@ from newnews.probing.asked import states
 from newnews.probing.compare import cosine
 from newnews.probing.patch import aligned
 from newnews.probing.transplant import mean_effects
-from newnews.probing.updates import Update, frames, layer_of, mean_of
+from newnews.probing.updates import Update, frames, layer_of, mean_of, module_of
 
 MODULES = ("gate_proj", "up_proj", "down_proj")
 
@@ -93,8 +93,8 @@ def rows(contexts, updates):
         for label, update in updates.items():
             for name in patches[0]:
                 if name in update and float(update[name].B.norm()):
-                    layer, module = name.split(".")[2], name.rpartition(".")[2]
-                    out.append({"context": context, "update": label, "layer": int(layer), "module": module,
+                    out.append({"context": context, "update": label, "layer": layer_of(name),
+                                "module": module_of(name),
                                 **agreement([p[name] for p in patches], update[name])})
     return out
 

@@ -29,9 +29,9 @@ def patterns(model, ids, adapter=-1):
         return [pattern.float() for pattern in states(model, ids, names, adapter).values()]
 
 
-def twice(vocabulary, n, rows, seed=0, device=None):
+def twice(vocabulary, n, rows, device=None):
     """(rows, 2 n): n different random token ids, and the same again."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     once = torch.stack([torch.randperm(vocabulary, generator=generator)[:n] for _ in range(rows)])
     return once.repeat(1, 2).to(device)
 
@@ -81,11 +81,11 @@ def reading(pattern, batch):
     return score, (news.sum(1) / (places + 1)).mean().expand_as(score)
 
 
-def rows(model, chat, batch, runs, n=40, copies=4):
+def rows(model, chat, batch, runs, n=40):
     """Rows {"run", "layer", "head", each of SCORES, "null_" of each} for runs {label: adapter}; the first
     run is the base, "change_" of each score is against it. batch: Asked in context."""
     batch, out = batch.only_right(), []
-    needle, ids = needles(chat, batch), twice(len(chat.tokenizer.get_vocab()), n, copies, 0, batch.ids.device)
+    needle, ids = needles(chat, batch), twice(len(chat.tokenizer.get_vocab()), n, 4, batch.ids.device)
     for label, adapter in runs.items():
         random, read = (patterns(model, x, adapter) for x in (ids, batch.ids))
         for layer, (one, two) in enumerate(zip(random, read)):

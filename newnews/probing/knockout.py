@@ -8,8 +8,6 @@ that has not read. Null: another news item in context, knocked out alike.
 
 from contextlib import contextmanager
 
-import torch
-
 from model.capture import eager_attention, edit
 from newnews.probing.asked import measure
 from newnews.probing.gate import layer_groups

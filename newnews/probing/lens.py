@@ -58,16 +58,11 @@ def rows(model, runs, layers=None):
         batch = batch.only_right()
         for layer, (logprob, rank) in lens(model, batch, adapter, layers).items():
             for site, mask in batch.sites.items():
-                mask = batch.answer.cpu() if site == "last" else mask.cpu()
-                have = mask.any(1)
-                if site == "last":
-                    sums = (logprob * mask).sum(1)
-                    first = ((rank == 0) | ~mask).all(1).double()
-                else:
-                    sums = (logprob * mask).sum(1)[have] / mask.sum(1)[have]
-                    first = ((rank == 0) & mask).sum(1)[have] / mask.sum(1)[have]
-                ranks = (rank * mask).sum(1)[have] / mask.sum(1)[have]
+                mask = (batch.answer if site == "last" else mask).cpu()
+                have = mask.any(1)                                          # a row may lack the site
+                sums, ranks, first, n = ((x * mask).sum(1)[have] for x in (logprob, rank, rank == 0, mask))
+                sums, first = (sums, first == n) if site == "last" else (sums / n, first / n)
                 out.append({"run": label, "layer": layer, "site": site, "logprob": float(sums.mean()),
-                            "probability": float(sums.exp().mean()), "rank": float(ranks.mean()),
+                            "probability": float(sums.exp().mean()), "rank": float((ranks / n).mean()),
                             "first": float(first.double().mean())})
     return out

@@ -30,9 +30,7 @@ def aligned(recipient, donor):
     where = torch.zeros(recipient.ids.shape, dtype=torch.bool, device=recipient.ids.device)
     source = torch.zeros_like(recipient.ids)
     ends = [batch.real.sum(1).tolist() for batch in (recipient, donor)]
-    if len(ends[0]) != len(ends[1]):
-        raise ValueError(f"the runs have {len(ends[0])} and {len(ends[1])} rows: not the same questions")
-    for row, (end, its_end) in enumerate(zip(*ends)):
+    for row, (end, its_end) in enumerate(zip(*ends, strict=True)):
         mine, its = recipient.ids[row, :end].tolist(), donor.ids[row, :its_end].tolist()
         same = 0
         while same < min(end, its_end) and mine[-1 - same] == its[-1 - same]:
@@ -60,8 +58,9 @@ def patched(model, recipient, adapter, donor, where, source, head=None):
 
 def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
     """Rows {"pair", "output", "site", "layer", "head" (of the output "head", else None), "log_odds",
-    "recovered"} for pairs {label: ((recipient batch, adapter), (donor batch, adapter))}; recovered None where
-    the runs differ by less than gate.LEAST nats. Every row is a pass over the recipient's batch."""
+    "recipient", "donor" (the log-odds of both runs), "recovered"} for pairs {label: ((recipient batch,
+    adapter), (donor batch, adapter))}; recovered None where the runs differ by less than gate.LEAST nats.
+    Every row is a pass over the recipient's batch."""
     layers, out = range(model.config.num_hidden_layers) if layers is None else layers, []
     for label, ((recipient, adapter), (donor, its_adapter)) in pairs.items():
         low, high = (measure(model, *run)["log_odds"] for run in ((recipient, adapter), (donor, its_adapter)))
