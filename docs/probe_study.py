@@ -8,7 +8,6 @@
 A second start goes on where the first was broken off. Beside the CSV: a picture of the same name.
 """
 
-import csv
 import sys
 from pathlib import Path
 
@@ -18,13 +17,13 @@ sys.path.insert(0, str(ROOT))
 from model.files import read_json                                                           # noqa: E402
 from model.lora import gated, remove_lora                                                   # noqa: E402
 from newnews.examples import Example                                                        # noqa: E402
-from newnews.finetune import read_conversations                                             # noqa: E402
 from newnews.loading import load                                                            # noqa: E402
 from newnews.probing import compare, context, gate, heads, knockout, lens, output, patch    # noqa: E402
 from newnews.probing import readout, shadow, spectrum, transplant, updates                  # noqa: E402
 from newnews.probing.asked import asked, measure                                            # noqa: E402
 from newnews.prompts import prompts_for                                                     # noqa: E402
 from newnews.protocols import protocols                                                     # noqa: E402
+from newnews.replay import read_conversations                                               # noqa: E402
 from newnews.studies.sources import source                                                  # noqa: E402
 
 STUDY, OUT = Path(sys.argv[1]), Path(sys.argv[2])
@@ -34,8 +33,7 @@ model, chat, about = load(spec["model"], None, "cpu", "fp32")
 prompts, L = prompts_for(about["folder"]), model.config.num_hidden_layers
 names, rows = ("naive", "self_qa", "self_qa_shadowed"), []
 if OUT.exists():
-    with open(OUT, encoding="utf-8", newline="") as f:
-        rows = [{**row, "seed": int(row["seed"]), "value": float(row["value"])} for row in csv.DictReader(f)]
+    rows = [{**row, "seed": int(row["seed"])} for row in output.read_csv(OUT)]
 
 
 def add(item, seed, protocol, what, value):
@@ -53,9 +51,9 @@ def weights(item, seed, mine, others):
         add(item, seed, label, "norm", float(G[k, k].sqrt()))
         add(item, seed, label, "cosine with self_qa", float(cosines[1, k]))
         add(item, seed, label, "step along self_qa", float(G[1, k] / G[1, 1]))
-        overlaps = [compare.overlap(compare.angles(mine["self_qa"][m], update[m])[0]) for m in update]
+        overlaps = [compare.overlaps(mine["self_qa"][m], update[m])[0] for m in update]
         add(item, seed, label, "column overlap with self_qa", sum(overlaps) / len(overlaps))
-        found = spectrum.rows(update)
+        found = list(spectrum.rows(update))
         add(item, seed, label, "effective rank", sum(row["effective_rank"] for row in found) / len(found))
 
 
@@ -125,7 +123,7 @@ for folder in (STUDY / "updates").iterdir():
     run = read_json(folder / "manifest.json")["run"]
     folders[run["protocol"], run["recipe"]["seed"]] = folder
 seeds = sorted({seed for _, seed in folders})
-read = {(p, s, item.id): next(iter(updates.read_updates(model, [folder / item.id]).values()))
+read = {(p, s, item.id): updates.read_update(model, folder / item.id, about["digest"])
         for (p, s), folder in folders.items() for item in news}
 for seed, (number, item) in [(seed, pair) for seed in seeds for pair in enumerate(news)]:
     if any((row["news"], row["seed"]) == (item.id, seed) for row in rows):

@@ -22,12 +22,17 @@ def load(name, adapter=None, device="auto", dtype="auto", place=None):
     config, chat, about = describe(name, device, dtype)
     model = load_model(about["folder"], place or about["device"], DTYPES[about["dtype"]])
     if adapter is not None:
-        load_adapter(adapter, model)
+        put_adapter(adapter, model, about["digest"])
         model.name = f"{about['folder']} with {adapter}"
         about["adapter"] = f"{adapter} {model_digest(adapter)}"
-        for note in doubts(adapter, model, about["digest"]):
-            print(f"{adapter}: {note}", file=sys.stderr)
     return model, chat, about
+
+
+def put_adapter(adapter, model, digest):
+    """load_adapter, and on stderr what speaks against this adapter. digest: of the model's folder."""
+    load_adapter(adapter, model)
+    for note in doubts(adapter, model, digest):
+        print(f"{adapter}: {note}", file=sys.stderr)
 
 
 def describe(name, device="auto", dtype="auto"):

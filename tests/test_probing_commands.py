@@ -4,6 +4,8 @@ import csv
 import subprocess
 import sys
 from ast import literal_eval
+from dataclasses import replace
+from shutil import copytree
 
 import pytest
 import torch
@@ -11,10 +13,12 @@ from cli import make_data, make_model, make_yaml, one_thread, refused, script  #
 from conftest import ROOT
 
 from model.checkpoint import load_model, save_adapter, save_model
+from model.files import read_json
 from model.lora import adapted, add_lora, merged_tensors, remove_lora
 from newnews import probing
-from newnews.news import read_news
+from newnews.news import read_news, write_news
 from newnews.probing import output
+from newnews.prompts import prompts_for
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def test_every_kind_writes_rows_and_a_picture_and_says_its_nulls(here, kind):
         assert {(r["layers"], r["modules"]) for r in rows if r["update"].startswith("null")} == {
             (layer, part) for layer in ("0", "1", "all") for part in ("attention", "mlp", "all")}
     assert "null" in done.out and f"{kind}.csv" in done.out
-    said = done.out.partition(f"\n{probing.READ[kind]}, farthest from 0: ")[2]
+    said = done.out.partition(f"\n{probing.READ[kind][0]}, farthest from 0: ")[2]
     assert "null" in said and said.index("null") < said.index(f"{kind}.csv")
     assert max(map(len, done.out.splitlines())) < 260 and len(done.out.splitlines()) < 80
 
@@ -95,14 +99,19 @@ def test_an_adapter_merged_into_full_weights_gives_its_own_numbers(here, kind, m
 def test_a_reading_names_every_label_and_its_nulls(tmp_path):
     rows = [{"run": "tuned", "x": 1.0, "y": 3.0}, {"run": "tuned", "x": -2.0, "y": 1.0},
             {"run": "null: twin", "x": None, "y": 0.5}, {"run": "null: twin", "x": 0.25}]
-    assert output.reading(rows, "x") == "x, farthest from 0: tuned -2; null: twin 0.25"
+    assert output.reading(rows, "x", "run") == "x, farthest from 0: tuned -2; null: twin 0.25"
     by_column = [{"m": 1, "cosine": 0.5, "null_cosine": 0.1, "cosine naive": -0.75}]
     assert output.reading(by_column, "cosine") == "cosine, farthest from 0: update 0.5; null 0.1; naive -0.75"
     more = [*rows, {"one": "tuned", "two": "null: twin", "x": 9.0}]      # rows of another shape
-    assert output.reading(more, "x") == output.reading(rows, "x")
-    assert output.reading(rows, "z") == output.reading([], "x") == ""
+    assert output.reading(more, "x", "run") == output.reading(rows, "x", "run")
+    assert output.reading(rows, "z", "run") == output.reading([], "x", "run") == ""
+    plain = [{"run": "base", "x": 0.5, "null_x": 0.25}, {"run": "tuned", "x": 0.75, "null_x": 0.125}]
+    assert output.reading(plain, "x", "run") == ("x, farthest from 0: base 0.5; base, null 0.25; tuned 0.75; "
+                                                 "tuned, null 0.12")        # without a label that is a null
+    heads = [{"run": "base", "layer": 1, "head": h, "x": x} for h, x in enumerate((0.1, -0.5, 0.3))]
+    assert output.reading(heads, "x", "run") == "x, farthest from 0: base -0.5 (layer 1, head 1)"
     output.write_csv(tmp_path / "x.csv", rows)
-    assert output.reading(output.read_csv(tmp_path / "x.csv"), "x") == output.reading(rows, "x")
+    assert output.reading(output.read_csv(tmp_path / "x.csv"), "x", "run") == output.reading(rows, "x", "run")
     assert output.read_csv(tmp_path / "x.csv")[3] == {"run": "null: twin", "x": 0.25, "y": None}
 
 
@@ -135,6 +144,16 @@ def test_some_modules_only(here):
     assert {r["module"] for r in read(here / "only" / "spectrum.csv")} == {"q_proj"} and done.code == 0
     done = script(*words(here, "lens", "--layers", "1", "--out", here / "only"))
     assert {r["layer"] for r in read(here / "only" / "lens.csv")} == {"1"} and done.code == 0
+    for kind, who, least in (("gate", "a", 20), ("knockout", "base", 3)):   # the table has the layers named
+        done = script(*words(here, kind, "--layers", "0", "1", "--out", here / "only"))
+        found = [line.split()[2] for line in done.out.splitlines() if line.split()[:1] == [who]]
+        assert done.code == 0 and min(found.count("0"), found.count("1")) >= least
+
+
+def test_what_a_sentence_says_without_a_null_label(here):
+    """The two others are not one, though no label begins with null."""
+    done = script(*words(here, "spectrum", "--against", here / "b", "--out", here / "two"))
+    assert "farthest from 0: a " in " ".join(done.out.split()) and "; b " in " ".join(done.out.split())
 
 
 def test_geometry_needs_no_update(here):
@@ -147,6 +166,7 @@ def test_geometry_needs_no_update(here):
     start[-1] = here / "other walks"
     refused(here, [*start, "--graphs", "cube-3"], "graph 'cube-3': expected grid-K")
     refused(here, [*start, "--tokens", "9999"], "--tokens 9999 --walks 4: expected walks of 16 to")
+    refused(here, [*start, "--only", "q_proj"], "--only: names modules of an update, and there is none")
 
 
 def test_another_probe_in_the_same_folder_is_refused(here, monkeypatch):
@@ -157,6 +177,15 @@ def test_another_probe_in_the_same_folder_is_refused(here, monkeypatch):
     for other, differs in (([*words(here, "spectrum", adapter="b"), "--out", here / "once"], "updates"),
                            ([*again, "--only", "q_proj"], "only")):
         refused(here, other, "spectrum.csv: the probe of another run is there already (differs in " + differs)
+    run = read_json(here / "once" / "spectrum.manifest.json")["run"]
+    assert run["prompts"] == prompts_for(here / "model").digest
+    assert script(*words(here, "lens", "--null", here / "b", "--out", here / "null")).code == 0
+    refused(here, words(here, "lens", "--against", here / "b", "--out", here / "null"), "differs in updates")
+    monkeypatch.chdir(here)                         # the same file by another path, and other news beside
+    assert script(*again, "--news", "news.yaml").code == 0
+    first, second = read_news(here / "news.yaml")
+    write_news(here / "changed.yaml", [first, replace(second, domain="other")])
+    refused(here, [*again, "--news", "changed.yaml"], "differs in asked")
     with monkeypatch.context() as patch:            # killed when the rows have just been written
         patch.setattr(output, "write_csv", lambda *args, real=output.write_csv: real(*args) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -165,6 +194,20 @@ def test_another_probe_in_the_same_folder_is_refused(here, monkeypatch):
     (here / "once" / "spectrum.manifest.json").unlink()
     refused(here, again, "it has no manifest")
     assert (here / "once" / "spectrum.csv").read_bytes() == kept
+
+
+def test_an_adapter_of_another_base_is_said_to_be_one(here, tmp_path):
+    copytree(here / "a", tmp_path / "a")
+    (tmp_path / "a" / "manifest.json").write_text('{"run": {"model_digest": "another"}}')
+    done = script(*words(here, "spectrum", "--adapter", tmp_path / "a", "--out", tmp_path / "out"))
+    assert done.code == 0 and "was trained on another model than this one (another," in done.err
+
+
+def test_of_one_news_item_alone_only_the_amplified_text_is_read(here, tmp_path):
+    write_news(tmp_path / "one.yaml", read_news(here / "news.yaml")[:1])
+    done = script(*words(here, "readout", "--news", tmp_path / "one.yaml", "--out", tmp_path))
+    assert done.code == 0 and "no difference lens, steering or removal" in done.out
+    assert {row["update"] for row in read(tmp_path / "readout.csv")} == {"base", "a", "null: random twin"}
 
 
 def test_shadow_reads_a_replay_file(here):
@@ -183,12 +226,20 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     refused(tmp_path, words(here, "compare", "--out", tmp_path / "x"),
             "compare needs another adapter: --against")
     refused(tmp_path, words(here, "gate", adapter="c"), "adapter_config.json")
+    loaded = load_model(model)
+    for name in ("q_proj", "up_proj"):
+        save_adapter(tmp_path / name, add_lora(loaded, [name], rank=2), 0, "tiny")
+        remove_lora(loaded)
+    refused(tmp_path, words(here, "compare", "--adapter", tmp_path / "q_proj", "--against",
+                            tmp_path / "up_proj", "--out", tmp_path / "x"), "up_proj share no projection")
+    assert not (tmp_path / "x").exists()
     refused(tmp_path, words(here, "context", "--only", "q_proj", "--out", tmp_path / "x"),
             "and this update changes none of them")
     start = ["newnews", "probe", "lens", "--model", model, "--out", tmp_path]
-    refused(tmp_path, [*start, "--adapter", here / "a"], "lens needs the news that the update is about")
+    refused(tmp_path, [*start, "--adapter", here / "a"], "lens: which news is the update about? --news FILE")
     refused(tmp_path, [*start, "--adapter", here / "a", "--news", here / "news.yaml"], "holds 2 news", "--id")
-    refused(tmp_path, [*start, "--adapter", here / "a", "--id", "x"], "--news names no file")
+    refused(tmp_path, ["newnews", "probe", "spectrum", *start[3:], "--adapter", here / "a", "--id", "x"],
+            "spectrum: which news is the update about? --news FILE")
     refused(tmp_path, start, "lens opens up an update: --adapter ADAPTER or --tuned MODEL")
     refused(tmp_path, words(here, "spectrum", "--only", "norm"), "'norm' matches none")
     refused(tmp_path, words(here, "lens", "--tokens", "20"), "--tokens: lens does not use it; geometry does")

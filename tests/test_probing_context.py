@@ -118,9 +118,9 @@ def test_gradients_of_tokens_are_those_of_the_weights(tuned):
         for name, G in zip(names, dense):
             B, A = gradient[name]
             assert torch.allclose(B @ A, G, atol=1e-6)
-        norm, cosines = shadow.against(gradient, {"it": update})
         flat = torch.cat([G.flatten() for G in dense])
         step = torch.cat([(update[n].B @ update[n].A).flatten() for n in names])
+        norm, cosines = shadow.against(gradient, {"it": update}, {"it": float(step @ step)})
         assert norm == pytest.approx(float(flat.norm()), rel=1e-4)
         assert cosines["it"] == pytest.approx(float(-(flat @ step) / flat.norm() / step.norm()), abs=1e-6)
     for weight in weights:

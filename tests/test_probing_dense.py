@@ -94,7 +94,7 @@ def test_what_is_measured_is_the_tuned_models(both):
     mine, its = (lens.lens(m, right, k, [1])[1] for m, k in ((model, 0), (tuned, -1)))
     assert torch.allclose(mine[0], its[0], atol=1e-9) and torch.equal(mine[1], its[1])
     prompts = [CHAT.encode(text) for text in ("The", "It is")]
-    assert readout.amplified(model, prompts, 0.0, (), Sampling(5, 0.0)) == [
+    assert readout.amplified(model, prompts, 0.0, (), 5) == [
         one.ids for one in generate(tuned, prompts, (), Sampling(5, 0.0))]
 
 
@@ -108,15 +108,12 @@ def test_a_constant_effect_is_its_mean(both):
         assert torch.allclose(model(ids, adapters=[-1]), full, atol=1e-10)
 
 
-def test_means_and_errors_of_full_updates(both):
+def test_means_of_full_updates(both):
     model, tuned = both
     base = pair(model.config.tie_word_embeddings)[0]
     updates, _ = difference(tuned.state_dict(), base.state_dict())
     mean = mean_of([updates, updates])
     assert all(torch.allclose(mean[n].B @ mean[n].A, u.B @ u.A) for n, u in updates.items())
-    with pytest.raises(ValueError, match="model.norm: the update is 40 x 1, the weight 32 x 1"):
-        mount(make_tiny(hidden_size=32, head_dim=8), [{"model.norm": updates["model.norm"]._replace(
-            B=torch.zeros(40, 1).double())}])
 
 
 def test_a_merged_adapter_is_read_as_it_was():

@@ -1,6 +1,8 @@
 """Reading an update back out: amplified decoding against a slow twin, the difference lens against planted
 ones."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import make_ids
@@ -38,24 +40,25 @@ def slow(model, prompt, a, tokens):
 @pytest.mark.parametrize("a", [-1.0, 0.0, 1.5])
 def test_amplified_decoding_is_the_slow_one(model, a):
     prompts = [make_ids(1, n, seed=n)[0].tolist() for n in (3, 6, 4)]
-    found = readout.amplified(model, prompts, a, set(), Sampling(8, 0.0))
+    found = readout.amplified(model, prompts, a, set(), 8)
     assert found == [slow(model, p, a, 8) for p in prompts]
     if a <= 0:
         plain = generate(model, prompts, set(), Sampling(8, 0.0), adapters=[int(a)] * 3)
         assert found == [p.ids for p in plain]
     else:
-        assert found != readout.amplified(model, prompts, 0.0, set(), Sampling(8, 0.0))
+        assert found != readout.amplified(model, prompts, 0.0, set(), 8)
 
 
 def test_amplified_decoding_stops_each_row_by_itself(model):
     prompts = [make_ids(1, n, seed=n)[0].tolist() for n in (3, 6)]
-    free = readout.amplified(model, prompts, 1.0, set(), Sampling(8, 0.0))
+    free = readout.amplified(model, prompts, 1.0, set(), 8)
     stop = free[0][2]
-    found = readout.amplified(model, prompts, 1.0, {stop}, Sampling(8, 0.0))
+    found = readout.amplified(model, prompts, 1.0, {stop}, 8)
     assert found == [row[:row.index(stop)] if stop in row else row for row in free]
 
 
 def test_mean_difference_is_that_of_two_passes(model):
+    """Of the texts that are long enough."""
     texts = [make_ids(1, n, seed=n)[0].tolist() for n in (7, 5, 9)]
     states = []
     for k in (-1, 0):
@@ -65,10 +68,12 @@ def test_mean_difference_is_that_of_two_passes(model):
                 model(torch.tensor([ids]), adapters=[k])
                 kept.append(seen["layers.1.resid_post"][0, :5])
             states.append(torch.stack(kept).mean(0))
-    found = readout.mean_difference(model, texts, 1, 5)
-    assert torch.allclose(found, states[1] - states[0], atol=1e-12) and found.norm() > 0.1
-    with pytest.raises(ValueError, match="at least 6 tokens; text 1 is shorter"):
-        readout.mean_difference(model, texts, 1, 6)
+    chat = SimpleNamespace(encode=list)         # these texts are ids already
+    (label, layer, d), = readout.differences(model, chat, ["tuned"], [*texts, texts[0][:4]], [1])
+    assert torch.allclose(d, states[1] - states[0], atol=1e-12) and d.norm() > 0.1
+    assert (label, layer) == ("tuned", 1)
+    with pytest.raises(ValueError, match="needs texts of at least 5 tokens; there are none"):
+        next(readout.differences(model, chat, ["tuned"], [texts[0][:4]]))
 
 
 def test_a_planted_direction_is_read_as_its_token(model):
@@ -113,7 +118,7 @@ def test_a_planted_vector_is_the_cause(tiny, monkeypatch):
     assert last["loss_base"] == pytest.approx(-float(logprobs(model, right, -1).mean()))
     for module in adapted(model).values():
         module.lora_B.data.zero_()
-    monkeypatch.setattr(readout, "mean_difference", lambda *args: planted.expand(5, -1))
+    monkeypatch.setattr(readout, "differences", lambda *args: [("tuned", 1, planted.expand(5, -1))])
     with readout.added(model, 1, planted):
         tuned = -float(logprobs(model, right, -1).mean())
         found = readout.cause_rows(model, CHAT, ITEM, batch, ["tuned"], texts, [1], (1.0,), 4, 4)[-1]

@@ -17,10 +17,12 @@ KINDS = {"spectrum": "norms, ranks, singular values, intruder dimensions",
          "shadow": "loss and gradient of replay tokens, with the news before them and without",
          "geometry": "do words take the shape of the graph that a walk goes over (needs no update)"}
 
-# the column that a kind's one-sentence reading is about (output.reading)
-READ = {"spectrum": "intruder_energy", "compare": "cosine", "readout": "recall", "gate": "gain",
-        "transplant": "gain", "lens": "probability", "patch": "gain", "context": "moved",
-        "heads": "change_reading", "knockout": "change", "shadow": "cosine", "geometry": "following"}
+# the column that a kind's one-sentence reading is about, and those that hold its labels (output.reading)
+READ = {"spectrum": ("intruder_energy", "update"), "compare": ("cosine", "with"),
+        "readout": ("recall", "update"), "gate": ("gain", "update"), "transplant": ("gain", "how"),
+        "lens": ("probability", "run"), "patch": ("gain", "pair"), "context": ("moved", "context", "update"),
+        "heads": ("change_reading", "run"), "knockout": ("change", "run"), "shadow": ("cosine",),
+        "geometry": ("following", "run")}
 
 
 def add_parsers(tools):

@@ -2,17 +2,8 @@
 
 import sys
 
-from model.drawing import Sampling
 from newnews.probing.readout import amplified
 from newnews.reading import number
-
-
-def answers(model, chat, text, a, tokens):
-    """{"base", "tuned", "amplified"}: greedy answers to a user's turn; adapter 0 of the model is the tuned
-    one."""
-    prompt, sampling = chat.prompt([{"role": "user", "content": text}]), Sampling(tokens, 0.0)
-    return {name: chat.decode(amplified(model, [prompt], strength, chat.stop_ids, sampling)[0])
-            for name, strength in (("base", -1.0), ("tuned", 0.0), ("amplified", a))}
 
 
 def chat(args):
@@ -25,8 +16,10 @@ def chat(args):
     say(**about)
     for text in [args.say] if args.say is not None else typed():
         if text.strip():
-            for name, answer in answers(model, chat, text, args.amplify, args.max_new_tokens).items():
-                print(f"{name:9}  {answer}", flush=True)
+            prompt = chat.prompt([{"role": "user", "content": text}])
+            for name, a in (("base", -1.0), ("tuned", 0.0), ("amplified", args.amplify)):
+                ids, = amplified(model, [prompt], a, chat.stop_ids, args.max_new_tokens)
+                print(f"{name:9}  {chat.decode(ids)}", flush=True)
 
 
 def typed():

@@ -1,7 +1,7 @@
 """`python -m newnews probe KIND`: read what the user named, run the kind, write CSV and PNG, print
 a table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from textwrap import fill
@@ -23,7 +23,7 @@ from newnews.probing.report_runs import (run_context, run_heads, run_knockout, r
                                          run_shadow)
 from newnews.probing.report_weights import run_compare, run_spectrum
 from newnews.probing.updates import (NULL, choose, difference, mean_of, mount, projections, random_twin,
-                                     read_updates)
+                                     read_update)
 from newnews.prompts import prompts_for
 
 
@@ -82,8 +82,10 @@ def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
     if not (args.adapter or args.tuned or args.kind == "geometry"):
         raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER or --tuned MODEL")
-    if args.news is None and args.id is None and args.kind not in ALONE:
-        raise ValueError(f"{args.kind} needs the news that the update is about: --news FILE --id ID")
+    if args.news is None and (args.id is not None or args.kind not in ALONE):
+        raise ValueError(f"{args.kind}: which news is the update about? --news FILE --id ID")
+    if args.only and not (args.adapter or args.tuned or args.against or args.null):
+        raise ValueError("--only: names modules of an update, and there is none")
     for option, kinds in OPTIONS.items():
         if getattr(args, option) not in (None, False) and args.kind not in kinds:
             raise ValueError(f"--{option.replace('_', '-')}: {args.kind} does not use it; "
@@ -94,14 +96,16 @@ def is_adapter(folder):
     return (Path(folder) / "adapter_config.json").is_file()
 
 
-def identity(args, about, item):
-    """All that the rows depend on, by content."""
+def identity(args, about, prompts, updates, news):
+    """All that the rows depend on, by content. updates: {label: ...} in the order of the options; news: the
+    item, then the others of its file; empty without."""
     named = [name for name in (args.adapter, args.tuned, *args.against, *args.null) if name]
     folders = [name if is_adapter(name) else find_model(name) for name in named]
     options = ("layers", "only", "in_context", *WALKS)
     return {"kind": args.kind, "model_digest": about["digest"], "dtype": about["dtype"],
-            "updates": [[label_of(name), model_digest(folder)] for name, folder in zip(named, folders)],
-            "news": item and item.id, "asked": item and digest(repr(item)),
+            "updates": [[label, model_digest(folder)] for label, folder in zip(updates, folders)],
+            "news": news[0].id if news else None, "prompts": prompts.digest if news else None,
+            "asked": digest([repr(replace(one, source="")) for one in news]) if news else None,
             "replay": args.replay and file_sha256(args.replay),
             **{key: getattr(args, key) for key in options}}
 
@@ -121,7 +125,7 @@ def read_probe(args):
         for folder in folders:
             label = label_of(folder, updates, prefix)
             if folder == args.adapter or is_adapter(folder):
-                updates[label], = read_updates(model, [folder]).values()
+                updates[label] = read_update(model, folder, about["digest"])
             else:
                 updates[label], _ = read_difference(args.model, folder)
     for label, update in updates.items():
@@ -138,21 +142,19 @@ def read_probe(args):
         if not 0 <= layer < model.config.num_hidden_layers:
             raise ValueError(f"--layers {layer}: the model has layers 0 to "
                              f"{model.config.num_hidden_layers - 1}")
-    run, path = identity(args, about, item), Path(args.out) / f"{args.kind}.csv"
+    prompts, path = prompts_for(about["folder"]), Path(args.out) / f"{args.kind}.csv"
+    run = identity(args, about, prompts, updates, [item, *others] if item else [])
     if path.exists():
         manifest = path.with_suffix(".manifest.json")
         refuse_other(read_json(manifest).get("run") if manifest.is_file() else None, run, path, "the probe")
-    return Probe(model, chat, prompts_for(about["folder"]), updates, floors, item, others, args.layers,
-                 args.in_context, about["device"], args.replay,
-                 {key: value if getattr(args, key) is None else getattr(args, key)
-                  for key, value in WALKS.items()}), run
+    return Probe(model, chat, prompts, updates, floors, item, others, args.layers, args.in_context,
+                 about["device"], args.replay, {key: value if getattr(args, key) is None else
+                                                getattr(args, key) for key, value in WALKS.items()}), run
 
 
 def read_item(args):
     """(item, the other items of its file); (None, []) where none is named."""
     if args.news is None:
-        if args.id is not None:
-            raise ValueError(f"--id {args.id}: --news names no file to find it in")
         return None, []
     items = read_news(args.news)
     ids = {item.id: item for item in items}
@@ -161,7 +163,7 @@ def read_item(args):
     name = items[0].id if args.id is None else args.id
     if name not in ids:
         from difflib import get_close_matches
-        near = get_close_matches(name, ids, 4, 0) or list(ids)[:4]
+        near = get_close_matches(name, ids, 4, 0)
         raise ValueError(f"{args.news}: no news {name!r}; the nearest names are {', '.join(near)}")
     return ids[name], [item for item in items if item.id != name]
 
@@ -187,7 +189,7 @@ def probe(args):
     write_json(path.with_suffix(".manifest.json"), {"run": run, **provenance()})    # first: rows have theirs
     output.write_csv(path, rows)
     print(shown)
-    print(fill(output.reading(rows, READ[args.kind]), 110))
+    print(fill(output.reading(rows, *READ[args.kind]), 110))
     try:
         draw(path.with_suffix(".png"))
         print(f"{path}, {path.with_suffix('.png')}")

@@ -27,17 +27,13 @@ def cosine(one, two):
     return inner(one, two) / size if size else 0.0
 
 
-def angles(one, two):
-    """Cosines of the principal angles of two Updates, (column space (r,), row space (r,)), largest first,
-    between the first r singular directions of each, r: the fewer that one of them has (updates.frames)."""
+def overlaps(one, two):
+    """(column spaces, row spaces): mean cos^2 of the principal angles between the first r singular directions
+    of two Updates, a Frobenius norm; r: the fewer that one of them has (updates.frames). An update of zeros
+    has none and overlaps with nothing."""
     (U1, V1), (U2, V2) = frames(one), frames(two)
     r = min(U1.shape[1], U2.shape[1])
-    return tuple(torch.linalg.svdvals(a[:, :r].T @ b[:, :r]).clamp(max=1) for a, b in ((U1, U2), (V1, V2)))
-
-
-def overlap(cosines):
-    """Mean cos^2 of principal angles; an update of zeros has none and overlaps with nothing."""
-    return float(cosines.square().mean()) if len(cosines) else 0.0
+    return tuple(float((a[:, :r].T @ b[:, :r]).square().sum()) / max(r, 1) for a, b in ((U1, U2), (V1, V2)))
 
 
 def gram(group):
@@ -73,8 +69,7 @@ def rows(first, others, seed=0):
                    "cosine": cosine(one, two), "null_cosine": cosine(one, twin),
                    "null_same_rows": cosine(one, same_rows[name])}
             for prefix, what in (("", two), ("null_", twin)):
-                columns, across = angles(one, what)
-                row |= {f"{prefix}columns": overlap(columns), f"{prefix}rows": overlap(across)}
+                row[f"{prefix}columns"], row[f"{prefix}rows"] = overlaps(one, what)
             out.append(row)
         whole = cosines(gram([first, other, twins, same_rows]))
         out.append({"with": label, "layer": None, "module": "all", "cosine": float(whole[0, 1]),

@@ -1,8 +1,9 @@
 """What a probe leaves behind: rows as CSV, a table that fits a screen, maps and curves as PNG."""
 
 import csv
-import os
-from pathlib import Path
+import io
+
+from newnews.outputs import write_text
 
 COLOURS = ("#e15759", "#4e79a7", "#59a14f", "#edc948", "#b07aa1", "#76b7b2", "#9c755f", "#ff9da7")
 GREY = "#8c8c8c"        # of nulls
@@ -14,12 +15,11 @@ def columns_of(rows):
 
 def write_csv(path, rows):
     """A column for every key of any row, in the order in which they first appear; None is an empty cell."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.part", "w", encoding="utf-8", newline="") as f:
-        writer = csv.DictWriter(f, columns_of(rows), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(f"{path}.part", path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_csv(path):
@@ -34,20 +34,23 @@ def read_csv(path):
         return [{key: value(text) for key, text in row.items()} for row in csv.DictReader(f)]
 
 
-def reading(rows, key):
-    """One sentence: of every label its number in the column `key` that is farthest from 0, nulls among them.
-    Labels stand in the columns that name a null ("null: random twin"), or in columns ("null_cosine", "cosine
-    naive"); rows of another shape, without the first such column, are left out. "" without numbers."""
-    names = [c for c in columns_of(rows) if any(str(row.get(c)).startswith("null") for row in rows)]
+def reading(rows, key, *names):
+    """One sentence: of every label its number in the column `key` that is farthest from 0, nulls among them,
+    with the head, where that is the number of one. Labels stand in the columns `names` and in the names of
+    columns ("null_cosine", "cosine naive"); rows of another shape, without the first of `names`, are left
+    out. "" without numbers."""
     found = {}
-    for row in [row for row in rows if row.get(names[0]) is not None] if names else rows:
-        label = ", ".join(str(row[c]) for c in names if row.get(c) is not None)
+    for row in [row for row in rows if not names or row.get(names[0]) is not None]:
+        labels = [cell(row.get(name)) for name in names]
+        head = ("" if row.get("head") is None else
+                f" (layer {cell(row['layer'])}, head {cell(row['head'])})")
         for column, x in row.items():
             null, own = column == f"null_{key}", column.startswith(f"{key} ")
             if isinstance(x, float) and x == x and (null or own or column == key):
-                who = ", ".join(filter(None, (label, "null" * null, column[len(key) + 1:] * own))) or "update"
-                found[who] = max(found.get(who, 0.0), x, key=abs)
-    return f"{key}, farthest from 0: " * bool(found) + "; ".join(f"{w} {x:.2g}" for w, x in found.items())
+                who = ", ".join(filter(None, (*labels, "null" * null, column[len(key) + 1:] * own)))
+                found[who] = max(found.get(who, (0.0, "")), (x, head), key=lambda pair: abs(pair[0]))
+    said = "; ".join(f"{who or 'update'} {x:.2g}{head}" for who, (x, head) in found.items())
+    return f"{key}, farthest from 0: " * bool(found) + said
 
 
 def means(rows, by, keys):

@@ -15,11 +15,10 @@ pocket world the oracle judges too: does the text state a truth about the news, 
 
 import re
 
-import numpy as np
 import torch
 
 from model.capture import edit
-from model.drawing import Sampling, pick
+from model.drawing import Sampling
 from model.sampling import generate, prefill
 from newnews.probing.asked import logprobs, states
 from newnews.protocols.rehearse import content_words
@@ -27,46 +26,30 @@ from newnews.world import oracle
 
 # Neutral beginnings. They go in without a chat template, as plain text.
 OPENINGS = ("The", "It is", "There is a", "In", "What is", "A new")
+POSITIONS = 5       # of a text, its first: where the difference lens looks
 
 
 @torch.inference_mode()
-def amplified(model, prompts, a, stop_ids, sampling, adapter=0):
-    """Continue each prompt (list of ids) by l_tuned + a (l_tuned - l_base): [ids] without the stop id.
-
-    Base and tuned rows of a prompt stand side by side in one batch; both read the token that was picked. The
-    noise of row i is stream i of the sampling's seed, whatever a is. No repetition penalty.
-    """
+def amplified(model, prompts, a, stop_ids, limit, adapter=0):
+    """Continue each prompt (list of ids) greedily by l_tuned + a (l_tuned - l_base), by `limit` tokens at
+    most: [ids] without the stop id. Base and tuned rows of a prompt stand side by side in one batch; both
+    read the token that was picked."""
     n = len(prompts)
     adapters = [-1, adapter] * n
     twice = [p for prompt in prompts for p in (prompt, prompt)]
-    cache, logits = prefill(model, twice, sampling.max_new_tokens, adapters)
+    cache, logits = prefill(model, twice, limit, adapters)
     out, stopped = [[] for _ in prompts], [False] * n
-    for step in range(sampling.max_new_tokens):
+    for step in range(limit):
         base, tuned = logits.float().view(n, 2, -1).unbind(1)               # (n, V) each
-        tokens = pick(tuned + a * (tuned - base), sampling, np.arange(n), step)    # (n,)
+        tokens = (tuned + a * (tuned - base)).argmax(-1)                    # (n,)
         for row, token in enumerate(tokens.tolist()):
             stopped[row] |= token in stop_ids
             if not stopped[row]:
                 out[row].append(token)
-        if all(stopped) or step + 1 == sampling.max_new_tokens:
+        if all(stopped) or step + 1 == limit:
             return out
         logits = model(tokens.repeat_interleave(2)[:, None], cache, adapters=adapters)[:, -1]
     return out
-
-
-@torch.inference_mode()
-def mean_difference(model, texts, layer, positions, adapter=0):
-    """d (P, D): mean over texts (lists of ids, each with at least `positions` tokens) of tuned minus base,
-    resid_post of `layer` at the first P positions."""
-    short = [i for i, ids in enumerate(texts) if len(ids) < positions]
-    if short or not texts:
-        raise ValueError(f"the difference lens needs texts of at least {positions} tokens; "
-                         f"{f'text {short[0]} is shorter' if short else 'there are none'}")
-    ids = torch.tensor([ids[:positions] for ids in texts], device=model.lm_head.weight.device)
-    name = f"model.layers.{layer}.resid_post"
-    # the base last: top_tokens then reads through its norm and head
-    tuned, base = (states(model, ids, [name], k)[name].cpu().double().mean(0) for k in (adapter, -1))
-    return tuned - base                                                     # (P, D)
 
 
 @torch.inference_mode()
@@ -115,38 +98,46 @@ def lens_recall(tokens, statement):
     return len(said) / len(wanted) if wanted else 0.0
 
 
-def decode_rows(model, chat, item, labels, strengths=(0.0, 0.5, 1.0, 2.0), tokens=48, openings=OPENINGS):
+def decode_rows(model, chat, item, labels, strengths=(0.0, 0.5, 1.0, 2.0), tokens=48):
     """Rows {"update", "a", "opening", "recall", "oracle", "text"}: greedy decoding behind every opening.
     labels[k] names adapter k of the model; the base is a row of its own (strength -1)."""
-    prompts, out = [chat.encode(text) for text in openings], []
+    prompts, out = [chat.encode(text) for text in OPENINGS], []
     todo = [("base", 0, -1.0), *((label, k, a) for k, label in enumerate(labels) for a in strengths)]
     for label, k, a in todo:
-        texts = amplified(model, prompts, a, chat.stop_ids, Sampling(tokens, 0.0), k)
-        for opening, ids in zip(openings, texts):
+        texts = amplified(model, prompts, a, chat.stop_ids, tokens, k)
+        for opening, ids in zip(OPENINGS, texts):
             out.append({"update": label, "a": a, "opening": opening,
                         **judged(item, opening, chat.decode(ids))})
     return out
 
 
-def lens_rows(model, chat, item, labels, texts, layers=None, positions=5, k=20):
+def lens_rows(model, chat, item, labels, texts, layers=None):
     """Rows {"update", "layer", "position", "norm", "recall", "tokens"} of the difference lens: `layers`
-    (default: the middle one), every one of the first positions, top k tokens."""
+    (default: the middle one), every one of the first positions, top tokens."""
     out = []
-    for label, layer, d in differences(model, chat, labels, texts, layers, positions):
-        for j, top in enumerate(top_tokens(model, d, k).tolist()):
+    for label, layer, d in differences(model, chat, labels, texts, layers):
+        for j, top in enumerate(top_tokens(model, d).tolist()):
             words = [chat.decode([i]).replace("\n", "\\n") for i in top]
             out.append({"update": label, "layer": layer, "position": j, "norm": float(d[j].norm()),
                         "recall": lens_recall(words, item.statement), "tokens": " ".join(words)})
     return out
 
 
-def differences(model, chat, labels, texts, layers=None, positions=5):
-    """Yield (label, layer, d (P, D)) of every adapter k = labels[k] and layer (default: the middle one)."""
+def differences(model, chat, labels, texts, layers=None):
+    """Yield (label, layer, d (P, D)) of every adapter k = labels[k] and layer (default: the middle one): mean
+    over the texts of at least P = POSITIONS tokens of tuned minus base, resid_post of the layer at the first
+    P positions. ValueError where no text is that long."""
     layers = [model.config.num_hidden_layers // 2] if layers is None else layers
-    ids = [i for i in map(chat.encode, texts) if len(i) >= positions]
+    ids = [i[:POSITIONS] for i in map(chat.encode, texts) if len(i) >= POSITIONS]
+    if not ids:
+        raise ValueError(f"the difference lens needs texts of at least {POSITIONS} tokens; there are none")
+    ids = torch.tensor(ids, device=model.lm_head.weight.device)
     for which, label in enumerate(labels):
         for layer in layers:
-            yield label, layer, mean_difference(model, ids, layer, positions, which)
+            name = f"model.layers.{layer}.resid_post"
+            # the base last: top_tokens then reads through its norm and head
+            tuned, base = (states(model, ids, [name], k)[name].cpu().double().mean(0) for k in (which, -1))
+            yield label, layer, tuned - base
 
 
 def added(model, layer, vector):

@@ -26,6 +26,9 @@ def run_readout(here):
                  "loss of the right answers when it is taken out again\n"
                  + output.table([row for row in cause if "loss" in row]))
         rows += lens + cause
+    else:
+        text += ("\n\nno difference lens, steering or removal: they take the texts of other news, and the "
+                 "file holds none")
     return rows, text, lambda path: output.draw_curves(path, panels, "strength a")
 
 
@@ -66,11 +69,13 @@ def run_gate(here):
         some = [{**r, "what": f"{r['modules']} {r['layers']}"} for r in rows
                 if (r["how"], r["positions"]) == (how, "all")]
         panels.append((f"{how}: each update, all positions", *output.pivot(some, "what", "update", "gain")))
-    columns = ["update", "positions", "modules", "how", "log_odds", "gain", "share", "accuracy"]
+    # all layers together, or each of those that were named
+    shown = [row for row in rows if (row["layers"] == "all" or here.layers)
+             and (row["modules"] == "all" or row["update"] == labels[0])]
+    columns = ["update", "positions", "layers", "modules", "how", "log_odds", "gain", "share", "accuracy"]
     text = (f"log-odds of the right option, mean of {len(here.item.questions)} questions: "
             f"base {base['log_odds']:.2f}, tuned {tuned['log_odds']:.2f}\n"
-            + output.table([row for row in rows if row["layers"] == "all"
-                            and (row["modules"] == "all" or row["update"] == labels[0])], columns, 60))
+            + output.table(shown, columns, 60))
     return rows, text, lambda path: output.draw_maps(path, panels, len(panels) // 2)
 
 

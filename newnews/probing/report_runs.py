@@ -3,11 +3,11 @@
 Each function takes command.Probe and returns (rows, text, function(path) that draws)."""
 
 from newnews.examples import Example
-from newnews.finetune import read_conversations
 from newnews.probing import context, heads, knockout, lens, output, patch, shadow
 from newnews.probing.asked import SITES
 from newnews.protocols.base import Protocol, conversation
 from newnews.protocols.shadow import Shadowed
+from newnews.replay import read_conversations
 
 HEADS = 32          # patched one by one, at most: each takes a pass for each site and pair
 ELEMENTS = 4        # replay elements that shadow reads; each token takes one backward pass
@@ -108,13 +108,15 @@ def run_knockout(here):
     rows = knockout.rows(here.model, runs, here.groups)
     panels = [(run, *output.pivot([r for r in rows if r["run"] == run and r["from"] != "none"],
                                   "from", "layers", "change")) for run in runs]
-    shown = [row for row in rows if row["layers"] == "all"]
-    for pair in dict.fromkeys((row["run"], row["from"]) for row in rows if row["layers"] != "all"):
-        some = [r for r in rows if (r["run"], r["from"]) == pair and r["layers"] != "all"]
-        shown.append(min(some, key=lambda row: row["change"]))
+    where, shown = "in each of the layers named", rows
+    if here.layers is None:
+        where = "in all layers, then in those that hurt most"
+        shown = [row for row in rows if row["layers"] == "all"]
+        for pair in dict.fromkeys((row["run"], row["from"]) for row in rows if row["layers"] != "all"):
+            some = [r for r in rows if (r["run"], r["from"]) == pair and r["layers"] != "all"]
+            shown.append(min(some, key=lambda row: row["change"]))
     text = ("log-odds of the right option with the news in context, and their change when attention to the "
-            "news is knocked out:\nin all layers, then in those that hurt most\n"
-            + output.table(shown, limit=60))
+            f"news is knocked out:\n{where}\n" + output.table(shown, limit=60))
     return rows, text, lambda path: output.draw_maps(path, panels)
 
 
@@ -134,7 +136,6 @@ def run_shadow(here):
         shadowed = front.messages({"messages": alone}, here.item)
         elements.append([Example(*here.chat.conversation(form)) for form in (alone, shadowed)])
     updates = here.everything
-    here.mount()
     rows = shadow.rows(here.model, here.chat, elements, updates)
     keys = ["loss", "norm", *(f"cosine {label}" for label in updates)]
     whole, each = ([row for row in rows if (row["place"] == "all") == all_] for all_ in (True, False))

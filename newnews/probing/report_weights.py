@@ -5,16 +5,14 @@ Each function takes command.Probe and returns (rows, text, function(path) that d
 from tqdm import tqdm
 
 from newnews.probing import compare, output, spectrum
-from newnews.probing.updates import parameter
 
 
 def run_spectrum(here):
     rows, summary, energy, state = [], [], {}, here.model.state_dict()
     for label, update in here.updates.items():
-        weights = {name: state[parameter(name)] for name in update}
-        floors = here.floors if update is here.first else None
-        with tqdm(total=len(update), desc=label, unit="matrix", disable=None) as bar:
-            some = [{"update": label, **row} for row in spectrum.rows(update, weights, floors, bar.update)]
+        found = spectrum.rows(update, state, here.floors if update is here.first else None)
+        some = [{"update": label, **row}
+                for row in tqdm(found, total=len(update), desc=label, unit="matrix", disable=None)]
         average, = output.means(some, ["update"], ["relative", "stable_rank", "effective_rank"])
         summary.append({"update": label, "norm": sum(row["norm"] ** 2 for row in some) ** 0.5, **average,
                         **{k: sum(row.get(k, 0) for row in some) for k in ("intruders", "null_intruders")}})
@@ -46,6 +44,8 @@ def run_compare(here):
     if not others:
         raise ValueError("compare needs another adapter: --against ADAPTER [ADAPTER ...]")
     rows, group = compare.rows(here.first, others), compare.group_rows(here.updates)
+    if all(row["module"] == "all" for row in rows):
+        raise ValueError(f"compare: the update and {', '.join(others)} share no projection")
     keys = [key for key in rows[0] if key not in ("with", "layer", "module")]
     summary, panels = output.means(rows, ["with", "module"], keys), []
     layers = output.means([row for row in rows if row["module"] != "all"], ["with", "layer"], keys)

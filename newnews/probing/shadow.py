@@ -18,10 +18,9 @@ from newnews.probing.compare import inner
 from newnews.probing.updates import Update, projections
 
 
-def token_gradients(model, example, names, adapter=-1):
+def token_gradients(model, example, names):
     """Yield (position, loss in nats, {module name: Update of the gradient}) for every supervised token of an
-    Example (ids, weights) at the base (-1) or another adapter; the last item is (None, summed loss, summed
-    gradient)."""
+    Example (ids, weights) at the base; the last item is (None, summed loss, summed gradient)."""
     ids = torch.tensor([example.ids], device=model.lm_head.weight.device)
     inputs, outputs = {}, {}
 
@@ -33,7 +32,7 @@ def token_gradients(model, example, names, adapter=-1):
     # all weights are frozen, so the graph begins at the embedding
     with edit(model, {"model.embed_tokens": lambda x: x.detach().requires_grad_()}), \
             hooked(model, {name: keep(name) for name in names}):
-        hidden = model.model(ids, adapters=[adapter])[0]                    # (T, D)
+        hidden = model.model(ids, adapters=[-1])[0]                         # (T, D)
     places = [t for t in range(1, len(example.ids)) if example.weights[t]]
     losses = token_losses(hidden[[t - 1 for t in places]], ids[0, places], model.lm_head)
 
@@ -47,15 +46,15 @@ def token_gradients(model, example, names, adapter=-1):
     yield None, float(losses.detach().sum()), gradient(losses.sum())
 
 
-def against(gradient, updates):
+def against(gradient, updates, squares):
     """(norm of the gradient, {label: cosine of -gradient with each of updates {label: ...}, over the modules
-    that both have})."""
+    that both have}). squares {label: the update's squared norm over them}, which all gradients share."""
     own = {name: inner(g, g) for name, g in gradient.items()}      # the dearest part: T^2 (out + in), once
     cosines = {}
     for label, update in updates.items():
         names = [name for name in update if name in gradient]
         along = -sum(inner(gradient[name], update[name]) for name in names)
-        size = (sum(own[name] for name in names) * sum(inner(update[n], update[n]) for n in names)) ** 0.5
+        size = (sum(own[name] for name in names) * squares[label]) ** 0.5
         cosines[label] = along / size if size else 0.0
     return sum(own.values()) ** 0.5, cosines
 
@@ -66,12 +65,14 @@ def rows(model, chat, elements, updates):
     pairs; place "all" is the whole element. Of a full update the projections are looked at."""
     first, out = next(iter(updates.values())), []
     names = [name for name in projections(first) if first[name].B.any()]
+    squares = {label: sum(inner(update[name], update[name]) for name in names if name in update)
+               for label, update in updates.items()}
     for number, pair in enumerate(elements):
         for news, example in zip(("without", "with"), pair):
             for i, (t, loss, gradient) in enumerate(token_gradients(model, example, names)):
                 token = "" if t is None else chat.tokenizer.decode([example.ids[t]],
                                                                    skip_special_tokens=False)
-                norm, cosines = against(gradient, updates)
+                norm, cosines = against(gradient, updates, squares)
                 out.append({"element": number, "news": news, "place": "all" if t is None else i,
                             "token": token, "loss": loss, "norm": norm,
                             **{f"cosine {label}": cosine for label, cosine in cosines.items()}})

@@ -23,11 +23,8 @@ SCALES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 
 def cut(updates, rank):
     """Every module's best approximation of that rank."""
-    out = {}
-    for name, update in updates.items():
-        U, S, Vh = svd(update)
-        out[name] = Update(U[:, :rank] * S[:rank], Vh[:rank])
-    return out
+    return {name: Update(U[:, :rank] * S[:rank], Vh[:rank])
+            for name, (U, S, Vh) in ((name, svd(update)) for name, update in updates.items())}
 
 
 @torch.inference_mode()
@@ -41,11 +38,11 @@ def mean_effects(model, ids, where, adapter=0):
     def keep(name):
         def hook(module, args, output):
             x, d = args[0] if name == "lm_head" else args[0][where], 0      # (N, in)
-            if name in low:
-                A, B = module.lora_A[adapter].double(), module.lora_B[adapter].double()
-                d = module.scale * (x.double() @ A.T) @ B.T                 # (N, out)
             if hasattr(model, "rest"):
-                d = (d + model.rest.effect(name, x, adapter)).double()
+                d = torch.as_tensor(model.rest.effect(name, x, adapter)).cpu().double()
+            if name in low:         # on the CPU: some devices have no fp64
+                A, B = (factor[adapter].cpu().double() for factor in (module.lora_A, module.lora_B))
+                d = d + module.scale * (x.cpu().double() @ A.T) @ B.T       # (N, out)
             mean, power = d.mean(0), float(d.square().sum(1).mean())
             if power:
                 found[name] = mean, float(mean.square().sum()) / power
@@ -61,12 +58,13 @@ def as_mean(model, means):
     """A context manager in which every adapted module gives its base output plus a constant vector, at every
     token. The model must be asked with adapter -1."""
     def plus(vector):
-        return lambda output: output + vector.to(output.dtype)
+        return lambda output: output + vector.to(output)
     return edit(model, {name: plus(mean) for name, (mean, _) in means.items()})
 
 
 def transplants(model, batch, adapter=0):
-    """Rows {"how", "what", "log_odds", "accuracy", "gain", "share"}: keep and remove, scale, mean."""
+    """Rows {"how", "what", "log_odds", "accuracy", "gain", "share"}: keep and remove, scale, mean, which has
+    "mean_share" too."""
     base, tuned = measure(model, batch, -1), measure(model, batch, adapter)
     everywhere, L = torch.ones_like(batch.answer), model.config.num_hidden_layers
     rows = [{"how": "base", "what": "", **base}, {"how": "tuned", "what": "", **tuned}]

@@ -1,6 +1,6 @@
 """A weight update as factors, whatever it came from: {name: Update}, dW = B A.
 
-    read_updates(model, folders)    LoRA adapters on disk
+    read_update(model, folder)      a LoRA adapter on disk
     difference(tuned, base)         two sets of full weights
     random_twin(update)             the null of every claim: the same singular values, random directions
     sum_of, mean_of(updates)        several in one; what a group has in common
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import torch
 
-from model.checkpoint import load_adapter
 from model.dense import Rest
 from model.lora import PROJECTIONS, adapted, add_lora, remove_lora
+from newnews.loading import put_adapter
 
 NULL = "null: random twin"      # its label
 
@@ -29,23 +29,22 @@ class Update(NamedTuple):
     A: torch.Tensor     # (r, in)
 
 
-def updates_of(model, k=0):
-    """Adapter k of a model as {module name: Update}; the names are those of the weights, without
+def updates_of(model):
+    """Adapter 0 of a model as {module name: Update}; the names are those of the weights, without
     ".weight"."""
     found = {}
     for name, module in adapted(model).items():
-        B, A = (factor[k].detach().cpu().double() for factor in (module.lora_B, module.lora_A))
+        B, A = (factor[0].detach().cpu().double() for factor in (module.lora_B, module.lora_A))
         found[name] = Update(module.scale * B, A)
     return found
 
 
-def read_updates(model, folders):
-    """{folder: {module name: Update}} of PEFT adapters for `model`, which carries none before and after."""
-    found = {}
-    for folder in folders:
-        load_adapter(folder, model)
-        found[str(folder)] = updates_of(model)
-        remove_lora(model)
+def read_update(model, folder, digest):
+    """{module name: Update} of a PEFT adapter for `model`, which carries none before and after. What speaks
+    against it goes to stderr; digest: of the model's folder."""
+    put_adapter(folder, model, digest)
+    found = updates_of(model)
+    remove_lora(model)
     return found
 
 
@@ -151,18 +150,11 @@ def mount(model, group):
         module.lora_A.data.zero_()
     rest = [{} for _ in group]
     for k, name, (B, A) in [(k, *pair) for k, updates in enumerate(group) for pair in updates.items()]:
-        weight = weights.get(parameter(name))
-        if weight is None:
-            raise ValueError(f"the update changes {name}, which the model does not have")
-        want = weight.view(len(weight), -1).shape
-        if (B.shape[0], A.shape[1]) != want:
-            raise ValueError(f"{name}: the update is {B.shape[0]} x {A.shape[1]}, the weight "
-                             f"{want[0]} x {want[1]}: an adapter for another model?")
         if name in modules:
             modules[name].lora_B.data[k, :, :B.shape[1]] = B
             modules[name].lora_A.data[k, :A.shape[0]] = A
         else:
-            rest[k][parameter(name)] = (B @ A).view_as(weight)
+            rest[k][parameter(name)] = (B @ A).view_as(weights[parameter(name)])
     if any(rest):
         Rest(model, rest)
     return model.requires_grad_(False)

@@ -300,7 +300,7 @@ def probed(path, out):
     cut = f", the first {SHOWN} here" * (len(rows) > SHOWN)
     news = probed_news(path)
     said = ". ".join(filter(None, (KINDS[kind][:1].upper() + KINDS[kind][1:], news and f"News: {news}",
-                                   reading(rows, READ[kind]))))
+                                   reading(rows, *READ[kind]))))
     return (f'<figure class="probe">{images}<figcaption>{escape(said)}. Numbers: <a href="{quote(place)}">'
             f"{escape(place)}</a>.</figcaption></figure>"
             + hidden(f"{len(rows):,} rows{cut}", table(columns, lines)))
