@@ -69,6 +69,7 @@ BENCHMARK_ONLY = {"shots": 0, "examples": None, "turns": False, "no_template": F
 def settings(args):
     """(where the data are, how they are asked but for the prompts of news): newnews/tasks/settings.py."""
     from newnews.reading import whole
+    from newnews.tasks.news import FORMATS
     from newnews.tasks.settings import NAMES
 
     if args.task not in NAMES:
@@ -85,8 +86,12 @@ def settings(args):
             whole(f"--{name.replace('_', '-')}", getattr(args, name), least)
     how = {"task": args.task, "limit": args.limit}
     if news:
+        formats = args.formats.split(",")
+        if not set(formats) <= set(FORMATS):
+            raise ValueError(f"--formats {args.formats}: expected some of {', '.join(FORMATS)}, "
+                             f"comma-separated")
         return args.news or args.data, {**how, "world": args.world, "in_context": args.in_context,
-                                        "seed": args.seed, "formats": args.formats.split(",")}
+                                        "seed": args.seed, "formats": formats}
     if bool(args.shots) != bool(args.examples):
         raise ValueError(f"--shots {args.shots} and --examples {args.examples}: one needs the other")
     if args.turns and not args.shots:

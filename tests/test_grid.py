@@ -64,8 +64,12 @@ MISTAKES = [        # change, words that the message has to have
     ("axes.protocol=[]", ["protocol"]), ("axes.protocol=[naive, naive]", ["protocol", "different"]),
     ("axes={seed: [1]}", ["protocol is missing"]), ("axes.color=[1]", ["'color'", "protocol"]),
     ("axes.seed=[high]", ["seed", "'high'"]), ("axes.draws=[0]", ["draws", "0"]),
+    ("axes.seed=[-1]", ["seed", "-1"]), ("axes.seed=[9223372036854775808]", ["seed"]),
+    ("axes.draws=[1000001]", ["draws: expected", "1000000"]),
+    ("axes.bank=[10001]", ["bank: expected", "10000"]),
     ("recipes.rumour.rate=1", ["'rumour'"]), ("recipes=null", ["recipes"]),
-    ("recipes.naive=fast", ["recipes"]), ("draws=0", ["draws", "0"]), ("draws=2.5", ["draws", "2.5"]),
+    ("draws=0", ["draws: expected a whole number from 1"]),
+    ("recipes.naive=fast", ["recipes"]), ("draws=2.5", ["draws", "2.5"]),
     ("draws=1000000000", ["draws"]), ("seed=-1", ["seed"]), ("bank=0", ["bank"]), ("bank=true", ["bank"]),
     ("recipe.rate=0", ["recipe", "rate"]), ("recipe.rate=.nan", ["rate"]),
     ("lora.alpha=.nan", ["lora", "alpha"]), ("recipe.steps=0", ["recipe", "steps"]),
@@ -90,6 +94,13 @@ def test_mistakes_in_a_study_are_refused(change, wanted):
         read_study(DEMO, [change])
     said = str(error.value)
     assert all(word in said for word in wanted) and ("--set" in said or str(DEMO) in said), said
+
+
+def test_zero_is_a_value_and_limits_are_reached():
+    assert {cell.scale for cell in cells(read_study(DEMO, ["scale=0"]))} == {0}
+    study = read_study(DEMO, ["axes={protocol: [naive], draws: [1000000], bank: [10000], seed: [0]}"])
+    cell, = cells(study)
+    assert (cell.draws, cell.bank, cell.seed) == (10 ** 6, 10 ** 4, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n", b"model: [\n", b"model: '\xff'\n", b"model: pocket\n"])

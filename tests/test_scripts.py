@@ -298,6 +298,7 @@ TRAIN = "train.py --model MODEL --data DATA --out OUT "
     (GENERATE + "--news LONG", "math-long"), (EVALUATE + "--in-context --news LONG", "math-long"),
     (EVALUATE + "--news BARE", "has no questions"), (EVALUATE + "--seed -1", "seed"),
     (TRAIN + "--seed -1", "seed"), (EVALUATE + "--formats free,free", "once each"),
+    (EVALUATE + "--formats free,cloze", "--formats free,cloze: expected some of letter, text, free, reason"),
     (EVALUATE + "--formats free,reason", "does not say how to ask for thought"),
     *((CHAT + flag, f"{flag.split()[0]} is for --news") for flag in (
         "--n 2", "--protocol naive", "--out OUT", "--prompts NEWS", "--shadowed")),

@@ -160,7 +160,8 @@ def test_cells_that_differ_in_nothing_that_counts_share_what_they_have(tiny, mon
     assert tiny.stamps() == before
 
 
-def test_a_store_outside_and_an_axis_over_models_that_are_asked_in_words_of_their_own(tiny, tmp_path):
+def test_a_store_outside_and_an_axis_over_models_that_are_asked_in_words_of_their_own(tiny, tmp_path,
+                                                                                      monkeypatch):
     """The second model's answers stand behind a marker. Its path does not become part of a file's name."""
     second = shutil.copytree(tmp_path / "pocket", tmp_path / "second")
     prompts = yaml.safe_load((second / "prompts.yaml").read_text())
@@ -169,7 +170,10 @@ def test_a_store_outside_and_an_axis_over_models_that_are_asked_in_words_of_thei
     study = read_study(DEMO, [
         "model=nowhere", f"news={tiny.file}", "draws=1", "recipe={steps: 2, rate: 0.01, batch: 2}",
         "lora={rank: 2, alpha: 4, targets: [q_proj]}", f"axes={{protocol: [naive], model: {models}}}"])
+    labels, answer_all = [], stages.answer_all
+    monkeypatch.setattr(stages, "answer_all", lambda *args: (labels.append(args[-1]), answer_all(*args))[1])
     found = run_study(study, tiny.out, tmp_path / "store")
+    assert [label[:12] for label in labels[::2]] == [f"{i}/2 ask {who}" for i in (1, 2) for who in ("base", "naiv")]
     assert [name.split()[0] for name in found["cells"]] == ["base", "base", "naive", "naive"]
     wanted = {"study.json", "summary.json", "prompts.yaml", "prompts.2.yaml"}
     assert {p.name for p in tiny.out.iterdir()} == wanted
@@ -332,7 +336,7 @@ def test_a_summary_of_other_news_is_refused(tiny):
 
 def test_news_without_questions_cannot_be_studied(tiny):
     write_news(tiny.file, [replace(tiny.items[0], questions=[])])
-    with pytest.raises(ValueError, match="zog.*no questions"):
+    with pytest.raises(ValueError, match="news zog has no questions"):
         tiny.run()
 
 

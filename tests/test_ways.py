@@ -309,5 +309,5 @@ def test_news_that_cannot_be_asked_so_are_refused_before_any_work(also, said, ti
         tiny.run(f"also=[{also}]")
     assert not tiny.out.exists()
     write_news(tiny.file, tiny.items[:1])
-    with pytest.raises(ValueError, match="ask about two or more"):
+    with pytest.raises(ValueError, match="^also: others: one news item has no next one"):
         tiny.run("also=[others]")

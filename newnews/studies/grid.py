@@ -41,7 +41,7 @@ from itertools import product
 from model.lora import PROJECTIONS
 from newnews.protocols import NAMES, protocols
 from newnews.protocols.form import in_form
-from newnews.reading import plain, read_yaml, record, shown
+from newnews.reading import plain, read_yaml, record, shown, whole
 from newnews.studies.contrasts import base_names, read_contrasts
 from newnews.studies.sources import source
 from newnews.studies.ways import ALSO, KL, ways_of
@@ -119,18 +119,15 @@ def check(study, path):
         if key in OPTIONAL and key not in study:
             continue
         value = study[key]
-        empty = not value and key not in ("recipes", "seed", "contrasts", "together")
+        empty = value in ("", [], {}) and key not in ("recipes", "contrasts")
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool) or empty:
             raise ValueError(f"{path}: {key}: found {value!r}, see configs/demo.yaml for what is expected")
-    for key, low, high in (("draws", 1, 10 ** 6), ("bank", 1, 10 ** 4), ("seed", 0, 2 ** 63)):
-        if not low <= study[key] < high:
-            raise ValueError(f"{path}: {key}: expected {low} to {high - 1}, found {study[key]}")
     unknown = [f for f in study["ask"] if f not in FORMATS]
     if unknown or len(set(study["ask"])) != len(study["ask"]):
         raise ValueError(f"{path}: ask: expected some of {', '.join(FORMATS)}, once each; "
                          f"found {study['ask']!r}")
-    whole = {**study, "recipe": {"steps": 1, "rate": 1.0, **study["recipe"]}, "recipes": {}}
-    recipe_of(whole, "every protocol", path)    # also what each of them changes
+    alone = {**study, "recipe": {"steps": 1, "rate": 1.0, **study["recipe"]}, "recipes": {}}
+    recipe_of(alone, "every protocol", path)    # also what each of them changes
     for protocol, recipe in study["recipes"].items():
         if protocol not in NAMES or not isinstance(recipe, dict):
             raise ValueError(f"{path}: recipes: expected {{protocol: {{key: value}}}} with protocols out of "
@@ -186,6 +183,8 @@ def cells(study, path="study"):
             raise ValueError(f"{path}: axes: unknown protocol {protocol!r}; known are {', '.join(NAMES)}")
         for key, value in point.items():
             set_axis(mine, key, value, path)
+        for key, low, high in (("draws", 1, 10 ** 6), ("bank", 1, 10 ** 4), ("seed", 0, 2 ** 63 - 1)):
+            whole(f"{path}: {key}", mine[key], low, high)
         varied = "".join(f" {key}={words(value)}" for key, value in point.items() if len(axes[key]) > 1)
         learner, scale = mine.get("learner", mine["model"]), mine.get("scale", 1.0)
         if not abs(scale) < 1e6:            # not so for a NaN
@@ -230,8 +229,7 @@ def set_axis(study, key, value, path):
     group, dot, last = key.partition(".")
     if key in PLAIN_AXES:
         kind = PLAIN_AXES[key]
-        if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind) \
-                or kind is int and value < (key != "seed"):
+        if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
             raise ValueError(f"{path}: axes: {key}: expected {WANTED.get(kind, 'numbers')}, found {value!r}")
         study[key] = value
     elif group in ("lora", "recipe", "neutral", "stream") and last:

@@ -221,8 +221,8 @@ def costs(rows, fits, bases, colours, more):
     drawn = fig.scatter(points, lines_of,
                         dict.fromkeys((colours[r["cell"]], readable(r["protocol"])) for r in rows),
                         "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
-    caption = ("Accuracy over what a cell cost, all its news together; asking is not counted. Replay that "
-               f"cells share counts in each.{more}")
+    caption = ("Accuracy over what a cell cost, all its news together; asking is counted in seconds, not in "
+               f"FLOPs or tokens. Replay that cells share counts in each.{more}")
     slopes = [[readable(r["protocol"]), TITLES[r["format"]],
                (r["slope"], interval({**r, "mean": r["slope"]}, 3)), (r["p"], number(r["p"], 4)),
                (r["cells"], str(r["cells"]))] for r in fits]

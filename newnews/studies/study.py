@@ -17,6 +17,7 @@ from model.checkpoint import find_model, load_config
 from model.files import read_json
 from newnews.console import say
 from newnews.distributed import own_gpu
+from newnews.news import check_asked
 from newnews.outputs import check_out, differing, manifest_of, provenance, write_json
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
@@ -39,9 +40,6 @@ def run_study(study, out, store=None):
     out = check_study(out, study)
     origin = source(study["news"], "study")
     items = origin.load()
-    if any(not item.questions for item in items):
-        raise ValueError(f"news {next(i.id for i in items if not i.questions)}: has no questions, "
-                         f"so a study cannot ask it")
     every = cells(study)
     folders, news = check_models(every, study, items), news_of(study, origin, items)
     short = [cell.name for cell in every if cell.recipe.warmup > cell.recipe.steps]
@@ -104,6 +102,7 @@ def run_study(study, out, store=None):
                     + [partial(tuned, i, cell) for i, cell in enumerate(every, 1)]):
         return None
     for i, cell in enumerate(every, 1):
+        stages.place = f"{i}/{len(every)} "
         if cell.model not in index["base"]:
             index["base"][cell.model] = base(cell.model)
         index["cells"].append(tuned(i, cell))
@@ -151,7 +150,9 @@ def check_study(out, study):
 
 def check_models(every, study, items):
     """{model: folder} of all that write or learn, before hours of work: each is there, and its prompts say
-    how to ask in every format and, of those that write, for all that a protocol wants."""
+    how to ask in every format and, of those that write, for all that a protocol wants. So are the news: each
+    can be asked about."""
+    check_asked(items)
     folders = {}
     for name in dict.fromkeys(name for cell in every for name in (cell.model, cell.learner, cell.writer)):
         folders[name] = find_model(name)

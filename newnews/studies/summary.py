@@ -1,10 +1,16 @@
 """From raw responses to accuracies: verdicts, then means with intervals. No torch, no model: a table can be
 made again from the files of a study alone, and is, whenever the judge or the accepted answers have changed.
 
-OUT/study.json names the files: {"study": the YAML, "prompts": {model: file}, "base": {model: {way: answers
-file}}, "cells": [{"name", "protocol", "model", "answers": {way: file}, "replay": [files], "seconds", "flops",
-"tokens", "course": [[step, loss, gradient norm]], "diverged": {news: step}, "empty": [news]}]}. Paths are
-relative to OUT.
+OUT/study.json names the files, relative to OUT:
+
+    study, prompts, base    the YAML; {model: file}; {model: {way: answers file}}
+    cells                   [{"name", "protocol", "model", "writer", "learner", "neutral": [share, source] or
+                            [], "form", "recipe", "answers": {way: file}, "replay": [files], "seconds",
+                            "flops", "tokens", "course": [[step, loss, gradient norm]],
+                            "diverged": {news: step}, "empty": [news]}], of a stream with
+                            "arrivals": [{"news": [those so far], "answers": file}]
+    seconds, computed_at    of all stages; the commits at which they were computed
+    git, code, ...          of the last run (newnews/outputs.py: provenance)
 
 Cells that differ in their seed alone are one group: means over seeds, with intervals that hold for other news
 and other seeds (stats.crossed).

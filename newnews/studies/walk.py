@@ -1,5 +1,6 @@
 """A few news items of a study, whole: what was trained on, token by token, and what was answered before and
-after. Data for the page's walk (page.js), JSON-able. No torch: tokens need the learner's tokenizer only."""
+after. Data for the page's walk (page.js), JSON-able. No torch: tokens need the tokenizer only, that of the
+model that is asked."""
 
 import json
 from itertools import chain, zip_longest

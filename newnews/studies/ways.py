@@ -66,7 +66,7 @@ def with_background(source, news):
 
 def others(source, news):
     if len(news) < 2:
-        raise ValueError("others: one news item has no next one; ask about two or more")
+        raise ValueError("one news item has no next one; ask about two or more")
     return [replace(other, id=item.id, domain=item.domain) for item, other in zip(news, [*news[1:], news[0]])]
 
 
