@@ -428,20 +428,19 @@ def test_rows_of_other_news_are_shown_where_they_were_trained_on(study):
 
 # ---- files ----
 
-@pytest.mark.parametrize("name, text", [("report.html", "<p>mine</p>"), ("figures/accuracy.csv", "mine"),
-                                        ("figures/made.json", '{"mine": 1}'), ("figures", "mine")])
-def test_somebody_elses_file_is_kept_and_no_run_begins(name, text, study, tmp_path):
-    (study / name).parent.mkdir(exist_ok=True)
-    (study / name).write_text(text)
-    with pytest.raises(ValueError, match=name):
-        write_report(study, summarise(study))
-    assert (study / name).read_text() == text and not (study / "report.html").exists() \
-        or name == "report.html"
-    refused(tmp_path, ["newnews", "run", ROOT / "configs" / "demo.yaml", "--out", study], str(study / name))
+def test_somebody_elses_page_is_kept_and_no_run_begins(study, tmp_path):
+    page = study / "report.html"
+    page.write_text("<p>mine</p>")
+    with pytest.raises(ValueError, match="report.html: is there already and no report of a study"):
+        written(study)
+    assert page.read_text() == "<p>mine</p>"
+    refused(tmp_path, ["newnews", "run", ROOT / "configs" / "demo.yaml", "--out", study], str(page))
 
 
-def test_another_file_in_the_folder_of_figures_stays(study):
+def test_tables_of_an_earlier_report_go_and_another_file_stays(study):
     written(study)
     (study / "figures" / "mine.csv").write_text("mine")
+    (study / "figures" / "stream.csv").write_text("of an earlier report")
     written(study)
     assert (study / "figures" / "mine.csv").read_text() == "mine"
+    assert not (study / "figures" / "stream.csv").exists()

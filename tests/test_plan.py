@@ -7,6 +7,7 @@ after    all is whole; rows that are there are trained on in their true length, 
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from test_study import DEMO, tiny  # noqa: F401 (a fixture)
@@ -16,6 +17,9 @@ from model.chat import Chat
 from model.checkpoint import load_config
 from model.lora import add_lora, adapted
 from newnews.dryrun import Longest
+from newnews.loading import DTYPES
+from newnews.news import write_news
+from newnews.optimizer import AdamW
 from newnews.outputs import read_manifest
 from newnews.prompts import read_prompts
 from newnews.protocols.base import Ask
@@ -23,6 +27,7 @@ from newnews.studies import plan as module
 from newnews.studies.grid import cells, read_study
 from newnews.studies.plan import Plan, clock, memory, plan, short
 from newnews.studies.sources import source
+from newnews.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 POCKET = ROOT / "data" / "pocket"
@@ -59,6 +64,9 @@ def test_a_dry_run_writes_nothing_and_counts_what_cells_share_once(tiny):
     assert max(map(len, text.split("\n"))) <= 120
     with pytest.raises(ValueError, match="does not say how to ask for thought"):        # as a run finds it
         plan(study_of(tiny, "ask=[reason]"), tiny.out)
+    write_news(tiny.file, [replace(tiny.items[0], questions=[])])
+    with pytest.raises(ValueError, match="news zog has no questions"):
+        plan(study_of(tiny), tiny.out)
 
 
 def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
@@ -130,6 +138,24 @@ def test_memory_is_that_of_weights_and_the_adapters_side_by_side(tiny):
     add_lora(model, ["q_proj"], 3, 4, [0, 1, 2])
     state = 16 * sum(m.lora_A.numel() + m.lora_B.numel() for m in adapted(model).values())
     assert f"weights {short(weights)}B, 3 adapters" in line and f"optimizer {short(state)}B" in line
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_memory_of_a_whole_model_is_what_training_holds(dtype, tied):
+    """The weights, a copy of them, and all that the optimizer has; some cells train adapters beside."""
+    model = make_tiny(3, vocab_size=320, tie_word_embeddings=tied).to(DTYPES[dtype])
+    reader = SimpleNamespace(model=model, about={"dtype": dtype})
+    every = cells(read_study(DEMO, ["axes={protocol: [naive], tuning: [lora, full]}", "bank=1",
+                                    "lora={rank: 1, alpha: 1, targets: [q_proj]}"]))
+    line = memory(SimpleNamespace(reader=lambda name: reader), every, 3)
+    weights = sum(p.nbytes for p in model.parameters())
+    optimizer = AdamW(dict(model.named_parameters()), Recipe(steps=1, rate=1.0), False)
+    held = [*model.parameters(), *optimizer.tensors().values(), *optimizer.grads.values()]
+    held = sum({x.data_ptr(): x.nbytes for x in held}.values())
+    before = sum(x.nbytes for x in model.state_dict().values())         # as train_whole clones it
+    assert f"weights {short(weights)}B, 1 whole models" in line
+    assert f"optimizer {short(held + before - weights)}B" in line
 
 
 def test_a_dry_run_writes_as_long_as_a_protocol_allows():

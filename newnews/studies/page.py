@@ -2,7 +2,7 @@
 news items. One file that fetches nothing; no torch, no model.
 
     OUT/report.html             replaced only if it is such a page
-    OUT/figures/NAME.csv        the numbers of each figure; made.json there says which files are ours
+    OUT/figures/NAME.csv        the numbers of each figure
 """
 
 from contextlib import suppress
@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from model.files import read_json
 from newnews.html import check_page, shell, write_page
-from newnews.outputs import check_out, read_manifest, read_rows, write_json
+from newnews.outputs import read_manifest, read_rows
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections, stream
@@ -35,9 +34,8 @@ HERE = Path(__file__).parent
 
 
 def check_report(out):
-    """Before hours of work: may the page and its tables be written there?"""
+    """Before hours of work: may the page be written there?"""
     check_page(Path(out) / "report.html", MAKER, WHAT)
-    check_tables(Path(out) / "figures")
 
 
 def write_report(out, summary):
@@ -75,32 +73,14 @@ def write_report(out, summary):
     write_page(done.out / "report.html", MAKER, WHAT, text)
 
 
-def check_tables(folder):
-    """The names of the tables in the folder that are ours; somebody else's file under a name that we need is
-    an error."""
-    folder, made = check_out(folder, "folder"), folder / "made.json"
-    note = read_json(made) if made.is_file() else {"made by": MAKER}
-    names = [f"{name}.csv" for name in TABLES]
-    ours = [name for name in names if name in note.get("tables", [])]       # nothing else is ever removed
-    foreign = [name for name in names if name not in ours] if note.get("made by") == MAKER else ["made.json"]
-    for name in foreign:
-        if (folder / name).exists():
-            raise ValueError(f"{folder / name}: is there already and not ours; move it away")
-    return ours
-
-
 def write_tables(folder, tables):
-    """{name: rows} as FOLDER/NAME.csv. What is ours is noted first, so that a kill leaves it replaceable."""
-    names = sorted(f"{name}.csv" for name in tables)
-    ours = check_tables(folder)
+    """{name: rows} as FOLDER/NAME.csv; what an earlier report had of TABLES, and this one has not, goes."""
     folder.mkdir(exist_ok=True)
-    write_json(folder / "made.json", {"made by": MAKER, "tables": sorted({*ours, *names})})
-    for name, rows in tables.items():
-        write_csv(folder / f"{name}.csv", rows)
-    if set(ours) - set(names):                              # of an earlier report
-        for name in set(ours) - set(names):
-            (folder / name).unlink(missing_ok=True)
-        write_json(folder / "made.json", {"made by": MAKER, "tables": names})
+    for name in TABLES:
+        if name in tables:
+            write_csv(folder / f"{name}.csv", tables[name])
+        else:
+            (folder / f"{name}.csv").unlink(missing_ok=True)
 
 
 # ---- the numbers ----
@@ -137,7 +117,7 @@ def kept_rows(done, fresh, tuned):
 
 def cost_rows(done, groups, tuned):
     """What each group cost, the mean of its cells: writing (its own replay; shared files count in each) and
-    training."""
+    training; seconds are those of asking too."""
     format = next(f for f in ORDER if f in done.study["ask"])
     about, rows = {cell["name"]: cell for cell in done.index["cells"]}, []
     truth = cache(lambda file: done.source.truth(read_rows(done.out / file), done.items))

@@ -21,13 +21,15 @@ from types import SimpleNamespace
 
 import torch
 
-from model.flops import forward_flops, projections, training_flops
+from model.files import read_json
+from model.flops import factors, forward_flops, training_flops
+from model.memory import parameter_count
 from model.sampling import Completion
 from newnews.ask import prompt_ids, scored_ids
 from newnews.batches import once
 from newnews.dryrun import Longest
 from newnews.loading import DTYPES, describe
-from newnews.outputs import read_json, read_manifest, read_rows
+from newnews.outputs import read_manifest, read_rows
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import Writer
@@ -158,12 +160,16 @@ class Plan(Stages):
         return out
 
 
+def adapter_of(cell):
+    """(rank, targets) or (rank, targets, blocks) as model.flops has them; None where all weights learn."""
+    rank, _, targets, *layers = cell.lora
+    return None if cell.full else (rank, targets, *(range(first, last + 1) for first, last in layers))
+
+
 def training_cost(lists, cell, config):
     """(tokens, FLOPs) of the training of one bank: `steps` times a mean step. What a loss computes beyond
     next_token, a teacher's forward and the drawing of answers, comes on top."""
-    rank, _, targets, *layers = cell.lora
-    lora = None if cell.full else (rank, targets, *(range(first, last + 1) for first, last in layers))
-    tokens = flops = 0
+    tokens, flops, lora = 0, 0, adapter_of(cell)
     for examples in lists:
         batch = cell.recipe.batch if any(map(callable, examples)) else min(cell.recipe.batch, len(examples))
         examples, share = list(map(once, examples)), cell.recipe.steps * batch / len(examples)
@@ -307,18 +313,17 @@ def clock(seconds):
 def memory(stages, every, news):
     """A line on the most that is held at once: weights, and a bank's adapters with their optimizer."""
     def need(cell):
-        """(bytes of both, of the weights, adapters)"""
-        reader, (rank, _, targets, *layers) = stages.reader(cell.model), cell.lora
-        count = int(reader.about["parameters"].replace(",", ""))
-        weights = count * DTYPES[reader.about["dtype"]].itemsize
-        if cell.full:                   # beside its optimizer the weights that it began with
-            return 2 * weights + count * STATE, weights, 1
-        shapes, side_by_side = projections(reader.model.config), 1 if cell.together else min(cell.bank, news)
-        blocks = layers[0][1] - layers[0][0] + 1 if layers else reader.model.config.num_hidden_layers
-        adapter = rank * blocks * sum(sum(shapes[t]) for t in targets)
-        return weights + side_by_side * adapter * STATE, weights, side_by_side
+        """(bytes of both, of the weights, how many learn at once, of what)"""
+        reader, adapter = stages.reader(cell.model), adapter_of(cell)
+        config, e = reader.model.config, DTYPES[reader.about["dtype"]].itemsize
+        count = parameter_count(config)
+        if adapter is None:
+            # what it began with is kept, a tied head twice; fp32 weights are the optimizer's own
+            began = count + config.tie_word_embeddings * config.vocab_size * config.hidden_size
+            return e * began + (STATE if e == 4 else e + STATE) * count, e * count, 1, "whole models"
+        learn = 1 if cell.together else min(cell.bank, news)
+        return e * count + learn * factors(config, adapter) * STATE, e * count, learn, "adapters"
 
-    both, weights, adapters = max(map(need, every))
-    kind = "adapters" if not all(cell.full for cell in every) else "whole models"
-    return (f"Memory: weights {short(weights)}B, {adapters} {kind} side by side with their optimizer "
+    both, weights, learn, kind = max(map(need, every))
+    return (f"Memory: weights {short(weights)}B, {learn} {kind} side by side with their optimizer "
             f"{short(both - weights)}B;\nactivations, and keys and values (up to 1 GB), come on top.")
