@@ -73,27 +73,26 @@ def arguments():
     return parser.parse_args()
 
 
-def print_summary(summary, out):
+def print_summary(summary, done):
     from newnews.studies.page import write_report
     from newnews.studies.report import draw, table
+    out = done.out
     print(table(summary))
     try:
         draw(summary, f"{out}/accuracy.png")
         print(f"{out}/accuracy.png, {out}/summary.json")
     except ImportError:
         print(f"{out}/summary.json (no picture: matplotlib is missing, pip install -e '.[plots]')")
-    write_report(out, summary)
+    write_report(done, summary)
     print(f"{out}/report.html, {out}/figures")
 
 
-def print_example(out):
+def print_example(done):
     """One question of a small study, and what every cell answered to it."""
     from newnews.studies.report import walk
-    from newnews.studies.summary import Finished
-    done = Finished(out)
     question = done.items[0].questions[0]
     print(f"\n{walk(question, done.walk(question.id))}")
-    print(f"Other questions: python -m newnews answers {out} ID")
+    print(f"Other questions: python -m newnews answers {done.out} ID")
 
 
 def main(args):
@@ -102,6 +101,7 @@ def main(args):
         from newnews.studies.grid import grid_in_words, read_study
         from newnews.studies.page import check_report
         from newnews.studies.study import run_study
+        from newnews.studies.summary import Finished
         check_report(args.out)
         study = read_study(args.config, args.set)
         say(study=args.config, model=study["model"], news=study["news"], cells=grid_in_words(study),
@@ -113,17 +113,19 @@ def main(args):
         summary = run_study(study, args.out, args.store)
         if summary is None:                 # torchrun's other processes
             return
-        print_summary(summary, args.out)
+        done = Finished(args.out)
+        print_summary(summary, done)
         if summary["news"] <= 10:           # own news: one reads replies before one reads a table
-            print_example(args.out)
+            print_example(done)
     elif args.tool == "report":
         from model.files import read_json
         from newnews.outputs import provenance, write_json
-        from newnews.studies.summary import summarise
-        summary = {**summarise(args.out), **provenance(),
+        from newnews.studies.summary import Finished, summarise
+        done = Finished(args.out)
+        summary = {**summarise(done), **provenance(),
                    "threads": read_json(f"{args.out}/study.json").get("threads")}   # nothing is computed here
         write_json(f"{args.out}/summary.json", summary)
-        print_summary(summary, args.out)
+        print_summary(summary, done)
     elif args.tool == "answers":
         from newnews.studies.report import walk
         from newnews.studies.summary import Finished

@@ -35,15 +35,16 @@ class Neutral:
         return Example(*self.chat.conversation(messages))
 
 
-def mixed(examples, share, neutral):
-    """The examples, each now a function rng -> Example that is neutral with the probability `share`."""
+def mixed(examples, share, draw):
+    """The examples, each now a function rng -> Example that is draw(rng), a neutral one, with the probability
+    `share`."""
     def use(example):
         def drawn(rng):
             neutral_now = rng.random() < share
             found = example(rng) if callable(example) else example
             if not neutral_now:
                 return found
-            other = neutral.draw(rng)
+            other = draw(rng)
             # a teacher sees it as it is, or as it has it; a student that answers it anew draws as at this use
             return other._replace(other=other.other or other, noise=found.noise) if found.other else other
         return drawn

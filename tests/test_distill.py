@@ -1,8 +1,6 @@
 """Context distillation: the divergence against torch's, the teacher, the student's own answers, banks,
 resume, and what it costs by torch's counter."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -271,7 +269,7 @@ def test_neutral_rows_hold_the_student_to_the_base():
     found = []
     for share, steps in ((0, 20), (0.5, 40)):
         model = add_lora(make_tiny(0), rank=3, alpha=6)
-        some = mixed(news, share, SimpleNamespace(draw=lambda rng: unrelated[rng.integers(4)]))
+        some = mixed(news, share, lambda rng: unrelated[rng.integers(4)])
         train(model, Shuffled([some], 3, [1]), Recipe(steps=steps, rate=1e-2), loss=Distillation())
         with torch.no_grad():
             found.append((kl(model, unrelated), kl(model, news)))

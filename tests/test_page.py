@@ -31,7 +31,7 @@ from newnews.studies import figures, walk
 from newnews.studies.figures import SHARES
 from newnews.studies.page import fit_rows, write_report
 from newnews.studies.sections import along, readable
-from newnews.studies.summary import summarise
+from newnews.studies.summary import Finished, judged, summarise
 from newnews.tasks.news import WAYS, NewsTask, shown_order
 from newnews.tasks.settings import requests_digest
 
@@ -118,8 +118,9 @@ def study(made, tmp_path):
 
 def written(out, **changes):
     """(the page, parsed; the summary it is about)"""
-    summary = {**summarise(out), **changes}
-    write_report(out, summary)
+    done = Finished(out)
+    summary = {**summarise(done), **changes}
+    write_report(done, summary)
     return Page((out / "report.html").read_text()), summary
 
 
@@ -214,6 +215,14 @@ def test_the_command_works_without_torch_and_matplotlib_and_writes_the_same_agai
     assert (study / "report.html").read_bytes() == page and not list(study.rglob("*.part"))
 
 
+def test_each_file_of_answers_is_judged_once(study, monkeypatch):
+    files = []
+    monkeypatch.setattr("newnews.studies.summary.judged", lambda file, *rest: (
+        files.append(file), judged(file, *rest))[1])
+    written(study)
+    assert len(files) == len(set(files)) == len(RIGHT)
+
+
 # ---- numbers ----
 
 def test_the_tables_are_the_summary(study):
@@ -287,7 +296,7 @@ def test_the_gain_for_twice_the_flops_is_the_slope_of_a_line():
     fresh = lambda cell, way, format: [{"news": "abcdefgh"[i // 3], "question": f"q{i}", "right": bool(x)}
                                        for i, x in enumerate(right[cell][:23])]
     costs = [{"cell": name, "protocol": name.split()[0], "flops": x} for name, x in flops.items()]
-    row, = fit_rows(SimpleNamespace(study={"ask": ["free"]}), fresh, tuned, costs)
+    row, = fit_rows(SimpleNamespace(study={"ask": ["free"]}, fresh=fresh), tuned, costs)
     means = [np.mean([right[cell][:23] for cell in tuned[name]]) for name in list(flops)[:3]]
     assert row["slope"] == pytest.approx(np.polyfit(np.log2([1e9, 3e9, 2e10]), means, 1)[0])
     assert row["low"] < row["slope"] < row["high"] \

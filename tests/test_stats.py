@@ -195,7 +195,7 @@ def test_paired_over_seeds_by_the_formula():
     assert found["p"] == single["p"] and found["mean"] == pytest.approx(single["mean"])
     assert found["sd"] == pytest.approx(3 * error) and found["quantile"] == pytest.approx(quantile)
     assert paired(a, np.zeros(9), range(9)) == found        # one base for all seeds
-    assert smallest_effect(9, found["sd"], quantile=quantile) == pytest.approx(
+    assert smallest_effect(9, found["sd"], quantile) == pytest.approx(
         (quantile + t.ppf(0.8, 8)) * error)
 
 
@@ -379,12 +379,13 @@ def test_holm():
 @pytest.mark.parametrize("clusters", [8, 15, 25, 75])
 def test_the_smallest_effect_has_the_power_it_promises(clusters):
     """By the noncentral t distribution: the two-sided test finds it in 80% of studies."""
-    effect = smallest_effect(clusters, 0.3)
-    shift, limit = effect / 0.3 * math.sqrt(clusters), t.ppf(0.975, clusters - 1)
+    limit = t.ppf(0.975, clusters - 1)
+    effect = smallest_effect(clusters, 0.3, limit)
+    shift = effect / 0.3 * math.sqrt(clusters)
     power = nct.sf(limit, clusters - 1, shift) + nct.cdf(-limit, clusters - 1, shift)
     assert power == pytest.approx(0.8, abs=0.02)
-    assert smallest_effect(clusters, 0.3, power=0.9) > effect > smallest_effect(clusters, 0.3, level=0.1)
-    assert smallest_effect(clusters, 0.6) == pytest.approx(2 * effect)
+    assert effect > smallest_effect(clusters, 0.3, t.ppf(0.95, clusters - 1))
+    assert smallest_effect(clusters, 0.6, limit) == pytest.approx(2 * effect)
 
 
 # ---- ratio ----

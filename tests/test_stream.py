@@ -30,6 +30,7 @@ from newnews.studies.grid import cells, read_study
 from newnews.studies.page import write_report
 from newnews.studies.plan import Plan
 from newnews.studies.sources import source
+from newnews.studies.summary import Finished
 from newnews.tasks.news import NewsTask
 from newnews.training import Recipe, train
 
@@ -100,7 +101,7 @@ def test_each_arrival_goes_on_from_the_one_before(tiny, monkeypatch):        # n
                  for after in update.arrivals]
         assert all(path.is_file() for path in files) and len(set(files)) == 3
     # 6. The page.
-    write_report(tiny.out, summary)
+    write_report(Finished(tiny.out), summary)
     rows = list(csv.DictReader((tiny.out / "figures" / "stream.csv").open()))
     assert len(rows) == 2 * 6 and {r["news"] for r in rows if r["after"] == "1"} == {order[0].id}
     text = (tiny.out / "report.html").read_text()
@@ -114,7 +115,7 @@ PLANTED = {     # cell: (order, right answers of a, b and c after each arrival, 
     "naive seed=0": ("abc", ["2", "12", "012"]), "naive seed=1": ("bac", ["2", "22", "112"])}
 
 
-def finished(monkeypatch, planted=PLANTED):
+def finished(monkeypatch, planted=PLANTED, seen=()):
     answers = {}
     for cell, (order, rights) in planted.items():
         for after, right in enumerate(rights, 1):
@@ -123,14 +124,14 @@ def finished(monkeypatch, planted=PLANTED):
                 for news, count in zip(order, right) for q in range(2)]
     monkeypatch.setattr(stream, "judged", lambda file, task, items: answers[file.name])
     return SimpleNamespace(
-        out=stages.Path("x"), items=[], tasks={("m", "closed_book"): None}, index={"cells": [
+        out=stages.Path("x"), items=[], seen=seen, tasks={("m", "closed_book"): None}, index={"cells": [
             {"name": cell, "model": "m", "arrivals": [{"news": list(order[:i]), "answers": f"{cell} {i}"}
                                                       for i in range(1, len(order) + 1)]}
             for cell, (order, _) in planted.items()] + [{"name": "other", "model": "m"}]})
 
 
 def test_the_forgetting_matrix_by_hand(monkeypatch):
-    rows = stream.matrix(finished(monkeypatch), set())
+    rows = stream.matrix(finished(monkeypatch))
     assert len(rows) == 2 * 6 and rows[1] == {
         "cell": "naive seed=0", "format": "free", "after": 2, "news": "a",
         "arrived": 1, "right": 0.5, "n": 2}
@@ -155,20 +156,19 @@ def test_news_that_are_forgotten_alike_leave_no_doubt():
 
 
 def test_rehearsed_questions_and_news_that_came_last_under_some_seed_are_left_out(monkeypatch):
-    rows = stream.matrix(finished(monkeypatch), {"a0", "a1", "b1"})
+    rows = stream.matrix(finished(monkeypatch, seen={"a0", "a1", "b1"}))
     assert {r["news"] for r in rows} == {"b", "c"} and {r["n"] for r in rows if r["news"] == "b"} == {1}
     found, = stream.forgotten(rows)
     assert (found["n"], found["mean"], found["low"]) == (1, 0.0, None)          # b0 is right to the end
     turned = {**PLANTED, "naive seed=1": ("cab", ["2", "22", "112"])}
-    found, = stream.forgotten(stream.matrix(finished(monkeypatch, turned), set()))
+    found, = stream.forgotten(stream.matrix(finished(monkeypatch, turned)))
     assert (found["n"], found["mean"]) == (1, (1 + 0.5) / 2)                    # of a alone
-    assert stream.matrix(finished(monkeypatch, {}), set()) == []
+    assert stream.matrix(finished(monkeypatch, {})) == []
 
 
 def test_an_earlier_row_keeps_its_own_second_view():
     view = lambda i: Example([i], [1.0], Example([9, i], [0.0, 1.0]))
-    earlier, new = stream.Earlier([view(1), lambda rng: view(2)]), view(3)
-    use, = mixed([new], 0.5, earlier)
+    use, = mixed([view(3)], 0.5, stream.drawing([view(1), lambda rng: view(2)]))
     drawn = [use(np.random.default_rng(i)) for i in range(60)]
     assert {e.ids[0] for e in drawn} == {1, 2, 3} and all(e.other.ids == [9, e.ids[0]] for e in drawn)
 

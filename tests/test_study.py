@@ -173,7 +173,8 @@ def test_a_store_outside_and_an_axis_over_models_that_are_asked_in_words_of_thei
     labels, answer_all = [], stages.answer_all
     monkeypatch.setattr(stages, "answer_all", lambda *args: (labels.append(args[-1]), answer_all(*args))[1])
     found = run_study(study, tiny.out, tmp_path / "store")
-    assert [label[:12] for label in labels[::2]] == [f"{i}/2 ask {who}" for i in (1, 2) for who in ("base", "naiv")]
+    assert [label[:12] for label in labels[::2]] == [
+        f"{i}/2 ask {who}" for i in (1, 2) for who in ("base", "naiv")]
     assert [name.split()[0] for name in found["cells"]] == ["base", "base", "naive", "naive"]
     wanted = {"study.json", "summary.json", "prompts.yaml", "prompts.2.yaml"}
     assert {p.name for p in tiny.out.iterdir()} == wanted
@@ -309,9 +310,9 @@ def test_a_summary_needs_neither_torch_nor_adapters_nor_the_model(tiny):
     found = tiny.run()
     for path in tiny.out.rglob("adapter_model.safetensors"):
         path.unlink()
-    code = ("import sys, json; from newnews.studies.summary import summarise; "
+    code = ("import sys, json; from newnews.studies.summary import Finished, summarise; "
             "from newnews.studies.report import table; "
-            f"s = summarise({str(tiny.out)!r}); table(s); assert 'torch' not in sys.modules; "
+            f"s = summarise(Finished({str(tiny.out)!r})); table(s); assert 'torch' not in sys.modules; "
             "print(json.dumps(s))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -323,15 +324,15 @@ def test_a_summary_of_other_news_is_refused(tiny):
     tiny.run("axes.protocol=[naive]")
     write_news(tiny.file, tiny.items[1:])
     with pytest.raises(ValueError, match="'zog-1/free'.*changed"):
-        summary.summarise(tiny.out)
+        summary.summarise(summary.Finished(tiny.out))
     q = tiny.items[0].questions[0]
     write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, options=list("nyo?"), answer=1)]),
                            *tiny.items[1:]])
     with pytest.raises(ValueError, match="options were changed"):           # the number of an option
-        summary.summarise(tiny.out)
+        summary.summarise(summary.Finished(tiny.out))
     write_json(tiny.out / "study.json", {})
     with pytest.raises(ValueError, match="study.json: expected study, prompts"):
-        summary.summarise(tiny.out)
+        summary.summarise(summary.Finished(tiny.out))
 
 
 def test_news_without_questions_cannot_be_studied(tiny):

@@ -32,7 +32,7 @@ from newnews.studies.plan import plan
 from newnews.studies.report import table
 from newnews.studies.sources import source
 from newnews.studies.stats import paired
-from newnews.studies.summary import summarise
+from newnews.studies.summary import Finished, summarise
 from newnews.tasks.news import NewsTask
 from newnews.tasks.settings import requests_digest
 from newnews.world import oracle
@@ -229,7 +229,8 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
     assert any(
         line.split()[:2] == ["naive", f"{found['groups']['naive']['counterfactual']['free']['mean']:.2f}"]
         for line in said.split("counterfactual        ")[1].split("\n"))
-    write_report(tiny.out, summarise(tiny.out))
+    done = Finished(tiny.out)
+    write_report(done, summarise(done))
     page = (tiny.out / "report.html").read_text()
     assert "<h3>KL, nats</h3>" in page and "<h3>Insists</h3>" in page
     kept = (tiny.out / "figures" / "kept.csv").read_text().split("\n")

@@ -156,19 +156,19 @@ def general(tmp_path):
 def test_the_share_is_that_of_the_uses_whatever_the_list(size, general):
     path, rows = general
     mine = [Example([i, i], [0.0, 1.0]) for i in range(size)]
-    found = uses([mixed(mine, 0.25, Neutral(path, CHAT, POCKET, 512))])
+    found = uses([mixed(mine, 0.25, Neutral(path, CHAT, POCKET, 512).draw)])
     assert len(found) >= 400 * min(8, size)
     other = [example for example in found if example not in mine]
     assert abs(len(other) / len(found) - 0.25) < 4 * (0.1875 / len(found)) ** 0.5
     assert all(other.count(row) > len(other) / 5 for row in rows) and all(e in rows for e in other)
-    assert uses([mixed(mine, 0.25, Neutral(path, CHAT, POCKET, 512))]) == found     # from the seed: resume
+    assert uses([mixed(mine, 0.25, Neutral(path, CHAT, POCKET, 512).draw)]) == found    # from the seed: resume
 
 
 def test_an_example_that_is_drawn_stays_so_and_a_teacher_sees_a_neutral_one_as_it_is(general):
     path, rows = general
     seen = Example([1, 2], [0.0, 1.0], Example([5, 1, 2], [0.0, 0.0, 1.0]))
     drawn = lambda rng: seen._replace(ids=[int(rng.integers(10)), 2])
-    found = uses([mixed([drawn], 0.5, Neutral(path, CHAT, POCKET, 512))])
+    found = uses([mixed([drawn], 0.5, Neutral(path, CHAT, POCKET, 512).draw)])
     neutral = [example for example in found if example.ids in [row.ids for row in rows]]
     assert 0 < len(neutral) < len(found) and all(e.other == Example(e.ids, e.weights) for e in neutral)
     assert len({e.ids[0] for e in found if e not in neutral}) == 10

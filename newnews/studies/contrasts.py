@@ -148,7 +148,7 @@ def contrasted(contrasts, names, rows):
         C, sd, quantile = found["clusters"], found["sd"], found["quantile"]
         out.append({**asdict(c), "difference": found["mean"], "low": found["low"], "high": found["high"],
                     "p": found["p"], "holm": None, "n": found["n"], "news": C, "seeds": len(pairs),
-                    "smallest": smallest_effect(C, sd, quantile=quantile) if C > 1 else None})
+                    "smallest": smallest_effect(C, sd, quantile) if C > 1 else None})
     tested = [row for row in out if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested])):
         row["holm"] = p

@@ -21,7 +21,6 @@ from newnews.studies import sections, stream
 from newnews.studies.contrasts import answered
 from newnews.studies.report import ORDER, TITLES, left_out, overlapping
 from newnews.studies.stats import paired
-from newnews.studies.summary import Finished, rehearsed
 from newnews.studies.walk import embedded, walk_data
 from newnews.studies.ways import KL, formats_of
 from newnews.tasks.news import CLOZE, WAYS
@@ -38,36 +37,26 @@ def check_report(out):
     check_page(Path(out) / "report.html", MAKER, WHAT)
 
 
-def write_report(out, summary):
-    """Write the page of the study in the folder OUT, and its tables. summary: what summarise(OUT) says."""
-    done = Finished(out)
-    judged = {(cell, way): done.judged(cell, way) for cell in done.answers for way in done.ways}
-    files = dict.fromkeys(done.out / file for cell in done.index["cells"] for file in cell["replay"])
-    seen = rehearsed(files, done.items, done.source.keys)
+def write_report(done, summary):
+    """Write the page of a study, a `summary.Finished`, and its tables. summary: what summarise says of it."""
     # cells that differ in their seed alone are shown as one group
     groups = summary["groups"]
     bases = list(done.base_of.values())
     tuned = {name: group["cells"] for name, group in groups.items() if name not in bases}
-
-    def fresh(cell, way, format):
-        return [verdict for _, verdict in judged[cell, way]
-                if verdict["format"] == format and verdict["question"] not in seen]
-
     tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}, done.ways),
               "recovered": recovered_rows({name: groups[name] for name in tuned}),
-              "kept": kept_rows(done, fresh, tuned), "costs": cost_rows(done, groups, tuned)}
-    if fits := fit_rows(done, fresh, tuned, tables["costs"]):
+              "kept": kept_rows(done, tuned), "costs": cost_rows(done, groups, tuned)}
+    if fits := fit_rows(done, tuned, tables["costs"]):
         tables["fits"] = fits
     if courses := course_rows(done, tuned):
         tables["training"] = courses
     if summary.get("contrasts"):
         tables["claims"] = summary["contrasts"]
-    if arrived := stream.matrix(done, seen):
+    if arrived := stream.matrix(done):
         tables["stream"] = arrived
         with suppress(ImportError):         # matplotlib
             stream.draw(arrived, done.out / "stream.png")
-    shown = [*bases, *(cells[0] for cells in tuned.values())]
-    data = walk_data(done, shown, judged, seen)
+    data = walk_data(done, [*bases, *(cells[0] for cells in tuned.values())])
     text = page(done, summary, groups, tuned, tables, data)
     write_tables(done.out / "figures", tables)
     write_page(done.out / "report.html", MAKER, WHAT, text)
@@ -85,7 +74,7 @@ def write_tables(folder, tables):
 
 # ---- the numbers ----
 
-def accuracy_rows(cells, ways=WAYS):
+def accuracy_rows(cells, ways):
     """{name: cell or group} of a summary as flat rows."""
     return [{"cell": name, "format": format, "way": way, "domain": domain,
              **{key: part[key] for key in (*LIMITS, "n")}}
@@ -99,7 +88,7 @@ def recovered_rows(groups):
             for format in ORDER for name, group in groups.items() if format in group["recovered"]]
 
 
-def kept_rows(done, fresh, tuned):
+def kept_rows(done, tuned):
     """Answers after minus before, of each way but closed book: paired by question, on the questions that
     count and were asked under every seed."""
     rows = []
@@ -107,9 +96,8 @@ def kept_rows(done, fresh, tuned):
                         for format in formats_of(way, [f for f in ORDER if f in done.study["ask"]])]:
         for name, cells in tuned.items():
             base = done.base_of[done.model_of[cells[0]]]
-            values, common = answered([fresh(cell, way, format) for cell in (*cells, base)])
-            before = np.repeat(values[-1:], len(cells), 0)
-            found = paired(values[:-1], before, [row["news"] for row in common], way != KL)
+            values, common = answered([done.fresh(cell, way, format) for cell in (*cells, base)])
+            found = paired(values[:-1], values[-1], [row["news"] for row in common], way != KL)
             rows.append({"cell": name, "format": format, "way": way, "difference": found["mean"],
                          **{key: found[key] for key in ("low", "high", "p", "n")}})
     return rows
@@ -141,7 +129,7 @@ def cost_rows(done, groups, tuned):
     return rows
 
 
-def fit_rows(done, fresh, tuned, costs):
+def fit_rows(done, tuned, costs):
     """What each protocol of three cells or more gains closed book with twice the FLOPs: the slope of a line
     over log2 FLOPs, fitted to the answers to each question."""
     rows = []
@@ -152,7 +140,7 @@ def fit_rows(done, fresh, tuned, costs):
         if len(mine) < 3 or x @ x < 0.1:
             continue
         for format in [f for f in ORDER if f in done.study["ask"]]:
-            values, common = answered([fresh(cell, CLOSED, format)                      # (G * S, n)
+            values, common = answered([done.fresh(cell, CLOSED, format)                 # (G * S, n)
                                        for r in mine for cell in tuned[r["cell"]]])
             values = values.reshape(len(mine), -1, len(common))
             slopes = np.tensordot(x / (x @ x), values, 1)                               # (S, n)

@@ -5,7 +5,8 @@ still is; of what was wrong, how much is right now), flipped (which).
 """
 
 from model.files import read_json
-from newnews.outputs import manifest_of
+from newnews.outputs import differing, manifest_of
+from newnews.studies.report import interval
 from newnews.studies.scores import scored
 from newnews.studies.stats import mcnemar, paired, share
 from newnews.studies.summary import verdicts
@@ -25,8 +26,10 @@ def retain(before, after, data, name=None):
     if name not in (None, how["task"]):
         raise ValueError(f"{before}: answers to the task {how['task']}, expected {name}")
     if runs[0]["requests"] != runs[1]["requests"]:
+        differs = ", ".join(differing(how, runs[1]["how"]))
+        why = f"they differ in {differs}" if differs else "the data or the examples differ"
         raise ValueError(f"{after}: was asked otherwise than {before}; compare answers to the same questions "
-                         f"in the same words ({differences(how, runs[1]['how'])})")
+                         f"in the same words ({why})")
     task, items = make_task(how), make_items(how, data)
     if requests_digest(task, items) != runs[0]["data"]:
         raise ValueError(f"{data}: these are not the questions that {before} was asked")
@@ -54,11 +57,6 @@ def run_of(path):
     return run
 
 
-def differences(one, other):
-    differs = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    return f"they differ in {', '.join(differs)}" if differs else "the data or the examples differ"
-
-
 def benchmark_rows(rows, task):
     """{field: {name of a verdict: (cluster, right)}}; verdicts on a prompt's instructions are numbered."""
     out = {field: {} for field in task.columns}
@@ -82,9 +80,6 @@ def news_rows(rows):
 def compared(before, after):
     """Two {name: (cluster, right)} of the same names: {"n", "before", "after", "kept", "gained",
     "difference", "mcnemar", "lost": names, "won": names}."""
-    if before.keys() != after.keys():
-        missing = sorted(before.keys() ^ after.keys())
-        raise ValueError(f"answers to {len(missing)} questions are in one file only, {missing[0]} the first")
     names, clusters = list(before), [cluster for cluster, _ in before.values()]
     pairs = [(before[name][1], after[name][1]) for name in names]
 
@@ -102,25 +97,18 @@ def compared(before, after):
 
 # ---- as text ----
 
-def interval(s):
-    if s["mean"] is None:
-        return "none"
-    limits = "" if s["low"] is None else f" [{s['low']:.3f}, {s['high']:.3f}]"
-    return f"{s['mean']:.3f}{limits}"
-
-
 def report(found, most=SHOWN):
     """The three parts as text, for each field; of the flipped names at most so many of one direction."""
     lines = [f"{found['task']}: {found['before']} -> {found['after']}"]
     for title, f in found["fields"].items():
         difference = f["difference"]
         lines += ["", title,
-                  f"  asked    {f['n']} questions; right before {interval(f['before'])}, "
-                  f"after {interval(f['after'])}",
-                  f"  kept     {interval(f['kept'])} of the {f['kept']['n']} right before; gained "
-                  f"{interval(f['gained'])} of the {f['gained']['n']} wrong before",
+                  f"  asked    {f['n']} questions; right before {interval(f['before'], 3)}, "
+                  f"after {interval(f['after'], 3)}",
+                  f"  kept     {interval(f['kept'], 3)} of the {f['kept']['n']} right before; gained "
+                  f"{interval(f['gained'], 3)} of the {f['gained']['n']} wrong before",
                   f"  flipped  {len(f['lost'])} lost, {len(f['won'])} gained; after - before "
-                  f"{interval(difference)}, McNemar's exact p {f['mcnemar']:.3g}"]
+                  f"{interval(difference, 3)}, McNemar's exact p {f['mcnemar']:.3g}"]
         if difference["clusters"] < f["n"] and difference["p"] is not None:
             lines[-1] += f" (by clusters {difference['p']:.3g})"
         lines += [f"    {word:<8} {listed(f[key], most)}" for word,

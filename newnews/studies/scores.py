@@ -27,7 +27,7 @@ def values_of(rows, field):
 def score_table(task, rows):
     """The shares of the task's columns by group (a subject) and over all, as text."""
     groups = dict.fromkeys(row["group"] for row in rows if row.get("group"))
-    wide = max(14, *(len(name) + 2 for name in groups)) if groups else 14
+    wide = max([14, *(len(name) + 2 for name in groups)])
     lines = [f"{task.name:<{wide}}{'n':>6}" + "".join(f"{title:>30}" for title in task.columns.values())]
     for group in (*groups, "all"):
         mine = rows if group == "all" else [row for row in rows if row["group"] == group]

@@ -180,7 +180,7 @@ def along(rows, bases, format):
                               [(readable(r["cell"]), r["mean"], "dotted") for r in rows
                                if r["cell"] in bases and r["way"] == way],
                               [(colours[name], readable(name)) for name in curves],
-                              readable(f" {axis}").strip(), f"{TITLES[way]}, {TITLES[format]}", joined=True)
+                              readable(axis), f"{TITLES[way]}, {TITLES[format]}", joined=True)
                   for way in dict.fromkeys(r["way"] for r, _ in found)]
         parts += [f'<div class="panels two">{"".join(f"<div>{panel}</div>" for panel in panels)}</div>']
     return parts and [figure("accuracy", "".join(parts), "Accuracy on all news, base models dotted; 95% "

@@ -129,6 +129,14 @@ class PocketWorld:
                 for row in background_questions()]
 
 
+def chosen(protocol, rows, news):
+    """{news id: rows} that a protocol trains on, out of all rows that were written about the news."""
+    by_news = {item.id: [] for item in news}
+    for row in rows:
+        by_news[row["news"]].append(row)
+    return protocol.choose(by_news, news)
+
+
 def wording(thing, item):
     """The number of the wording in which a news item of the pocket world is told."""
     return next(i for i in range(len(things.STATEMENTS[item.domain])) if thing.statement(i) == item.statement)
@@ -147,9 +155,6 @@ def source(spec, where):
     if set(spec) != {"split", "per_domain", "questions", "seed"} or spec["split"] not in list(things.SPLITS):
         raise ValueError(f"{where}: news: expected a path; or path, world and per_domain; or split "
                          f"({', '.join(things.SPLITS)}), per_domain, questions and seed; found {spec!r}")
-    try:
-        for name, low, high in (("per_domain", 1, things.MOST), ("questions", 1, 1000), ("seed", 0, 2 ** 53)):
-            whole(name, spec[name], low, high)
-    except ValueError as error:
-        raise ValueError(f"{where}: news: {error}") from None
+    for name, low, high in (("per_domain", 1, things.MOST), ("questions", 1, 1000), ("seed", 0, 2 ** 53)):
+        whole(f"{where}: news: {name}", spec[name], low, high)
     return PocketWorld(**spec)

@@ -32,7 +32,8 @@ from newnews.protocols import protocols
 from newnews.protocols.form import in_form
 from newnews.selfplay import write_replay
 from newnews.studies.drift import drift, texts
-from newnews.studies.stream import Earlier, arrivals
+from newnews.studies.sources import chosen
+from newnews.studies.stream import arrivals, drawing
 from newnews.studies.ways import KL, TEXTS
 from newnews.tasks.settings import requests_digest
 from newnews.together import work_off
@@ -63,9 +64,9 @@ class Update:
     seconds: float
     flops: int
     tokens: int
-    manifests: list = field(default_factory=list)
-    scale: float = 1.0      # what they are multiplied by when they are asked
-    full: bool = False      # whole models
+    manifests: list
+    scale: float            # what they are multiplied by when they are asked
+    full: bool              # whole models
     arrivals: list = field(default_factory=list)    # of a stream: the Update after each
 
 
@@ -118,11 +119,9 @@ class Stages:
                 "news": [[getattr(item, part) for part in kind.told] for item in news]}
         return self.store / "replay" / f"{protocol}-{digest(spec)}.jsonl", spec
 
-    def update(self, cell, news):
-        """Train the adapters of a cell, bank by bank."""
-        # What is trained on comes first, since it may need another model than the learner.
-        sources = [s.name for s in protocols(None)[cell.protocol].sources]
-        rows = [row for name in sources for row in self.replay(cell, name, news).read()]
+    def update(self, cell, news, replay):
+        """Train the adapters of a cell, bank by bank. replay: Rows (whole) of each source of its protocol."""
+        rows = [row for written in replay for row in written.read()]
         banks = [partial(self.bank, *bank) for bank in self.banks(cell, rows, news)]
         if cell.stream is None:             # else each one goes on from the one before
             work_off(banks)
@@ -133,10 +132,7 @@ class Stages:
         after each arrival, with all items so far."""
         learner = self.reader(cell.learner)
         protocol = in_form(protocols(learner.prompts)[cell.protocol], cell.form)
-        by_news = {item.id: [] for item in news}
-        for row in rows:
-            by_news[row["news"]].append(row)
-        by_news = protocol.choose(by_news, news)
+        by_news = chosen(protocol, rows, news)
         written = [item for item in news if by_news[item.id]]
         if cell.stream is not None:
             written = arrivals(written, cell.seed)
@@ -181,30 +177,29 @@ class Stages:
         if cell.stream is not None:         # the last has arrived; those before are in the names and the data
             *before, new = lists
             spec["stream"] = share = cell.stream if before else 0.0
-            earlier = Earlier([example for examples in before for example in examples])
-            lists = [mixed(new, share, earlier) if share else new]
+            earlier = [example for examples in before for example in examples]
+            lists = [mixed(new, share, drawing(earlier)) if share else new]
         if cell.together:
             spec["together"], lists = True, [[example for examples in lists for example in examples]]
         if cell.neutral:
             share, source = cell.neutral
             neutral = self.neutral(cell.learner, source)
-            lists = [mixed(examples, share, neutral) for examples in lists]
+            lists = [mixed(examples, share, neutral.draw) for examples in lists]
             spec["neutral"] = [share, neutral.digest]
         return self.store / "updates" / f"{cell.protocol}-{digest(spec)}", spec, lists
 
     def answers(self, model, task, items, way, who, label, update=None):
         """Rows (whole) of the raw responses of the base model, or with an update of each item's
         adapter. who: how the file's name begins, "base" or the protocol; label: of the progress bar."""
-        reader = self.reader(model)
+        reader, label = self.reader(model), f"ask {label}, {way.replace('_', ' ')}"
         path, spec, items = self.answers_file(model, task, items, way, who, update)
         if update and update.full:
             def asked(item):
                 requests = [(item.id, request) for request in task.requests(item)]
                 return ask(self.model_in(update.folders[item.id], reader), reader.chat, requests)
-            return self.one_by_one(Rows(path, spec), items, asked, f"ask {label}, {way.replace('_', ' ')}")
+            return self.one_by_one(Rows(path, spec), items, asked, label)
         return answer_all(Rows(path, spec), reader.model, reader.chat, task, items,
-                          update and partial(self.carrying, reader, update),
-                          f"{self.place}ask {label}, {way.replace('_', ' ')}")
+                          update and partial(self.carrying, reader, update), f"{self.place}{label}")
 
     def drift(self, model, items, source, who, label, update=None):
         """Rows (whole) of how far each item's adapter has moved the model on neutral texts of `source`."""

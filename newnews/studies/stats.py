@@ -44,15 +44,10 @@ def t_quantile(p, df):
     return (low + high) / 2
 
 
-def places(keys):
-    """Index of each key, in order of first appearance."""
-    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    return np.array([index[key] for key in keys], int)
-
-
 def cluster_sums(values, clusters):
     """Sum and count of each cluster, two arrays (C,), in order of first appearance."""
-    place = places(clusters)
+    index = {}
+    place = np.array([index.setdefault(key, len(index)) for key in clusters], int)
     return np.bincount(place, np.asarray(values, float)), np.bincount(place)
 
 
@@ -209,13 +204,10 @@ def holm(p_values):
     return adjusted
 
 
-def smallest_effect(n_clusters, sd, power=0.8, level=0.05, quantile=None):
-    """The smallest true difference that a two-sided test at this level finds with this power, in units of sd,
-    the standard deviation of a cluster's paired difference (paired's "sd"). quantile: paired's, where the
-    test is its interval over seeds."""
-    df = n_clusters - 1
-    quantile = t_quantile(1 - level / 2, df) if quantile is None else quantile
-    return (quantile + t_quantile(power, df)) * sd / math.sqrt(n_clusters)
+def smallest_effect(n_clusters, sd, quantile):
+    """The smallest true difference that the interval of `paired` tells from zero in four of five studies.
+    sd, quantile: paired's."""
+    return (quantile + t_quantile(0.8, n_clusters - 1)) * sd / math.sqrt(n_clusters)
 
 
 def ratio(numerators, denominators, clusters):

@@ -31,27 +31,24 @@ def arrivals(news, seed):
     return Random(stream("arrivals", seed)).sample(news, len(news))
 
 
-class Earlier:
-    """draw(rng) -> one of the examples about earlier news, as newnews.neutral.mixed takes it."""
-
-    def __init__(self, examples):
-        self.examples = examples
-
-    def draw(self, rng):
-        example = self.examples[rng.integers(len(self.examples))]
+def drawing(examples):
+    """draw(rng) -> one of the examples, for newnews.neutral.mixed."""
+    def draw(rng):
+        example = examples[rng.integers(len(examples))]
         return example(rng) if callable(example) else example
+    return draw
 
 
-def matrix(done, seen):
+def matrix(done):
     """Rows {"cell", "format", "after", "news", "arrived", "right", "n"}: accuracy on a news item after so
-    many arrivals, over its n questions that are not in `seen`. done: summary.Finished."""
+    many arrivals, over its n questions that were not rehearsed. done: summary.Finished."""
     rows = []
     for cell in done.index["cells"]:
         for after, arrival in enumerate(cell.get("arrivals", ()), 1):
             place, right = {news: i for i, news in enumerate(arrival["news"], 1)}, {}
             for _, verdict in judged(done.out / arrival["answers"], done.tasks[cell["model"], WAYS[0]],
                                      done.items):
-                if verdict["question"] not in seen:
+                if verdict["question"] not in done.seen:
                     right.setdefault((verdict["format"], verdict["news"]), []).append(verdict["right"])
             rows += [{"cell": cell["name"], "format": format, "after": after, "news": news,
                       "arrived": place[news], "right": sum(some) / len(some), "n": len(some)}

@@ -25,7 +25,7 @@ from newnews.reading import read_jsonl, shown
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
-from newnews.studies.summary import summarise
+from newnews.studies.summary import Finished, summarise
 from newnews.studies.ways import EVERY, KL, news_of, task_of, ways_of
 from newnews.tasks.news import WAYS
 from newnews.together import work_off
@@ -66,14 +66,12 @@ def run_study(study, out, store=None):
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
-    def base(model):
-        return answers(model, "base", "base")
-
     def tuned(i, cell):
         """What study.json says of a cell, all of its files whole."""
         stages.place = f"{i}/{len(every)} "
+        # what is trained on comes first, since it may need another model than the learner
         rows = [stages.replay(cell, s.name, items) for s in protocols(None)[cell.protocol].sources]
-        update = stages.update(cell, items)
+        update = stages.update(cell, items, rows)
         mine = {"name": cell.name, "protocol": cell.protocol, "model": cell.model, "writer": cell.writer,
                 "learner": cell.learner, "neutral": list(cell.neutral), "form": cell.form,
                 "recipe": asdict(cell.recipe),
@@ -98,13 +96,13 @@ def run_study(study, out, store=None):
 
     own_gpu(study["device"])
     models = dict.fromkeys(cell.model for cell in every)
-    if not work_off([partial(base, model) for model in models]
+    if not work_off([partial(answers, model, "base", "base") for model in models]
                     + [partial(tuned, i, cell) for i, cell in enumerate(every, 1)]):
         return None
     for i, cell in enumerate(every, 1):
         stages.place = f"{i}/{len(every)} "
         if cell.model not in index["base"]:
-            index["base"][cell.model] = base(cell.model)
+            index["base"][cell.model] = answers(cell.model, "base", "base")
         index["cells"].append(tuned(i, cell))
     index["seconds"], index["computed_at"] = round(sum(spent.values()), 1), sorted(commits)
     index["prompts"] = {model: "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
@@ -112,7 +110,7 @@ def run_study(study, out, store=None):
     write_json(out / "study.json", index)               # our mark: before what others have names for too
     for model, name in index["prompts"].items():
         shutil.copyfile(source_of(folders[model]), out / name)
-    summary = {**summarise(out), **provenance()}
+    summary = {**summarise(Finished(out)), **provenance()}
     write_json(out / "summary.json", summary)
     return summary
 

@@ -23,6 +23,7 @@ was written; of a group, those of any of its cells, since seeds are compared on 
 counted.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 from model.files import read_json
@@ -123,8 +124,8 @@ def block(rows, members, formats, also=()):
 
 
 class Finished:
-    """A study in its folder: the YAML, the news, the tasks, and which answers file belongs to which cell and
-    way."""
+    """A study in its folder: the YAML, the news, the tasks, which answers file belongs to which cell and way,
+    and the verdicts on them."""
 
     def __init__(self, out):
         out = Path(out)
@@ -162,6 +163,25 @@ class Finished:
                              f"run the study again")
         return rows
 
+    @cached_property
+    def rows(self):
+        """{(cell, way): [(raw response, verdict)]} of all cells and ways."""
+        return {(cell, way): self.judged(cell, way) for cell in self.answers for way in self.ways}
+
+    @cached_property
+    def seen(self):
+        """Ids of the questions that were rehearsed."""
+        files = dict.fromkeys(self.out / file for cell in self.index["cells"] for file in cell["replay"])
+        return rehearsed(files, self.items, self.source.keys)
+
+    def every(self, cell, way, format):
+        """The verdicts of a cell in one way and format."""
+        return [verdict for _, verdict in self.rows[cell, way] if verdict["format"] == format]
+
+    def fresh(self, cell, way, format):
+        """Those that count: on questions that were not rehearsed."""
+        return [row for row in self.every(cell, way, format) if row["question"] not in self.seen]
+
     def walk(self, question):
         """[(cell, way, raw response, verdict)] about one question, by its id."""
         known = [q.id for item in self.items for q in item.questions]
@@ -172,22 +192,10 @@ class Finished:
                 for response, verdict in self.judged(cell, way) if verdict["question"] == question]
 
 
-def summarise(out):
-    """The summary of the study in the folder OUT, from its raw files."""
-    done = Finished(out)
-    index, study, items = done.index, done.study, done.items
-    verdicts_of = {(name, way): [verdict for _, verdict in done.judged(name, way)]
-                   for name in done.answers for way in done.ways}
-    files = dict.fromkeys(done.out / file for cell in index["cells"] for file in cell["replay"])
-    seen = rehearsed(files, items, done.source.keys)
-
-    def every(name, way, format):
-        return [r for r in verdicts_of[name, way] if r["format"] == format]
-
-    def fresh(name, way, format):
-        return [r for r in every(name, way, format) if r["question"] not in seen]
-
-    names = list(done.answers)
+def summarise(done):
+    """The summary of a finished study."""
+    index, study, items, seen = done.index, done.study, done.items, done.seen
+    fresh, every, names = done.fresh, done.every, list(done.answers)
     single = {name: ([name], done.base_of[done.model_of[name]]) for name in names}
     pooled = {group: (cells, single[cells[0]][1]) for group, cells in groups(names).items()}
     formats, also = study["ask"], done.ways[len(WAYS):]
@@ -200,16 +208,16 @@ def summarise(out):
             "all_questions": block(every, single, formats, also),
             "groups": grouped(block(fresh, pooled, formats, also), block(every, pooled, formats, also),
                               pooled, about),
-            "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, out,
+            "contrasts": contrasted(read_contrasts(study.get("contrasts", []), names, formats, done.out,
                                                    lambda: items, done.ways), names, fresh),
             "about": about, "seconds": index["seconds"], "chance": chance(items, seen),
             "overlap": {"questions": len(questions), "rehearsed": len(seen),
                         "by_domain": {d: sum(q.id in seen for q, mine in questions if mine == d)
                                       for d in domains}},
             "undecided": {f"{name}.{way}": {f: sum(r.get("undecided", False) or r.get("answer", 0) is None
-                                                   for r in rows if r["format"] == f)
+                                                   for r in every(name, way, f))
                                             for f in formats if f in ("free", "reason")}
-                          for (name, way), rows in verdicts_of.items()}}
+                          for name, way in done.rows}}
 
 
 def chance(items, seen):

@@ -13,6 +13,7 @@ from newnews.prompts import read_prompts
 from newnews.protocols import protocols
 from newnews.protocols.form import in_form
 from newnews.studies.report import ORDER, TITLES
+from newnews.studies.sources import chosen
 from newnews.tasks.news import WAYS, shown_order
 
 NEWS, LETTERS = 25, 1_500_000   # at most so many news items and letters of JSON: the page stays light
@@ -20,16 +21,15 @@ SHOWN = 3                       # conversations of each news item and protocol
 LONGEST = 400                   # letters of a reply
 
 
-def walk_data(done, cells, judged, seen):
+def walk_data(done, cells):
     """{"cells": [{"name", "base": index}], "formats": {name: title}, "news": [...]} of a `summary.Finished`.
 
-    cells: names of those that are shown, base models first. judged: {(cell, way): [(raw response, verdict)]}.
-    seen: ids of the questions that were rehearsed.
+    cells: names of those that are shown, base models first.
     """
     replies = {}                        # (news, cell, way): question: format: what was answered
     for cell in cells:
         for way in WAYS:
-            for response, verdict in judged[cell, way]:
+            for response, verdict in done.rows[cell, way]:
                 place = replies.setdefault((verdict["news"], cell, way), {})
                 place.setdefault(verdict["question"], {})[verdict["format"]] = response, verdict
 
@@ -37,7 +37,7 @@ def walk_data(done, cells, judged, seen):
         found = [[answers(replies.get((item.id, cell, way), {}).get(q.id, {}), q, done.study["seed"])
                   for way in WAYS] for cell in cells]
         return {"ask": q.ask, "options": q.options, "answer": q.answer, "needs": q.needs.replace("_", " "),
-                "rehearsed": q.id in seen, "answers": found}
+                "rehearsed": q.id in done.seen, "answers": found}
 
     trained, news, size = Trained(done, cells), [], 0
     for item in in_turn(done.items)[:NEWS]:
@@ -89,7 +89,7 @@ class Trained:
     """The conversations that cells were trained on."""
 
     def __init__(self, done, names):
-        self.done, self.sets, self.chats = done, {}, {}
+        self.sets, self.chats = {}, {}
         for cell in [cell for cell in done.index["cells"] if cell["name"] in names]:
             # cells that were trained on the same share an entry
             form = cell.get("form", "chat")
@@ -97,20 +97,14 @@ class Trained:
             if key not in self.sets:
                 prompts = read_prompts(done.out / done.index["prompts"][cell["model"]])
                 how = in_form(protocols(prompts)[cell["protocol"]], form)
-                self.sets[key] = [], how, self.chosen(how, cell["replay"])
+                rows = [row for file in cell["replay"] for row in read_rows(done.out / file)]
+                self.sets[key] = [], how, chosen(how, rows, done.items)
             self.sets[key][0].append(cell["name"])
 
-    def chosen(self, how, files):
-        """{news id: rows} that a protocol trains on, as a study's update has them."""
-        rows_of = {item.id: [] for item in self.done.items}
-        for row in (row for file in files for row in read_rows(self.done.out / file)):
-            rows_of[row["news"]].append(row)
-        return how.choose(rows_of, self.done.items)
-
     def groups(self, item):
-        return [{"cells": names, "count": len(chosen[item.id]),
-                 "rows": [self.conversation(how, row, item, model) for row in chosen[item.id][:SHOWN]]}
-                for (_, model, *_), (names, how, chosen) in self.sets.items()]
+        return [{"cells": names, "count": len(rows[item.id]),
+                 "rows": [self.conversation(how, row, item, model) for row in rows[item.id][:SHOWN]]}
+                for (_, model, *_), (names, how, rows) in self.sets.items()]
 
     def conversation(self, how, row, item, model):
         """{"tokens", "paid": "0011"}; {"messages": [role, content]} where the tokenizer is not at hand."""
