@@ -78,7 +78,7 @@ def test_a_study_without_these_lines_is_what_it_was():
     (["lora.layers=all"], ["layers"]), (["lora.layers=[-1, 2]"], ["layers"]),
     (["neutral={share: 0.1}"], ["neutral", "source"]),
     (["neutral={share: 1, source: lessons}"], ["neutral", "share"]), (["neutral=0.1"], ["neutral"]),
-    (["neutral={share: true, source: lessons}"], ["share"]), (["scale=0"], ["scale"]),
+    (["neutral={share: true, source: lessons}"], ["share"]), (["scale=''"], ["scale"]),
     (["scale=.nan"], ["scale"]), (["learner=7"], ["learner"]),
     (["form=verse"], ["form", "chat, all, text", "'verse'"]), (["form=[all]"], ["form"]),
     (["axes={protocol: [naive], form: [2]}"], ["form", "texts"]), (["together=1"], ["together"]),
