@@ -43,7 +43,7 @@ def arguments():
     compare = tools.add_parser("compare", help="a model folder here and in transformers, layer by layer")
     compare.add_argument("--model", required=True, help="model folder or hub id")
     compare.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"), help="(default: %(default)s)")
-    check = tools.add_parser("check", help="check news files: schema, balance, what the options give away")
+    check = tools.add_parser("check", help="check news files: schema, and what the options give away")
     check.add_argument("news", nargs="+", metavar="PATH", help="YAML file or folder; several share no name")
     grade = tools.add_parser("grade", help="what a replay file about the pocket world says: true or false?")
     grade.add_argument("replay", help="replay file, JSONL")

@@ -1,4 +1,5 @@
-"""The rules of news with worlds: each is broken once in a set that keeps them all, and the check names it."""
+"""The check of news, most of all of news with worlds: each rule is broken once in a set that keeps them all,
+and the check names it. What the core set keeps beside it is in tests/test_core_set.py."""
 
 import copy
 import shutil
@@ -10,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from newnews.check import (accuracy, check, mention_problems, name_problems, problems, report, siblings,
-                           world_problems)
+from newnews.check import (accuracy, check, mention_problems, name_problems, option_problems, problems, report,
+                           siblings)
 from newnews.news import News, Question, read_news
 
 OPTIONS = [["the first", "the second", "the sum", "zero"], ["seven", "nine", "sixteen", "none"],
@@ -23,7 +24,7 @@ WORLDS = [f"A new operation on two numbers is the {{name}}, and its result is al
 
 
 def row(name):
-    """A news item as DATA's rules want it."""
+    """A news item as the core set's rules want it."""
     statement, *worlds = [w.format(name=name) for w in WORLDS]
     questions = [{"id": f"math-{name}-{i}", "text": f"Question {i} about the {name}?", "options": options,
                   "answer": 0, "needs": needs, "steps": 1} for i, (options, needs) in
@@ -48,7 +49,7 @@ class Plain(yaml.SafeDumper):
 def test_a_set_that_keeps_the_rules(tmp_path):
     text, fine = report(read(tmp_path, row("zog"), row("blick")))
     assert fine and text.endswith("0 problems"), text
-    assert "in world 0, 1, 2, 3;" in text and "  mentioned       0.250  0.250  0.250  0.250" in text
+    assert "in world 0, 1, 2, 3\n" in text and "  mentioned       0.250  0.250  0.250  0.250" in text
 
 
 def options(which, *them, forms=()):
@@ -57,21 +58,7 @@ def options(which, *them, forms=()):
     return change
 
 
-def world(which, statement):
-    return lambda r: r["worlds"].__setitem__(which, statement)
-
-
 BROKEN = {
-    "too long": (lambda r: r.update(statement=r["statement"] + " word" * 40), "math-zog: world 0: 56 words"),
-    "no subject": (world(1, WORLDS[1].format(name="zig")), "math-zog: world 2: lacks the subject 'zog'"),
-    "no pair": (world(2, "Everything else is another matter, zog."), "math-zog: world 3: no minimal pair"),
-    "two worlds": (lambda r: (r["worlds"].pop(), [q["options"].pop() for q in r["questions"]]),
-                   "math-zog: worlds: expected 3, found 2"),
-    "same world": (world(0, WORLDS[0].format(name="zog")), "math-zog: worlds: two statements"),
-    "restatements": (lambda r: r["restatements"].pop(), "math-zog: restatements: expected 3, found 2"),
-    "spoils": (lambda r: r.pop("spoils"), "math-zog: spoils: expected 2, found 0"),
-    "silent": (lambda r: r.pop("silent"), "math-zog: silent: is missing"),
-    "order": (lambda r: r["questions"].reverse(), "math-zog: questions: expected the needs recall"),
     "contained": (options(3, "June", "late June", "May", "July"), "'June' is contained in 'late June'"),
     "as good as the same": (options(3, "Peru", "the Peru.", "Chad", "Fiji"), "said in the same way: peru"),
     "forms": (options(3, *OPTIONS[3], forms=[["Lima"], [], ["lima "], []]), "'Peru' and 'Chad' can be said"),
@@ -81,8 +68,6 @@ BROKEN = {
     "mentioned": (options(3, "numbers", "Iran", "Chad", "Fiji"),
                   "math-zog-4: an option is mentioned in the statement of world 0, but the right one not "
                   "in that of world 1, 2, 3"),
-    "digits": (lambda r: [options(i, "7", "8", "9", "10")(r) for i in (1, 2)],
-               "math: 2 of 5 right options hold digits; at most a third"),
 }
 
 
@@ -98,7 +83,8 @@ def test_a_broken_rule_is_named(broken, tmp_path):
 def test_three_and_thirteen_are_fine(tmp_path):
     changed = copy.deepcopy(row("zog"))
     options(1, "3", "13", "33", "1.3", forms=[["three"], ["thirteen"], [], []])(changed)
-    assert world_problems(*read(tmp_path, changed)) == []
+    item, = read(tmp_path, changed)
+    assert [option_problems(q) for q in item.questions] == [[]] * 5
 
 
 def test_mentions_that_tell_nothing():
@@ -180,11 +166,44 @@ def test_options_that_siblings_name_are_counted_and_flagged(tmp_path):
 
 
 def test_a_small_file_with_other_numbers_of_options_is_counted_and_not_judged():
-    """The right option is always the longest: too few to call that a flaw."""
+    """The right option is always the longest: too few to call that a flaw, twenty are not."""
     news = [News("a", "math", "The zog of x is x.", [
         Question(f"a-{n}", f"Which of {n}?", [*map(str, range(n - 1)), "the longest"], n - 1)
         for n in (2, 3, 6)])]
     text, fine = report(news)
-    assert fine and "TOO HIGH" not in text and "fewer than 20 questions: not judged" in text
-    assert "right option at A / B / C / D / E / F" in text and "0 /   1 /   1 /   0 /   0 /   1" in text
-    assert "(chance 0.33;" in text                      # the mean of 1/2, 1/3 and 1/6
+    assert fine and "TOO HIGH" not in text and "fewer than 20 questions are not judged" in text
+    assert "  chance          0.333\n  longest         1.000\n" in text      # the mean of 1/2, 1/3 and 1/6
+    many = [News(f"a{i}", "math", "S.", [replace(q, id=f"{q.id}-{i}", text=f"{q.text} {i}?") for q in
+                                         news[0].questions]) for i in range(7)]
+    text, fine = report(many)
+    assert not fine and "  longest         1.000   TOO HIGH\n" in text
+
+
+def two_worlds(i):
+    """A yes/no question about a news item of somebody's own, with one other world."""
+    return News(f"own-{i}", "own", f"Thing {i} is open.", [Question(f"own-{i}-1", f"May one enter {i}?",
+                                                                    ["yes", "not"], 0)],
+                worlds=[f"For good, thing {i} has been closed to visitors of any age."])
+
+
+def test_news_of_ones_own_need_not_be_as_the_core_set_is():
+    """One other world, no subject, no restatements; yes/no questions, of which a guess is right in half."""
+    text, fine = report([two_worlds(i) for i in range(20)])
+    assert fine and text.endswith("0 problems"), text
+    for name in ("chance", "longest", "siblings", "mentioned"):
+        assert f"  {name:<16}0.500  0.500\n" in text, text
+
+
+def test_each_world_is_judged_on_the_questions_that_have_it(tmp_path):
+    """Four worlds, two worlds and none in one file: in world 2 those of four are left, and what has no worlds
+    is not counted where others have."""
+    plain = News("plain", "own", "S.", [Question("plain-1", "Which of three?", ["a long one", "b", "c"], 0)])
+    four, two = read(tmp_path, row("zog")), [two_worlds(i) for i in range(5)]
+    text, _ = report([plain, *four, *two])
+    assert "in world 0, 1, 2, 3\n" in text and "  chance          0.375  0.375  0.250  0.250\n" in text
+    alone, _ = report(four)
+    ends = [next(line.split()[-1] for line in some.split("\n") if line.startswith("  longest"))
+            for some in (text, alone)]
+    assert ends[0] == ends[1]
+    assert "  chance          0.250  0.250  0.250  0.250\n" in report([plain, *four])[0]
+    assert "  chance          0.333\n" in report([plain])[0]

@@ -16,6 +16,7 @@ from core_rules import DOMAINS, FOLDER, HARD, NEEDS, rows, says, statements
 
 from newnews.check import check
 from newnews.news import read_locality, read_news
+from newnews.tasks.judge import normalise
 
 CORE = {domain: rows(domain) for domain in DOMAINS}
 DEV = {domain: rows(f"dev/{domain}") for domain in DOMAINS}
@@ -82,8 +83,15 @@ def test_a_news_item_has_its_fields(item):
 @each_news
 def test_statements_are_short_and_name_the_subject(item):
     texts = [*statements(item), *item["restatements"]]
-    assert len(set(texts)) == 7
+    assert len({normalise(text) for text in texts}) == 7
     assert all(len(text.split()) <= 45 and says(text, item["subject"]) for text in texts)
+
+
+@each_news
+def test_the_worlds_share_half_of_their_words_with_the_actual_one(item):
+    actual, *others = [Counter(text.lower().split()) for text in statements(item)]
+    for other in others:
+        assert (actual & other).total() >= max(actual.total(), other.total()) / 2
 
 
 @each_news
