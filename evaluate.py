@@ -103,7 +103,7 @@ def settings(args):
 
 
 def main(args):
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     where, how = settings(args)
 
@@ -111,7 +111,7 @@ def main(args):
     from newnews.console import say
     from newnews.distributed import world
     from newnews.loading import load
-    from newnews.prompts import prompts_for, read_prompts
+    from newnews.prompts import prompts_for
     from newnews.studies.scores import score_table, scored
     from newnews.studies.summary import accuracy_table, verdicts
     from newnews.tasks.settings import make_items, make_task
@@ -120,8 +120,8 @@ def main(args):
     task = make_task(how, args.examples) if args.task != "news" else None       # before the model is loaded
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     if args.task == "news":
-        prompts = read_prompts(args.prompts) if args.prompts is not None else prompts_for(about["folder"])
-        how["prompts"] = asdict(prompts)
+        prompts = prompts_for(about["folder"], args.prompts)
+        how["prompts"] = asdict(replace(prompts, digest=""))        # a comment in the file makes no other run
         task = make_task(how)
     say(**about, processes=world(), data=f"{len(items)} from {where}", out=args.out,
         **{name: value for name, value in how.items()

@@ -94,7 +94,7 @@ def main(args):
     from newnews.distributed import rank, world
     from newnews.news import read_news
     from newnews.outputs import digest
-    from newnews.prompts import prompts_for, read_prompts
+    from newnews.prompts import prompts_for
     from newnews.protocols import protocols
     from newnews.selfplay import together, write_replay
     from newnews.together import write_together
@@ -105,13 +105,10 @@ def main(args):
         if args.adapter is not None:
             raise ValueError("--dry-run counts no adapter; leave --adapter out")
         if rank() == 0:
-            print(report(dry_generate(args.model, news, lambda p: protocols(p)[args.protocol], args.n,
-                                      lambda folder: prompts_for(folder) if args.prompts is None
-                                      else read_prompts(args.prompts), args.device, args.dtype),
-                         most="at most "))
+            print(report(dry_generate(args, news), most="at most "))
         return
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
-    prompts = prompts_for(about["folder"]) if args.prompts is None else read_prompts(args.prompts)
+    prompts = prompts_for(about["folder"], args.prompts)
     known = protocols(prompts)
     protocol = known[args.protocol]
     run = {"protocol": args.protocol, "shadowed": args.shadowed, "n": args.n, "seed": args.seed,

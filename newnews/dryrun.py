@@ -10,9 +10,11 @@ from model.checkpoint import find_model, load_config
 from model.flops import training_flops
 from model.memory import parameter_count, sampling_memory, training_memory
 from model.sampling import Completion, common_prefix
-from newnews.batches import Shuffled, micro_batches
+from newnews.batches import Shuffled, micro_batches, once, width
 from newnews.console import choose_device
 from newnews.finetune import check, examples, mask_of
+from newnews.prompts import prompts_for
+from newnews.protocols import protocols
 from newnews.replay import read_conversations
 from newnews.selfplay import Writer, together
 
@@ -31,14 +33,17 @@ def dry_train(settings, processes=1):
     recipe = settings.recipe(len(data), count)
     lora = None if settings.full else (settings.lora_rank, settings.targets)
     batches, steps = Shuffled([data], recipe.batch, [settings.seed]), min(recipe.steps, STEPS)
+    looked_at = [batches(step)[0] for step in range(steps)]
     tokens = flops = padded = supervised = 0
-    for step in range(steps):
-        lists = batches(step)
-        lengths = [len(row.ids) for row in lists[0]]
-        loss_on = sum(w > 0 for row in lists[0] for w in row.weights[1:])
+    for rows in looked_at:
+        lengths = [len(row.ids) for row in rows]
+        loss_on = sum(w > 0 for row in rows for w in row.weights[1:])
         flops += training_flops(config, lengths, loss_on, lora)
         tokens += sum(lengths)
-        for batch in micro_batches(lists, recipe.micro_tokens, False, 0, processes):
+    if steps < recipe.steps:                        # the longest rows may come later, at worst together
+        looked_at.append(sorted(map(once, data), key=width)[-recipe.batch:])
+    for rows in looked_at:
+        for batch in micro_batches([rows], recipe.micro_tokens, False, 0, processes):
             padded = max(padded, batch.ids.numel())
             supervised = max(supervised, int((batch.weights[:, 1:] > 0).sum()))
     memory = training_memory(config, e, padded, supervised, lora, settings.checkpoint,
@@ -52,7 +57,8 @@ class Longest(Writer):
 
     def __init__(self, config, chat, prompts, e):
         self.model = self                           # `book` wants its config only
-        self.config, self.chat, self.prompts, self.e, self.memory = config, chat, prompts, e, {"total": 0}
+        self.config, self.chat, self.prompts, self.e = config, chat, prompts, e
+        self.memory = sampling_memory(config, e, 0, 0, 0)       # the weights, if nothing is asked
 
     def answer(self, asks, temperature, costs):
         texts, limit = {}, next(iter(asks.values())).limit or self.prompts.max_new_tokens
@@ -76,16 +82,16 @@ class Longest(Writer):
         return self.chat.decode((ids * (1 + limit // len(ids)))[:limit])
 
 
-def dry_generate(model, news, protocol, n, prompts, device="auto", dtype="auto"):
-    """{"memory", "tokens", "flops"} of writing n draws a news item, if every reply is as long as may be.
-    prompts(folder) -> Prompts; protocol(prompts) -> the protocol."""
-    folder = find_model(model)
-    chat, config, prompts = Chat(folder), load_config(folder), prompts(folder)
-    e = choose_device(device, dtype, parameter_count(config))[1].itemsize
-    writer, protocol, size = Longest(config, chat, prompts, e), protocol(prompts), together(n)
-    tokens = flops = 0
+def dry_generate(args, news):
+    """{"memory", "tokens", "flops"} of generate.py with these arguments, if every reply is as long as may
+    be."""
+    folder = find_model(args.model)
+    chat, config, prompts = Chat(folder), load_config(folder), prompts_for(folder, args.prompts)
+    e = choose_device(args.device, args.dtype, parameter_count(config))[1].itemsize
+    writer, protocol = Longest(config, chat, prompts, e), protocols(prompts)[args.protocol]
+    tokens, flops, size = 0, 0, together(args.n)
     for first in range(0, len(news), size):
-        for _, counts in writer.write([protocol.write(item, n) for item in news[first:first + size]]):
+        for _, counts in writer.write([protocol.write(item, args.n) for item in news[first:first + size]]):
             tokens += counts["prompt_tokens"] + counts["new_tokens"]
             flops += counts["flops"]
     return {"memory": writer.memory, "tokens": tokens, "flops": flops}

@@ -1,21 +1,19 @@
 """One process at a time writes an output: a lock file beside it, held until it is whole or the process ends.
 
 The lock is the kernel's (flock on the open file), so a kill frees it; the file left then binds nobody. In it
-stands who holds it, for the message that the second one gets. Where there is no flock (Windows, some network
-disks) that entry is the lock: it binds while its process runs, as far as this machine can tell.
+stands who holds it, for the message that the second one gets. Where there is no flock (some network disks)
+that entry is the lock: it binds while its process runs, as far as this machine can tell.
 """
 
 import atexit
 import errno
+import fcntl
 import json
 import os
 import platform
 import time
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+from model import files
 
 HELD = {}               # real path of a lock file -> its open file; a process may ask again for what it holds
 SETTLE_SECONDS = 0.2    # without flock: longer than from reading the entry to writing one's own
@@ -36,7 +34,7 @@ def hold(output):
                 if free is None:                # of several who found it free, the last to write has it
                     time.sleep(SETTLE_SECONDS)
                     owner = read_owner(fd, lock)
-                    if owner["pid"] != os.getpid():
+                    if (owner["pid"], owner["host"]) != (os.getpid(), platform.node()):
                         raise taken(output, owner)
                 HELD[lock] = fd
         finally:
@@ -46,8 +44,6 @@ def hold(output):
 
 def flocked(fd):
     """True if the kernel gave the lock, False if another process has it, None if it has none to give."""
-    if fcntl is None:
-        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -74,10 +70,6 @@ def release(output):
     lock = lock_of(output)
     fd = HELD.pop(lock, None)
     if fd is None:
-        return
-    if os.name == "nt":                     # there an open file cannot be removed
-        os.close(fd)
-        os.unlink(lock)
         return
     if same_file(fd, lock):                 # first remove, then let go: nobody can hold a file that is gone
         os.unlink(lock)
@@ -134,18 +126,7 @@ def read_owner(fd, lock):
 
 def alive(owner):
     """Whether the process that wrote itself into the lock file runs; one of another machine may."""
-    if owner and owner["pid"] == os.getpid():       # a number used again: this process knows what it holds
-        return False
     if not owner or owner["host"] != platform.node():
         return bool(owner)
-    if os.name == "nt":                     # os.kill(pid, 0) would not ask there but interrupt
-        import ctypes
-        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, owner["pid"])
-        return bool(handle)
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:                 # somebody else's process
-        return True
-    return True
+    # our own number, used again: this process knows what it holds
+    return owner["pid"] != os.getpid() and files.alive(owner["pid"])

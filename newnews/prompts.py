@@ -1,4 +1,5 @@
-"""Prompts are data: one YAML holds every word that a model is asked. Its hash is in every manifest."""
+"""Prompts are data: one YAML holds every word that a model is asked. Replay files and answers depend on the
+words, not on the file: a comment in it changes neither."""
 
 import re
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class Prompts:
     strategy: str = ""              # apply {strategy}
     tasks: dict[str, str] = field(default_factory=lambda: dict(TASKS))      # built without a model
     rote: str = "{title} [X] {fact}"        # a key phrase without meaning between a thing and a fact
-    digest: str = ""                # sha256 of the file
+    digest: str = ""                # sha256 of the file, part of what a pretraining run is
 
     def __post_init__(self):
         for name, slots in [*SLOTS.items(), *OPTIONAL.items()]:
@@ -147,5 +148,6 @@ def source_of(folder):
     return own if own.is_file() else DEFAULT
 
 
-def prompts_for(folder):
-    return read_prompts(source_of(folder))
+def prompts_for(folder, path=None):
+    """The prompts of a file or, without one, of a model folder."""
+    return read_prompts(source_of(folder) if path is None else path)

@@ -14,7 +14,7 @@ said to a neutral request (autoregressive) or restored from holes (masked). The 
     OUT/reversal.json                       recall, the difference that masking makes, and costs
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from model.checkpoint import find_model
 from model.files import read_json
@@ -53,6 +53,8 @@ def reversal(path, out, changes=()):
     """Run the experiment in the folder OUT, or go on there; returns what reversal.json holds."""
     # 1. Everything that can be seen to be wrong.
     row = read_yaml(path)
+    if not isinstance(row, dict):
+        raise ValueError(f"{path}: expected the keys {', '.join(f.name for f in fields(Experiment))}")
     for change in changes:
         apply(row, change)
     e = record(Experiment, row, path)

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from newnews.check import (accuracy, check, mention_problems, name_problems, option_problems, problems, report,
-                           siblings)
+from newnews.check import (accuracy, check, mention_problems, name_problems, option_problems, problems,
+                           report, siblings)
 from newnews.news import News, Question, read_news
 
 OPTIONS = [["the first", "the second", "the sum", "zero"], ["seven", "nine", "sixteen", "none"],

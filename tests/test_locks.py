@@ -68,8 +68,11 @@ def test_the_second_is_refused_and_named_the_first_and_a_kill_frees(kind, tmp_pa
         assert [r["a"] for r in Rows(tmp_path / "out", RUN).read()] == [1] * 1000 + [2] * 1000
 
 
-@pytest.mark.parametrize("before", ["", "import newnews.locks; newnews.locks.fcntl = None; "],
-                         ids=["flock", "no flock"])
+# as on a disk that has no flock
+ENOSYS = "import fcntl; fcntl.flock = lambda fd, how: (_ for _ in ()).throw(OSError(38, 'not implemented')); "
+
+
+@pytest.mark.parametrize("before", ["", ENOSYS], ids=["flock", "no flock"])
 def test_of_several_that_start_together_one_writes(before, tmp_path):
     for go in range(2):
         writers = [start("rows", tmp_path / f"{go}.jsonl", before) for _ in range(4)]
@@ -86,14 +89,22 @@ def entry(pid, host=None):
     return json.dumps({"pid": pid, "host": host or platform.node(), "since": "2026-01-01 00:00:00"})
 
 
-def test_without_flock_the_entry_binds_while_its_process_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "fcntl", None)
+@pytest.fixture
+def no_flock(monkeypatch):
+    def none(fd, how):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(locks.fcntl, "flock", none)
     monkeypatch.setattr(locks, "SETTLE_SECONDS", 0)
+
+
+def test_without_flock_the_entry_binds_while_its_process_runs(tmp_path, no_flock):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     path = tmp_path / "a.jsonl"
     lock = tmp_path / "a.jsonl.lock"
-    for text in (entry(os.getppid()), entry(1), entry(dead.pid, "elsewhere")):
+    for text in (entry(os.getppid()), entry(1), entry(dead.pid, "elsewhere"),
+                 entry(os.getpid(), "elsewhere")):
         lock.write_text(text)
         with pytest.raises(ValueError, match="a.jsonl: process"):
             locks.hold(path)
@@ -106,17 +117,14 @@ def test_without_flock_the_entry_binds_while_its_process_runs(tmp_path, monkeypa
         assert not lock.exists()
 
 
-def test_a_disk_without_locks_is_as_a_system_without(tmp_path, monkeypatch):
-    def none(fd, how):
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(locks.fcntl, "flock", none)
-    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0)
-    (tmp_path / "a.lock").write_text(entry(os.getppid()))
-    with pytest.raises(ValueError, match=f"process {os.getppid()} "):
-        locks.hold(tmp_path / "a")
-    locks.hold(tmp_path / "b")
-    assert locks.holds(tmp_path / "b")
+def test_without_flock_the_last_to_write_has_it(tmp_path, no_flock, monkeypatch):
+    """Also one with our own number, of another machine."""
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: (tmp_path / "a.lock").write_text(other))
+    for other in (entry(os.getppid()), entry(os.getpid(), "elsewhere")):
+        (tmp_path / "a.lock").unlink(missing_ok=True)
+        with pytest.raises(ValueError, match="a: process"):
+            locks.hold(tmp_path / "a")
+        assert not locks.holds(tmp_path / "a") and (tmp_path / "a.lock").read_text() == other
 
 
 def test_a_process_holds_a_lock_once_and_until_it_lets_go(tmp_path):

@@ -159,6 +159,26 @@ def test_command_without_torch(pair, data):
     assert "lost     0, 1, 2, 3\n" in done.stdout
 
 
+def test_a_comment_in_the_prompts_makes_no_other_run_and_older_answers_are_read(tmp_path):
+    shared, prompts = make_shared(tmp_path / "shared"), tmp_path / "p.yaml"
+    text = (shared.model / "prompts.yaml").read_text()
+    words = ["evaluate.py", "--model", shared.model, "--news", shared.news, "--prompts", prompts, "--formats",
+             "letter", "--out"]
+    for more, code in (("", 0), ("# a comment\n", 0), ("reason: Think about {question}\n", 2)):
+        prompts.write_text(text + more)
+        done = script(*words, tmp_path / "a")
+        assert done.code == code, done.err
+    assert "differs in how.prompts" in done.err
+    prompts.write_text(text)
+    assert script(*words, tmp_path / "older").code == 0
+    manifest = json.loads((tmp_path / "older.manifest.json").read_text())
+    manifest["run"]["how"]["prompts"]["digest"] = "0" * 64             # as it was written once
+    (tmp_path / "older.manifest.json").write_text(json.dumps(manifest))
+    for pair in (("a", "older"), ("older", "a")):
+        f = retain(*[tmp_path / name for name in pair], shared.news)["fields"]["letter"]
+        assert f["lost"] == f["won"] == []
+
+
 def test_news_and_choice_from_evaluate_to_report(tmp_path):
     shared = make_shared(tmp_path / "shared")
     choice = tmp_path / "choice.jsonl"

@@ -263,6 +263,12 @@ def test_mistakes_are_refused_before_any_work(change, said, small, tmp_path, mon
     assert done.code == 2 and said in done.err and not (tmp_path / "out").exists(), done.err
 
 
+def test_an_experiment_that_is_a_list(small, tmp_path):
+    (tmp_path / "x.yaml").write_text("- model: a\n")
+    done = script("newnews", "reversal", tmp_path / "x.yaml", "--out", tmp_path / "out", "--set", "facts=1")
+    assert done.code == 2 and "x.yaml: expected the keys model, questions, texts, train" in done.err, done.err
+
+
 def test_all_weights(small, tmp_path):
     done = experiment(small, tmp_path / "out", "train={full: true, steps: 2, rate: 0.01}",
                       "texts.both=" + str(small.folder / "plain.json"))

@@ -2,15 +2,19 @@
 
 import json
 import runpy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from cli import make_shared, script
 from conftest import ROOT
 
+from model.checkpoint import load_config
 from model.flops import training_flops
 from model.memory import parameter_count, training_memory
 from model.qwen2 import Qwen2, Qwen2Config
+from newnews import dryrun
+from newnews.news import read_news
 
 SCALE = runpy.run_path(str(ROOT / "docs" / "scale.py"))
 CONFIGS = ROOT.parent / "shared" / "qwen2.5" / "configs"
@@ -66,6 +70,29 @@ def test_train_dry_run(shared, tmp_path, words):
     done = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert int(values["tokens"].replace(",", "")) == done["tokens"]
     assert float(values["FLOPs"]) == pytest.approx(done["flops"], rel=0.01)
+
+
+def test_the_longest_conversation_counts_wherever_it_comes(shared, tmp_path, monkeypatch):
+    """Of a long run only the first steps are looked at: here one of ten, without the long conversation."""
+    rows = [json.loads(line) for line in shared.data.read_text().splitlines()]
+    rows[-1]["messages"][1]["content"] += " And so on." * 30
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = []
+    for data, looked_at in ((shared.data, 1), (tmp_path / "data.jsonl", 1), (tmp_path / "data.jsonl", 200)):
+        monkeypatch.setattr(dryrun, "STEPS", looked_at)
+        done = script("train.py", "--model", shared.model, "--data", data, "--out", tmp_path / "out",
+                      "--steps", 10, "--batch", 1, "--dry-run")
+        said.append({line.split()[0]: line.split()[1] for line in done.out.splitlines()[1:]})
+    assert said[0]["tokens"] == said[1]["tokens"] < said[2]["tokens"]       # it is not in the first step
+    assert said[0]["total"] < said[1]["total"] == said[2]["total"]
+
+
+def test_generate_dry_run_counts_the_weights_where_nothing_is_asked(shared):
+    args = SimpleNamespace(model=shared.model, prompts=None, device="cpu", dtype="fp32", protocol="naive",
+                           n=2)
+    weights = 4 * parameter_count(load_config(shared.model))
+    done = dryrun.dry_generate(args, read_news(shared.news))
+    assert done["tokens"] == 0 and done["memory"]["total"] == done["memory"]["weights"] == weights
 
 
 def test_generate_dry_run_is_a_bound(shared, tmp_path):
