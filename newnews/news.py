@@ -185,30 +185,6 @@ class News:
                        reversed=None, spoils=[],
                        questions=[replace(q, answer=world, why="") for q in self.questions])
 
-    def identity(self):
-        """What a writer or a learner is told: all that rehearsing this news item depends on."""
-        return [self.id, self.statement]
-
-
-def content(news, questions=True):
-    """What a digest of these news is made of, JSON-able, in parts for who depends on which:
-
-        told     id and statement: replay and updates
-        asked    what models are asked, with options: responses
-        judged   right options and accepted answers: verdicts only, so a correction recomputes no response
-    """
-    parts = {"told": [item.identity() for item in news]}
-    if questions:
-        parts["asked"] = [[[q.id, q.text, q.options, q.ask] for q in item.questions]
-                          + [[c.text for c in item.cloze], item.reversed and item.reversed.ask,
-                             [s.ask for s in item.spoils], item.silent and item.silent.ask]
-                          for item in news]
-        parts["judged"] = [[[q.id, q.answer, q.forms] for q in item.questions]
-                           + [[c.accept for c in item.cloze], item.reversed and item.reversed.accept,
-                              [s.accept for s in item.spoils]]
-                           for item in news]
-    return parts
-
 
 # ---- reading ----
 

@@ -21,8 +21,10 @@ from conftest import ROOT
 
 from newnews import check
 from newnews import news as news_module
-from newnews.news import News, Question, content, read_locality, read_news, write_news
+from newnews.news import News, Question, read_locality, read_news, write_news
 from newnews.prompts import fill, prompts_for, read_prompts
+from newnews.tasks.news import NewsTask
+from newnews.tasks.settings import requests_digest
 
 SMALLEST = textwrap.dedent(news_module.__doc__.split("works:")[1])
 FOLDER = ROOT / "data" / "new_news_hard"
@@ -124,24 +126,19 @@ def test_any_world_can_be_the_actual_one(tmp_path):
         assert f"math-zog has no world {world}; it has 3" in refusal(path, lambda p: read_news(p, world))
 
 
-def test_a_digest_changes_with_what_depends_on_it(tmp_path):
-    """Accepted answers: verdicts only. Questions: no replay. Restatements, derivations: nothing."""
+def test_requests_change_with_what_is_asked_alone(tmp_path):
+    """Accepted answers are of the verdicts only, the statement closed book of none."""
     item, = read_news(write(tmp_path / "a.yaml", WORLDS))
     q, = item.questions
-    before = content([item])
-    assert json.loads(json.dumps(before)) == before and set(content([item], questions=False)) == {"told"}
 
-    def changed(**fields):
-        after = content([replace(item, **fields)])
-        return {part for part in before if after[part] != before[part]}
+    def asked(**fields):
+        return requests_digest(NewsTask(QWEN, False), [replace(item, **fields)])
 
-    assert changed(statement="The zog of x and y is x - y.") == changed(id="zig") == {"told"}
-    assert changed(questions=[replace(q, forms=[["2.0"], [], []])]) == {"judged"}
-    assert changed(spoils=[replace(item.spoils[0], accept=["4"])]) == {"judged"}
-    assert changed(questions=[replace(q, ask="Well?")]) == {"asked"}
-    assert changed(silent=None) == changed(cloze=[]) - {"judged"} == {"asked"}
-    assert changed(questions=[replace(q, id="q2")]) == {"asked", "judged"}
-    assert changed(headline="", restatements=[], source="x", questions=[replace(q, why="", steps=2)]) == set()
+    for change in ({"forms": [["2.0"], [], []]}, {"why": "", "steps": 2}):
+        assert asked(questions=[replace(q, **change)]) == asked()
+    assert asked(statement="The zog is x - y.", headline="", restatements=[], source="x") == asked()
+    for change in ({"ask": "Well?"}, {"text": "Well?"}, {"id": "q2"}, {"options": ["2", "3", "7"]}):
+        assert asked(questions=[replace(q, **change)]) != asked()
 
 
 def test_news_without_questions_can_be_read(tmp_path):

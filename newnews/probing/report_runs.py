@@ -5,7 +5,7 @@ Each function takes command.Probe and returns (rows, text, function(path) that d
 from newnews.examples import Example
 from newnews.probing import context, heads, knockout, lens, output, patch, shadow
 from newnews.probing.asked import SITES
-from newnews.protocols.base import Protocol, conversation
+from newnews.protocols.base import conversation
 from newnews.protocols.shadow import Shadowed
 from newnews.replay import read_conversations
 
@@ -131,7 +131,7 @@ def run_shadow(here):
     if any(turns[0]["role"] == "text" for turns in messages):
         raise ValueError(f"{here.replay}: holds plain texts, which have no turn that the news could stand "
                          f"before")
-    front, elements = Shadowed(Protocol(here.prompts)), []
+    front, elements = Shadowed(here.prompts), []
     for alone in messages[:ELEMENTS]:
         shadowed = front.messages({"messages": alone}, here.item)
         elements.append([Example(*here.chat.conversation(form)) for form in (alone, shadowed)])

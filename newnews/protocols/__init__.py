@@ -31,7 +31,7 @@ from newnews.protocols.base import Protocol
 from newnews.protocols.distill import Distill
 from newnews.protocols.entities import EntiGraph
 from newnews.protocols.masked import Masked
-from newnews.protocols.mixed import AsChoice, Mixed, OtherNews, WrongAnswers
+from newnews.protocols.mixed import AsChoice, OtherNews, WrongAnswers
 from newnews.protocols.rehearse import Implication, Naive, Paraphrase, SelfQA
 from newnews.protocols.rewrites import SPA, ImplicationLines, RewriteLines
 from newnews.protocols.rote import Memorise
@@ -45,16 +45,19 @@ __all__ = ["NAMES", "WRITTEN", "Protocol", "protocols"]
 def protocols(prompts):
     """{name: protocol} of all that there are, asking in the words of `prompts` (newnews.prompts.Prompts)."""
     written = [kind(prompts) for kind in (Naive, Paraphrase, Implication, SelfQA)]
-    plain, naive, self_qa = [*written, Mixed(written)], written[0], written[-1]
+    naive, paraphrase, _, self_qa = written
+    plain = [*written, Protocol(prompts, "mixed", tuple(written))]
+    shadowed = [Shadowed(prompts, f"{p.name}_shadowed", p.sources) for p in plain]
     controls = [Control(self_qa, kind) for kind in ("other", "shuffled", "unrelated", "after")]
     masked = [Masked(naive, "masked"), Masked(naive, "masked_t0", 0), Masked(naive, "masked_half", 0.5),
-              Masked(naive, "masked_random", random_fill=True), Masked(written[1], "masked_paraphrase")]
+              Masked(naive, "masked_random", random_fill=True), Masked(paraphrase, "masked_paraphrase")]
     distilled = [Distill(self_qa, "distill"), Distill(self_qa, "distill_reverse", reverse=True),
                  Distill(self_qa, "distill_top20", top=20), Distill(self_qa, "distill_student", own=True),
                  Distill(self_qa, "distill_student_reverse", reverse=True, own=True)]
+    others = [kind(prompts, name, self_qa.sources) for kind, name in
+              ((AsChoice, "self_qa_choice"), (OtherNews, "self_qa_other"), (WrongAnswers, "self_qa_wrong"))]
     rivals = [kind(prompts) for kind in RIVALS]
-    return {p.name: p for p in [*plain, *map(Shadowed, plain), *controls, AsChoice(self_qa),
-                                OtherNews(self_qa), WrongAnswers(self_qa), *masked, *distilled, *rivals]}
+    return {p.name: p for p in [*plain, *shadowed, *controls, *others, *masked, *distilled, *rivals]}
 
 
 NAMES = tuple(protocols(None))      # all that can be trained on

@@ -38,9 +38,8 @@ class Protocol:
     words = ()
     told = ("id", "statement")
 
-    def __init__(self, prompts):
-        self.prompts = prompts
-        self.sources = (self,)
+    def __init__(self, prompts, name=None, sources=None):
+        self.prompts, self.name, self.sources = prompts, name or self.name, sources or (self,)
 
     def write(self, item, n):
         """n draws about one news item. A generator: it yields what the writer is asked, an `Ask`, and is sent

@@ -26,8 +26,7 @@ class Distill(Protocol):
     """
 
     def __init__(self, inner, name, reverse=False, top=None, own=False):
-        super().__init__(inner.prompts)
-        self.inner, self.name, self.sources = inner, name, inner.sources
+        super().__init__(inner.prompts, name, inner.sources)
         self.reverse, self.top, self.own = reverse, top, own
         self.remark = "the student's own answer, drawn anew at each use, takes its place" if own else ""
 

@@ -20,8 +20,8 @@ class Form(Protocol):
     """Wraps a protocol: its rows, chosen and worded as it does, in the form "all" or "text"."""
 
     def __init__(self, inner, form):
-        super().__init__(inner.prompts)
-        self.inner, self.form, self.name, self.sources = inner, form, inner.name, inner.sources
+        super().__init__(inner.prompts, inner.name, inner.sources)
+        self.inner, self.form = inner, form
         self.choose, self.wording = inner.choose, inner.wording
 
     def messages(self, row, item):

@@ -27,23 +27,19 @@ class Masked(Protocol):
     """
 
     def __init__(self, inner, name, fraction=FRACTION, random_fill=False):
-        super().__init__(inner.prompts)
-        self.inner, self.name, self.sources = inner, name, inner.sources
+        super().__init__(inner.prompts, name, inner.sources)
         self.fraction, self.random_fill = fraction, random_fill
         self.remark = "the holes are drawn anew at each use" if fraction else ""
 
     def wording(self):
         return [self.prompts.restore, self.prompts.restored]
 
-    def text(self, row, item):
-        return self.inner.messages(row, item)[-1]["content"]
-
     def messages(self, row, item):
         """The conversation without holes."""
-        return whole(self.text(row, item), self.prompts)
+        return whole(row["messages"][-1]["content"], self.prompts)
 
     def examples(self, rows, item, chat):
-        return [masked(self.text(row, item), self.prompts, chat, self.fraction, self.random_fill)
+        return [masked(row["messages"][-1]["content"], self.prompts, chat, self.fraction, self.random_fill)
                 for row in rows]
 
 

@@ -1,6 +1,5 @@
-"""Protocols that train on the rows of others: together, as another format, and two negative controls.
+"""Protocols that train on the rows of another: as another format, and two negative controls.
 
-    mixed           naive, paraphrase, implication and self_qa in one list
     self_qa_choice  Self-QA as multiple choice: options shown, answered by the letter
     self_qa_other   Self-QA about another news item of the same domain: does practice at answering help alone?
     self_qa_wrong   the item's own questions and answers, put together wrongly: the same words are seen as
@@ -16,21 +15,9 @@ from newnews.words import letters
 OPTIONS = 4
 
 
-class Mixed(Protocol):
-    """The rows of several protocols."""
-
-    def __init__(self, parts):
-        super().__init__(parts[0].prompts)
-        self.name, self.sources = "mixed", tuple(parts)
-
-
 class OtherNews(Protocol):
     """A protocol's rows about the next news item of the same domain, the last one's about the first. An item
     that is alone in its domain has none."""
-
-    def __init__(self, inner):
-        super().__init__(inner.prompts)
-        self.name, self.sources = f"{inner.name}_other", inner.sources
 
     def choose(self, rows_of, items):
         return {id: rows_of[other.id] if other else [] for id, other in next_in_domain(items).items()}
@@ -51,10 +38,6 @@ def next_in_domain(items):
 class WrongAnswers(Protocol):
     """A protocol's rows, each with the answer of another row about the same news, of another text."""
 
-    def __init__(self, inner):
-        super().__init__(inner.prompts)
-        self.name, self.sources = f"{inner.name}_wrong", inner.sources
-
     def choose(self, rows_of, items):
         return {item.id: list(self.exchanged(rows_of[item.id])) for item in items}
 
@@ -71,10 +54,6 @@ class AsChoice(Protocol):
     """A protocol's rows with options, answered by the letter. No model writes options: they are answers to
     other questions about the same news, so words of the news give nothing away, though often the kind of
     answer does. A row without any other answer is left out."""
-
-    def __init__(self, inner):
-        super().__init__(inner.prompts)
-        self.name, self.sources = f"{inner.name}_choice", inner.sources
 
     def choose(self, rows_of, items):
         return {item.id: list(self.lettered(rows_of[item.id])) for item in items}

@@ -36,10 +36,8 @@ class Naive(Protocol):
 
 
 class Rehearsal(Protocol):
-    """Draws of a writer that has the news in sight. A subclass says what is asked and what is kept."""
-
-    def requests(self):
-        raise NotImplementedError
+    """Draws of a writer that has the news in sight. A subclass says what is kept, and in `asks` which field
+    of the prompt file holds what is asked."""
 
     def keeps(self, text, item):
         """Is what was written at first about the news?"""
@@ -52,7 +50,7 @@ class Rehearsal(Protocol):
         return [(self.prompts.naive, first[row]) for row in rows]
 
     def write(self, item, n):
-        prompts, requests = self.prompts, self.requests()
+        prompts, requests = self.prompts, getattr(self.prompts, self.asks)
         names = [f"{item.id}/{row}" for row in range(n)]
         # 1. Ask, the YAML's requests taken in turn. Each row's noise hangs on its name alone.
         asked = [requests[row % len(requests)] for row in range(n)]
@@ -75,27 +73,18 @@ class Rehearsal(Protocol):
 
 
 class Paraphrase(Rehearsal):
-    name = "paraphrase"
-
-    def requests(self):
-        return self.prompts.paraphrase
+    name = asks = "paraphrase"
 
 
 class Implication(Rehearsal):
-    name = "implication"
-
-    def requests(self):
-        return self.prompts.implication
+    name = asks = "implication"
 
 
 class SelfQA(Rehearsal):
     """A question in one conversation, its answer in a second one, each with the news in sight; trained on
     without."""
 
-    name = "self_qa"
-
-    def requests(self):
-        return self.prompts.question
+    name, asks = "self_qa", "question"
 
     def __init__(self, prompts):
         super().__init__(prompts)

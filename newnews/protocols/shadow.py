@@ -19,17 +19,10 @@ from newnews.randomness import stream
 
 
 class Shadowed(Protocol):
-    """Wraps a protocol: its rows, each with the news before the first user turn."""
-
-    def __init__(self, inner):
-        super().__init__(inner.prompts)
-        self.inner, self.name, self.sources = inner, f"{inner.name}_shadowed", inner.sources
-
-    def choose(self, rows_of, items):
-        return self.inner.choose(rows_of, items)
+    """Rows as they are, each with the news before the first user turn."""
 
     def messages(self, row, item):
-        return put_before(self.inner.messages(row, item), item.statement, self.prompts)
+        return put_before(row["messages"], item.statement, self.prompts)
 
 
 def put_before(messages, text, prompts):
@@ -37,15 +30,14 @@ def put_before(messages, text, prompts):
     return [{**first, "content": prompts.with_news(text, first["content"])}, *rest]
 
 
-class Control(Shadowed):
+class Control(Protocol):
     """Its rows have the text in them when they are chosen, since that needs the other news."""
 
     def __init__(self, inner, kind):
-        super().__init__(inner)
-        self.kind, self.name = kind, f"{self.name}_{kind}"
+        super().__init__(inner.prompts, f"{inner.name}_shadowed_{kind}", inner.sources)
+        self.kind = kind
 
     def choose(self, rows_of, items):
-        rows_of = self.inner.choose(rows_of, items)
         return {item.id: [{**row, "messages": messages} for row in rows_of[item.id]
                           if (messages := self.shadow(row["messages"], item, items))] for item in items}
 
@@ -71,6 +63,3 @@ class Control(Shadowed):
             return None
         start = stream("unrelated", item.id) % len(words)           # not the same text for each item
         return " ".join(words[(start + i) % len(words)] for i in range(len(item.statement.split())))
-
-    def messages(self, row, item):
-        return row["messages"]
