@@ -87,12 +87,13 @@ def print_summary(summary, done):
     print(f"{out}/report.html, {out}/figures")
 
 
-def print_example(done):
-    """One question of a small study, and what every cell answered to it."""
+def print_answers(done, name=None):
+    """One question of a study, by default the first, and what every cell answered to it."""
     from newnews.studies.report import walk
-    question = done.items[0].questions[0]
-    print(f"\n{walk(question, done.walk(question.id))}")
-    print(f"Other questions: python -m newnews answers {done.out} ID")
+    questions = {q.id: q for item in done.items for q in item.questions}
+    name = name or next(iter(questions))
+    rows = done.walk(name)
+    print(walk(questions[name], rows))
 
 
 def main(args):
@@ -116,7 +117,9 @@ def main(args):
         done = Finished(args.out)
         print_summary(summary, done)
         if summary["news"] <= 10:           # own news: one reads replies before one reads a table
-            print_example(done)
+            print()
+            print_answers(done)
+            print(f"Other questions: python -m newnews answers {args.out} ID")
     elif args.tool == "report":
         from model.files import read_json
         from newnews.outputs import provenance, write_json
@@ -127,11 +130,8 @@ def main(args):
         write_json(f"{args.out}/summary.json", summary)
         print_summary(summary, done)
     elif args.tool == "answers":
-        from newnews.studies.report import walk
         from newnews.studies.summary import Finished
-        done = Finished(args.out)
-        rows = done.walk(args.question)
-        print(walk(next(q for item in done.items for q in item.questions if q.id == args.question), rows))
+        print_answers(Finished(args.out), args.question)
     elif args.tool == "reversal":
         from newnews.reversal import reversal, table
         print(f"{table(reversal(args.config, args.out, args.set))}\n{args.out}/reversal.json")

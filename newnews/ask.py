@@ -27,14 +27,13 @@ def ask(model, chat, requests, adapters=None):
     None.
     """
     responses = [None] * len(requests)
-    of = [None if adapters is None else adapters[i] for i in range(len(requests))]
 
     # 1. Score: every continuation is a row; they all go together.
     rows = [(i, prompt, ids) for i, (_, request) in enumerate(requests)
             for prompt, ids in scored_ids(chat, request)]
     if rows:
         sums = score(model, [prompt for _, prompt, _ in rows], [ids for *_, ids in rows],
-                     adapters=None if adapters is None else [of[i] for i, *_ in rows],
+                     adapters=None if adapters is None else [adapters[i] for i, *_ in rows],
                      groups=[requests[i][0] for i, *_ in rows])
         for (i, _, ids), logprobs in zip(rows, sums):
             item, request = requests[i]
@@ -53,7 +52,7 @@ def ask(model, chat, requests, adapters=None):
         done = generate(model, prompts, chat.stop_ids, Sampling(limit, temperature),
                         streams=[stream("ask", requests[i][0], requests[i][1].id) for i in places],
                         groups=[requests[i][0] for i in places],
-                        adapters=None if adapters is None else [of[i] for i in places])
+                        adapters=None if adapters is None else [adapters[i] for i in places])
         for i, completion in zip(places, done):
             item, request = requests[i]
             responses[i] = {"item": item, "id": request.id, "text": chat.decode(completion.ids),
@@ -116,9 +115,8 @@ def chunks(chat, task, items):
 def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", share=(0, 1)):
     """Fill `output` (newnews.outputs.Rows) with the responses to what `task` asks about `items`. Resumes.
 
-    adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, in their
-    order; or, where items share adapters, gives each one's number. share (r, s): only the chunks r, r + s,
-    ... (newnews/together.py: write_together).
+    adapters_of(items) -> a context manager that puts the items' adapters on the model as a bank, and gives
+    each one's number. share (r, s): only the chunks r, r + s, ... (newnews/together.py: write_together).
     """
     if output.whole:
         return output
@@ -132,7 +130,7 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
                 rows = ask(model, chat, requests)
             else:
                 with adapters_of(some) as numbers:
-                    place = dict(zip([item.id for item in some], numbers or range(len(some))))
+                    place = dict(zip([item.id for item in some], numbers))
                     rows = ask(model, chat, requests, [place[item] for item, _ in requests])
         except ValueError as error:
             names = some[0].id if len(some) == 1 else f"{some[0].id} to {some[-1].id}"

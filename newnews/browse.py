@@ -5,29 +5,21 @@ behind a click. Nothing is fetched and no script runs: one file of HTML and CSS,
 system is. Every text of the news is escaped.
 """
 
-import hashlib
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
-from newnews.html import check_page, entries, hidden, shell, tag, write_page
+from newnews.html import entries, hidden, shell, tag, write_page
 from newnews.news import read_news
+from newnews.tasks.news import shown_order
+from newnews.words import letters
 
 MAKER, WHAT = "browse", "page of news"      # a page of ours may be replaced
 
 
-def shown_order(id, count):
-    """The order in which a question's options are shown to people, drawn from the hash of its id: the place
-    of the key tells nothing, and nobody needs a seed."""
-    seed = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
-    return np.random.default_rng(seed).permutation(count).tolist()
-
-
 def question(q):
-    order = shown_order(q.id, len(q.options))
+    order = shown_order(q, 0)       # as evaluate.py --seed 0 shows them to models
     tags = [q.needs.replace("_", " ")] + [f"{q.steps} step" + "s" * (q.steps > 1)] * bool(q.steps)
-    parts = [f'<p class="key"><b>{"ABCDEFGHIJKLMNOPQRSTUVWXYZ"[order.index(q.answer)]}</b>: '
+    parts = [f'<p class="key"><b>{letters(26)[order.index(q.answer)]}</b>: '
              f"{escape(q.right)}. {escape(q.why)}</p>"]
     if len(q.accept) > 1:
         parts.append(f'<p class="small">Also accepted: {escape(", ".join(q.accept[1:]))}</p>')
@@ -80,6 +72,6 @@ def page(news, title):
 def browse(path, out):
     """Write the page of a file or folder of news to the file `out`, whole or not at all. Returns the number
     of news. A file that is there is replaced only if it is such a page."""
-    out, news = check_page(out, MAKER, WHAT), read_news(path)
+    news = read_news(path)
     write_page(out, MAKER, WHAT, page(news, f"News of {Path(path).name}"))
     return len(news)

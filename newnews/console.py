@@ -153,15 +153,8 @@ def choose_device(device, dtype, parameters=0):
 
 
 def cpu_multiplies_bf16():
-    """Does the CPU multiply bf16 in hardware (AMX, AVX512-BF16, Arm's bf16)? By PyTorch's own word, else by
-    the system's list of its features; no, where neither says so: fp32 is always right."""
-    import torch
-    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        try:
-            if getattr(torch.cpu, name)():
-                return True
-        except (AttributeError, RuntimeError):
-            continue                # names with an underscore may go
+    """Does the CPU multiply bf16 in hardware (AMX, AVX512-BF16, Arm's bf16)? By Linux's list of its features;
+    no, where that does not say so: fp32 is always right."""
     try:
         with open(CPUINFO, encoding="utf-8", errors="replace") as f:
             lines = [line for line in f if line.startswith(("flags", "Features"))]

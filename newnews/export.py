@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 
 from model.files import write_folder
-from newnews.browse import shown_order
 from newnews.news import read_news
 from newnews.outputs import check_out
+from newnews.tasks.news import shown_order
 
 MARK = "newnews-export"         # in the card: a folder that is ours may be replaced
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
@@ -46,9 +46,9 @@ well as one that reads it? None of the news is true. Written by `python -m newne
 A row is a question. `statement` is the news, `counter_statements` its other versions, equally plausible
 beforehand; `world_answers[0]` is the answer if `statement` is true, `world_answers[1]` if
 `counter_statements[0]` is, and so on. `question` is asked with `options`: `options[answer]` is right, and
-their order is drawn from the hash of the question's id. `ask` is asked without options, and every text in
-`accept` is right; `forms[i]` are the other ways to say `options[i]`. `needs` is the kind of question, `steps`
-the steps of thought.
+their order is that in which `evaluate.py --seed 0` shows them. `ask` is asked without options, and every text
+in `accept` is right; `forms[i]` are the other ways to say `options[i]`. `needs` is the kind of question,
+`steps` the steps of thought.
 {canary}"""
 
 
@@ -57,7 +57,7 @@ def rows(news):
     the types from the first row finds them in all."""
     for item in news:
         for q in item.questions:
-            order = shown_order(q.id, len(q.options))
+            order = shown_order(q, 0)
             others = [option for w, option in enumerate(q.options) if w != item.world]
             yield {"id": q.id, "news": item.id, "domain": item.domain, "headline": item.headline,
                    "subject": item.subject, "statement": item.statement, "counter_statements": item.worlds,

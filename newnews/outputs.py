@@ -310,14 +310,14 @@ class Rows:
             raise OSError(f"{self.part}: holds {size} bytes, expected {self.bytes}: it was changed while it "
                           f"was being written; remove it and {self.progress}")
 
-    def finish(self, **more):
+    def finish(self):
         refuse_lost(self.path)
         if not self.chunks:                             # nothing was to be written
             self.add([])
         self.check_size(self.part.stat().st_size)
         if self.path.exists():
             raise OSError(f"{self.path}: somebody else wrote it in the meantime; the rows are in {self.part}")
-        write_json(self.manifest, {"run": self.run, "totals": self.totals, "bytes": self.bytes, **more,
+        write_json(self.manifest, {"run": self.run, "totals": self.totals, "bytes": self.bytes,
                                    **provenance(), "finished": time.strftime("%Y-%m-%d %H:%M:%S")})
         os.replace(self.part, self.path)
         self.progress.unlink(missing_ok=True)

@@ -129,6 +129,7 @@ def test_the_order_depends_on_seed_and_question_id_only():
     first, second, _ = ITEM.questions
     assert shown_order(first, 3) == shown_order(replace(second, id="zog-1"), 3)
     orders = {seed: [shown_order(replace(first, id=f"q{i}"), seed) for i in range(50)] for seed in (3, 4)}
+    assert shown_order(replace(first, id="coding-snorl-1"), 0) == [2, 0, 3, 1]     # answers are stored in it
     assert orders[3] != orders[4] and all(sorted(order) == [0, 1, 2, 3] for order in orders[3])
 
 
@@ -213,7 +214,7 @@ def test_answers_go_on_where_they_stopped_each_item_with_its_own_adapter(pocket,
     @contextmanager
     def adapters_of(items):
         on.extend(item.id for item in items)
-        yield
+        yield range(len(items))
         on.clear()
 
     def answer(model, chat, requests, adapters):

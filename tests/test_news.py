@@ -10,7 +10,6 @@ New News  the 75 news of data/new_news_hard together: 15 x 5 x 5, no problems; r
 
 import copy
 import importlib
-import json
 import textwrap
 from collections import Counter
 from dataclasses import replace

@@ -46,7 +46,7 @@ def write(path, run=RUN):
     output = Rows(path, run)
     for i, rows in enumerate(CHUNKS[output.chunks:], output.chunks) if not output.whole else ():
         output.add(rows, tokens=10 ** i, seconds=0.5)
-    output.whole or output.finish(note="done")
+    output.whole or output.finish()
     return output
 
 
@@ -104,7 +104,7 @@ def test_an_output_holds_its_rows_its_run_and_its_totals(tmp_path):
     assert output.whole and output.read() == [row for rows in CHUNKS for row in rows]
     assert sorted(files(tmp_path)) == ["sub/a.jsonl", "sub/a.jsonl.manifest.json"]
     manifest = json.loads((tmp_path / "sub" / "a.jsonl.manifest.json").read_text())
-    assert (manifest["run"], manifest["totals"], manifest["note"]) == (RUN, TOTALS, "done")
+    assert (manifest["run"], manifest["totals"]) == (RUN, TOTALS)
     assert {"git", "code", "python", "torch", "threads", "machine"} == set(provenance()) <= set(manifest)
 
 
