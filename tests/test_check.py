@@ -206,4 +206,5 @@ def test_each_world_is_judged_on_the_questions_that_have_it(tmp_path):
             for some in (text, alone)]
     assert ends[0] == ends[1]
     assert "  chance          0.250  0.250  0.250  0.250\n" in report([plain, *four])[0]
-    assert "  chance          0.333\n" in report([plain])[0]
+    for news in ([plain], [replace(two[0], questions=[]), plain]):
+        assert "  chance          0.333\n" in report(news)[0]
