@@ -192,7 +192,7 @@ def heuristic_table(news):
     where, wanted = "", f"at most {ABOVE:.2f} above chance, longest {ABOVES['longest']:.2f}"
     if found[1:]:
         where = f" in world {', '.join(map(str, range(len(found))))}"
-        wanted += f"; in a counter-world {COUNTER_WORLD:.2f}; mentioned {ABOVES['mentioned']:.2f} in each world"
+        wanted += f"; in a counter-world {COUNTER_WORLD:.2f}; mentioned {ABOVES['mentioned']:.2f} in each"
     lines = [f"accuracy of heuristics that see the options only{where}",
              f"wanted: {wanted}; shares of fewer than {FEW} questions are not judged"]
     for name in found[0]:
