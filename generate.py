@@ -62,7 +62,7 @@ def arguments():
     args = parser.parse_args()
     if (args.chat is None) == (args.news is None):
         parser.error("give one of --chat and --news")
-    if args.news is not None and args.out is None:
+    if args.news is not None and args.out is None and not args.dry_run:
         parser.error("--news needs --out")
     for name, default in (CHAT_ONLY if args.chat is None else NEWS_ONLY).items():
         if getattr(args, name) != default:

@@ -21,7 +21,7 @@ def arguments():
     parser.add_argument("--data", required=True,
                         help='JSONL, a {"messages": [{"role", "content"}, ...]} a line; a turn with '
                              '"weight": 0 or "train": false is not learnt (docs/files.md)')
-    parser.add_argument("--out", required=True,
+    parser.add_argument("--out",
                         help="folder to write: a PEFT adapter, or with --full a model")
     what = parser.add_argument_group("what is trained")
     what.add_argument("--full", action="store_true", help="all weights (default: a LoRA adapter)")
@@ -63,7 +63,10 @@ def arguments():
     parser.add_argument("--dtype", default="auto",
                         help="of the frozen base or the full model's products: fp32, bf16 or auto, "
                              "as generate.py (default: %(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.out is None and not args.dry_run:
+        parser.error("expected --out, or --dry-run")
+    return args
 
 
 LORA_ONLY = {"lora_rank": 16, "lora_alpha": None,

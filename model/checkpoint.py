@@ -4,7 +4,6 @@ Safetensors only: nothing from a file is ever executed. What is written here app
 import json
 import re
 import shutil
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -140,9 +139,6 @@ def load_model(folder, device="cpu", dtype=None):
         model = Qwen2(config)
     files = tensor_files(folder)
     rotary = [name for name in files if ROTARY.fullmatch(name)]
-    if rotary:
-        print(f"{folder}: {len(rotary)} stored rotary buffers (inv_freq) are not read; "
-              f"they follow from the config", file=sys.stderr)
     by_file = {}
     for name, file in files.items():
         if name not in rotary:
@@ -177,6 +173,9 @@ def load_model(folder, device="cpu", dtype=None):
     model.load_state_dict(tensors, strict=True, assign=True)
     model.tie()
     model.name = str(folder)                            # for errors
+    # for who loads it to say
+    model.note = rotary and f"{folder}: {len(rotary)} stored rotary buffers (inv_freq) are not read; " \
+                            f"they follow from the config"
     return model.requires_grad_(False).eval()
 
 

@@ -7,12 +7,13 @@ from functools import partial
 from model.chat import TEXT, learnt
 from model.checkpoint import load_bank, save_adapter, save_model
 from model.lora import PROJECTIONS, add_lora, check_adapter, remove_lora
+from model.memory import parameter_count
 from model.settings import ADAPTER, wrong
 from newnews.batches import Shuffled, once
 from newnews.console import say
 from newnews.distributed import rank, shard, whole, world
 from newnews.examples import Example
-from newnews.loading import default_rate, load, parameters
+from newnews.loading import default_rate, load
 from newnews.outputs import digest, remove_work
 from newnews.prompts import prompts_for
 from newnews.protocols.masked import FRACTION, masked
@@ -116,18 +117,19 @@ class FineTune:
     def recipe(self, rows, count):
         """The Recipe for `rows` conversations and a model of `count` parameters."""
         steps = max(40, 4 * -(-rows // max(1, self.batch))) if self.steps is None else self.steps
-        return Recipe(steps=steps, rate=default_rate(count, self.full) if self.rate is None else self.rate,
-                      batch=self.batch, warmup=steps // 10 if self.warmup is None else self.warmup,
-                      schedule=self.schedule, weight_decay=self.weight_decay, clip=self.clip,
-                      micro_tokens=self.micro_tokens, seed=self.seed)
+        recipe = Recipe(steps=steps, rate=default_rate(count, self.full) if self.rate is None else self.rate,
+                        batch=self.batch, warmup=steps // 10 if self.warmup is None else self.warmup,
+                        schedule=self.schedule, weight_decay=self.weight_decay, clip=self.clip,
+                        micro_tokens=self.micro_tokens, seed=self.seed)
+        if recipe.warmup > steps:
+            raise ValueError(f"--warmup {recipe.warmup}: expected at most the {steps} steps of the run")
+        return recipe
 
 
 def check(settings, processes):
     """What can be seen to be wrong before the data and the model are read."""
     for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
         raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
-    if settings.steps is not None and (settings.warmup or 0) > settings.steps:
-        raise ValueError(f"--warmup {settings.warmup}: expected at most --steps, {settings.steps}")
     if settings.masked is not None:
         fractions(settings.masked)
     if not settings.full:
@@ -165,7 +167,7 @@ def finetune(settings):
                               place="cpu" if settings.shard else None)
     mask = mask_of(settings, about["folder"], chat)
     data = examples(rows, chat, model.config, settings.data, mask)
-    recipe = settings.recipe(len(data), parameters(model))
+    recipe = settings.recipe(len(data), parameter_count(model.config))
     alpha = 2 * settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
     run = {"model_digest": about["digest"], "data": digest([row["messages"] for _, row in rows]),
            "dtype": about["dtype"], "device": about["device"].partition(":")[0], "recipe": asdict(recipe),

@@ -1,6 +1,5 @@
 """A model, its chat format and what to say about them, from what a user types."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -9,8 +8,8 @@ from model.chat import Chat
 from model.checkpoint import find_model, load_adapter, load_config, load_model
 from model.files import read_json
 from model.lora import adapted
-from model.qwen2 import Qwen2
-from newnews.console import choose_device
+from model.memory import parameter_count
+from newnews.console import choose_device, say
 from newnews.identity import model_digest
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -21,6 +20,8 @@ def load(name, adapter=None, device="auto", dtype="auto", place=None):
     "dtype" (fp32 or bf16), "dtype_reason", ["adapter"]}. place: where the weights lie, if not on device."""
     config, chat, about = describe(name, device, dtype)
     model = load_model(about["folder"], place or about["device"], DTYPES[about["dtype"]])
+    if model.note:
+        say(warning=model.note)
     if adapter is not None:
         put_adapter(adapter, model, about["digest"])
         model.name = f"{about['folder']} with {adapter}"
@@ -32,7 +33,7 @@ def put_adapter(adapter, model, digest):
     """load_adapter, and on stderr what speaks against this adapter. digest: of the model's folder."""
     load_adapter(adapter, model)
     for note in doubts(adapter, model, digest):
-        print(f"{adapter}: {note}", file=sys.stderr)
+        say(warning=f"{adapter}: {note}")
 
 
 def describe(name, device="auto", dtype="auto"):
@@ -43,8 +44,7 @@ def describe(name, device="auto", dtype="auto"):
     if largest >= config.vocab_size:
         raise ValueError(f"{folder}: tokenizer.json has ids up to {largest}, config.json has vocab_size "
                          f"{config.vocab_size}")
-    with torch.device("meta"):
-        count = sum(p.numel() for p in Qwen2(config).parameters())
+    count = parameter_count(config)
     device, dtype, reason = choose_device(device, dtype, count)
     return config, chat, {
         "model": str(name), "folder": str(folder), "parameters": f"{count:,}", "digest": model_digest(folder),
@@ -62,10 +62,6 @@ def doubts(adapter, model, digest):
                f"so it may be noise")
     if not any(module.lora_B.any() for module in adapted(model).values()):
         yield "changes nothing: its lora_B are all zero"
-
-
-def parameters(model):
-    return sum(p.numel() for name, p in model.named_parameters() if not name.endswith(("lora_A", "lora_B")))
 
 
 def default_rate(count, full):

@@ -2,20 +2,22 @@
 
 import json
 import shutil
-from hashlib import sha256
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from model.chat import Chat
-from model.checkpoint import save_model, write_folder
+from model.checkpoint import save_model
+from model.files import write_folder
 from model.qwen2 import Qwen2, Qwen2Config
-from model.settings import MODEL, wrong
+from model.settings import MODEL, check_settings
 from model.template import CHATML
 from newnews.console import choose_device, say
 from newnews.distributed import rank, wait, world
+from newnews.outputs import digest
 from newnews.prompts import read_prompts
-from newnews.reading import read_yaml, shown, whole
+from newnews.reading import read_yaml, record, whole
 from newnews.together import build_together
 from newnews.training import Recipe, train
 from newnews.world.lessons import Lessons
@@ -50,68 +52,63 @@ def train_tokenizer(folder, texts, vocabulary):
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
 
 
-def read_config(path):
-    """The YAML of a pretraining run, every key checked: (raw dict, Recipe, Qwen2Config)."""
-    d = read_yaml(path, "config")
-    wanted = {"prompts", "vocabulary", "sample", "seed", "model", "recipe"}
-    if not isinstance(d, dict) or set(d) != wanted:
-        raise ValueError(f"{path}: expected the keys {', '.join(sorted(wanted))}, "
-                         f"found {sorted(d) if isinstance(d, dict) else d}")
-    part = ""
-    try:
+@dataclass(frozen=True)
+class Pretraining:
+    """The YAML of a pretraining run (configs/pretrain)."""
+    prompts: str            # path of a prompt file
+    vocabulary: int         # tokens of the tokenizer, which is trained on `sample` lessons
+    sample: int
+    seed: int
+    model: dict             # a Qwen2Config without vocab_size
+    recipe: dict            # a Recipe
+
+    def __post_init__(self):
         for key, low in (("vocabulary", 300), ("sample", 1), ("seed", 0)):
-            whole(key, d[key], low, 10 ** 7)
-        if not isinstance(d["prompts"], str):
-            raise ValueError(f"prompts: expected the path of a prompt file, found {shown(d['prompts'])}")
-        for part, kind in (("model", dict), ("recipe", dict)):
-            if not isinstance(d[part], kind):
-                raise ValueError(f"expected a mapping, found {d[part]!r}")
-        part = "model: "
-        unknown = set(d["model"]) - set(Qwen2Config.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"unknown keys {', '.join(sorted(unknown))}")
-        shape = {"model_type": "qwen2", "hidden_act": "silu", "vocab_size": d["vocabulary"], **d["model"]}
-        for key, value, expected in wrong(shape, MODEL):
-            raise ValueError(f"{key}: found {value!r}, expected {expected}")
-        shape = Qwen2Config.from_dict(shape)
-        part = "recipe: "
-        return d, Recipe(**{"seed": d["seed"], **d["recipe"]}), shape
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{path}: {part}{error}") from None
+            whole(key, getattr(self, key), low, 10 ** 7)
+
+
+def read_config(path):
+    """The YAML of a pretraining run, every key checked: (Pretraining, Recipe, Qwen2Config)."""
+    config = record(Pretraining, read_yaml(path, "config"), path)
+    shape = {"vocab_size": config.vocabulary, "tie_word_embeddings": False, **config.model}
+    check_settings(shape, MODEL, f"{path}: model")
+    return (config, record(Recipe, {"seed": config.seed, **config.recipe}, f"{path}: recipe"),
+            record(Qwen2Config, shape, f"{path}: model"))
 
 
 def pretrain(path, out, device="auto"):
     """Train the model that the YAML describes and write it to the folder `out`; a second start goes on."""
     config, recipe, shape = read_config(path)
-    prompts = read_prompts(config["prompts"])
+    prompts = read_prompts(config.prompts)
     device, _, _ = choose_device(device, "fp32")
-    run = sha256(json.dumps([config, prompts.digest]).encode()).hexdigest()
+    run = {"config": asdict(config), "prompts_digest": prompts.digest}
+    if world() > 1:                                                 # sums in another order: other bits
+        run["processes"] = world()
 
     def fill(work, result):
         words = work / "tokenizer"                  # a folder of its own: whole or not there
         if rank() == 0 and not words.is_dir():
             maker = Lessons(None, prompts, recipe.batch, recipe.seed, recipe.steps)
-            texts = (m["role"] + "\n" + m["content"] for m in maker.messages(config["sample"]))
-            write_folder(words, lambda folder: train_tokenizer(folder, texts, config["vocabulary"]))
+            texts = (m["role"] + "\n" + m["content"] for m in maker.messages(config.sample))
+            write_folder(words, lambda folder: train_tokenizer(folder, texts, config.vocabulary))
         if rank() == 0:
-            shutil.copyfile(config["prompts"], words / "prompts.yaml")
+            shutil.copyfile(config.prompts, words / "prompts.yaml")
         wait()                                      # the others, for the tokenizer
         model = Qwen2(shape)
-        model.init_weights(config["seed"])
+        model.init_weights(config.seed)
         model.to(device)
         say(config=path, out=out, parameters=f"{sum(p.numel() for p in model.parameters()):,}", device=device,
             processes=world(), dtype="float32", steps=recipe.steps, rate=recipe.rate,
-            batch=f"{recipe.batch} conversations", prompts=config["prompts"])
+            batch=f"{recipe.batch} conversations", prompts=config.prompts)
         done = train(model, Lessons(Chat(words), prompts, recipe.batch, recipe.seed, recipe.steps), recipe,
-                     work, run, label=Path(out).name)
+                     work, digest(run), label=Path(out).name)
         if rank() == 0:
             save_model(result, shape, {n: t.bfloat16() for n, t in model.state_dict().items()}, source=words)
             lines = (work / "metrics.jsonl").read_text().splitlines(keepends=True)
             (result / "metrics.jsonl").write_text("".join(lines[9::10]))    # the loss curve, every tenth step
         return done
 
-    identity = {"config": config, "prompts_digest": prompts.digest}
-    done = build_together(out, identity | ({"processes": world()} if world() > 1 else {}), fill)
+    done = build_together(out, run, fill)
     if rank() == 0:
         print(f"{out}: {done['tokens']:,} tokens in {done['steps']} steps and {done['seconds']:.0f} s, "
               f"last loss {done['loss'][0]:.4f}")

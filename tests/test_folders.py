@@ -212,14 +212,14 @@ def test_a_long_list_of_tensors_is_cut(folder):
     assert len(lines) == 10 and last == "  and 446 more"
 
 
-def test_rotary_buffers_of_old_checkpoints(folder, capsys):
+def test_rotary_buffers_of_old_checkpoints(folder):
     path = folder / "model.safetensors"
     tensors = load_file(path)
     old = "model.layers.{}.self_attn.rotary_emb.inv_freq"
     buffers = {old.format(0): torch.ones(3), old.format(1): torch.ones(3, dtype=torch.int64)}
     save_file({**tensors, **buffers}, path)
     loaded = load_model(folder)
-    assert capsys.readouterr().err.count("inv_freq") == 1
+    assert loaded.note.startswith(f"{folder}: 2 stored rotary buffers (inv_freq)")
     ids = make_ids(2, 9)
     assert torch.equal(loaded(ids), make_tiny(tie_word_embeddings=True)(ids))
     save_file({**tensors, "model.layers.0.rotary_emb.inv_freq": torch.ones(3)}, path)

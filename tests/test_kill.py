@@ -201,9 +201,12 @@ def test_the_output_of_another_run(jobs, tmp_path):
     ("run", {"news": {"split": "prod"}}, "news: expected"), ("run", {"recipes": None}, "recipes"),
     ("run", {"news": {**STUDY["news"], "per_domain": 0}}, "per_domain"), ("run", {"lora": None}, "lora"),
     ("run", {"lora": {**STUDY["lora"], "rank": 0}}, "rank"), ("run", {"seed": "x"}, "seed"),
-    ("pretrain.py", {"extra": 1}, "extra"), ("pretrain.py", {"model": {"hidden_size": 8}}, "model: missing"),
+    ("pretrain.py", {"extra": 1}, "extra"), ("pretrain.py", {"model": {"hidden_size": 8}}, "model: key 'intermediate_size' is missing"),
     ("pretrain.py", {"model": {**PRETRAIN["model"], "rope": 1}}, "rope"),
     ("pretrain.py", {"model": {**PRETRAIN["model"], "hidden_size": "x"}}, "hidden_size"),
+    ("pretrain.py", {1: 2}, "bad.yaml: unknown key 1"), ("pretrain.py", {"model": {2: 3}}, "model: unknown key 2"),
+    ("pretrain.py", {"recipe": {"stepz": 3}}, "recipe: unknown key 'stepz' (is 'steps' meant?)"),
+    ("pretrain.py", {"recipe": {"steps": 3}}, "recipe: key 'rate' is missing"),
     ("pretrain.py", {"recipe": {"pace": 2}}, "pace"), ("pretrain.py", {"vocabulary": "many"}, "vocabulary"),
     ("pretrain.py", {"prompts": "nowhere"}, "nowhere: no such prompt file"),
     ("pretrain.py --device tpu", {}, "--device tpu: expected auto, cpu, cuda")])

@@ -91,7 +91,9 @@ def test_a_training_that_diverges_leaves_the_place_free_for_another_rate(shared,
     words = ["train.py", "--model", shared.model, "--data", shared.data, "--out", tmp_path / "a"]
     words += ["--steps", 4]
     refused(tmp_path, [*words, "--rate", 1e20], "the loss was not finite at step", "smaller --rate may help")
-    refused(tmp_path, [*words, "--warmup", 9], "--warmup 9: expected at most --steps, 4")
+    refused(tmp_path, [*words, "--warmup", 9], "--warmup 9: expected at most the 4 steps of the run")
+    for more in ((), ("--dry-run",)):           # 40 steps by default
+        refused(tmp_path, [*words[:-2], "--warmup", 41, *more], "--warmup 41: expected at most the 40 steps")
     assert script(*words, "--rate", 1e-3).code == 0 and (tmp_path / "a" / "manifest.json").is_file()
 
 
@@ -190,7 +192,7 @@ def test_without_git(shared, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out.manifest.json").read_text())["git"] == "unknown"
 
 
-def test_an_adapter_in_doubt_is_said(shared, tmp_path):
+def test_an_adapter_in_doubt_is_said(shared, tmp_path, monkeypatch):
     """Of another base of the same shape, or without effect: loaded, as the ecosystem does, not silently."""
     def said(model, adapter):
         done = script("generate.py", "--model", model, "--adapter", adapter, "--chat", "Hi",
@@ -205,6 +207,11 @@ def test_an_adapter_in_doubt_is_said(shared, tmp_path):
     tensors = load_file(zero / "adapter_model.safetensors")
     save_file({n: t * ("lora_A" in n) for n, t in tensors.items()}, zero / "adapter_model.safetensors")
     assert f"{zero}: changes nothing: its lora_B are all zero" in said(shared.model, zero)
+    weights = shutil.copytree(shared.model, tmp_path / "old") / "model.safetensors"
+    save_file({**load_file(weights), "model.rotary_emb.inv_freq": torch.ones(3)}, weights)
+    assert f"{tmp_path / 'old'}: 1 stored rotary buffers (inv_freq)" in said(tmp_path / "old", shared.adapter)
+    monkeypatch.setenv("RANK", "1")             # of torchrun's processes the first one speaks
+    assert said(tmp_path / "old", zero) == ""
 
 
 def test_world_writes_a_new_file_only(tmp_path):
@@ -289,6 +296,11 @@ TRAIN = "train.py --model MODEL --data DATA --out OUT "
     (GENERATE + "--n 0", "--n 0: expected at least 1"), (GENERATE + "--protocol gossip", "'gossip'"),
     (CHAT + "--news NEWS", "one of --chat and --news"), ("generate.py --model x", "one of --chat and --news"),
     ("generate.py --model MODEL --news NEWS", "--news needs --out"),
+    ("train.py --model MODEL --data DATA", "expected --out, or --dry-run"),
+    ("pretrain.py --out OUT", "expected a config and --out"), ("pretrain.py x", "expected a config and --out"),
+    ("pretrain.py --eval MODEL --out OUT", "neither a config nor --out"),
+    ("pretrain.py --eval MODEL x", "neither a config nor --out"),
+    ("pretrain.py x --out OUT --per-domain 2", "--per-domain is for --eval"),
     (CHAT + "--temperature -1", "temperature = -1.0"), (CHAT + "--max-new-tokens 0", "max_new_tokens = 0"),
     (CHAT + "--max-new-tokens 600", "context of 512"), (GENERATE + "--prompts NEWS", "a mapping"),
     (CHAT + "--model nowhere", "nowhere: no such model folder"), (CHAT + "--model no/where", "no/where: no"),
@@ -341,7 +353,7 @@ def test_bad_words(words, said, shared, tmp_path):
 @pytest.mark.parametrize("words, said", [
     (["train.py", "--model", "MODEL", "--data", "BAD", "--out", "OUT"], "bad.jsonl: line 1: "),
     (["-m", "newnews", "show", "x", "--news", "BAD"], "bad.jsonl: expected a list of news"),
-    (["pretrain.py", "BAD", "--out", "OUT"], "bad.jsonl: expected the keys")])
+    (["pretrain.py", "BAD", "--out", "OUT"], "bad.jsonl: unknown key 'message'")])
 def test_as_a_real_process(words, said, shared, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"message": []}\n')
     places = {"MODEL": shared.model, "BAD": tmp_path / "bad.jsonl", "OUT": tmp_path / "out"}
