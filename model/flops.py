@@ -3,7 +3,8 @@
 2 per multiply-add in matrix products. Norms, rotations, activations and softmax are left out: below 1% at
 Qwen2.5-0.5B. Attention counts the causal triangle, which is the useful work: a token sees itself and what
 lies before it. Kernels that compute the whole square and mask half of it do more; so does padding, and so
-does a loss that computes its logits again in backward. The head is counted on the positions that reach it.
+do a loss that computes its logits again in backward, and blocks that train.py --checkpoint computes again.
+The head is counted on the positions that reach it.
 """
 
 from model.sampling import common_prefix

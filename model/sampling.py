@@ -108,7 +108,7 @@ def generate(model, prompts, stop_ids, sampling, streams=None, adapters=None, ro
     For n samples of one prompt give it n times: it is prefilled once. streams (ints below 2^64, one a row)
     name each row's noise; the default is its index. adapters (ints, one a row): which adapter continues the
     row, -1 for the base. rows: how many decode together, by default what fits model.cache.CACHE_BYTES; the
-    place of a row that has ended goes to the next prompt. groups: as in `prefill`.
+    place of a row that has ended goes to the next prompt. groups: as in `read_once`.
     """
     rows, adapters = at_once(model, prompts, [sampling.max_new_tokens] * len(prompts), adapters, rows)
     streams = np.arange(len(prompts)) if streams is None else np.asarray(streams, np.uint64)

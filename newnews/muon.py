@@ -58,19 +58,20 @@ class Muon:
         """Gradient norm of the model, (1,)."""
         return squared([g[None, None] for g in self.grads.values()], self.params).sqrt()
 
-    def step(self, t, rates, alive):
-        """Update t (1, 2, ...) with AdamW's rates (1,).
+    def step(self, t, rate, alive, norms):
+        """Update t (1, 2, ...) at AdamW's rate, clipped by the norm (1,).
         A model that is not alive keeps its values, to the bit."""
         r = self.recipe
         if r.clip:
-            scale = (r.clip / (self.norms()[0] + 1e-6)).clamp(max=1)
+            scale = (r.clip / (norms[0] + 1e-6)).clamp(max=1)
             for g in self.grads.values():
                 g.mul_(scale)
         if bool(alive[0]):
-            self.step_matrices(float(rates[0]) / r.rate * r.matrix_rate)
+            share = float(torch.tensor(rate)) / r.rate          # the rate in fp32, as data/pocket was grown
+            self.step_matrices(share * r.matrix_rate)
         for name in self.matrices:
             self.grads[name].zero_()
-        self.rest.step(t, rates, alive)
+        self.rest.step(t, rate, alive, norms)
 
     def step_matrices(self, rate):
         shapes = {}

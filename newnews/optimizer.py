@@ -1,11 +1,12 @@
-"""Optimizers for K adapters side by side: every adapter has its own clipping, rate and end.
+"""Optimizers for K adapters side by side: every adapter has its own clipping and end, all have one rate.
 
-torch's own cannot give slices of a tensor their own rate, clipping and end. What the loop asks of one:
+torch's own cannot give slices of a tensor their own clipping and end. What the loop asks of one:
 
     collect()               add the micro-batch's gradients, parameter.grad, to the step's
     grads                   {name: tensor}, these sums; the loop adds them up over several processes
     norms()                 gradient norm of each adapter so far in this step, (K,)
-    step(t, rates, alive)   update t = 1, 2, ... with rates (K,); adapters not alive (K,) keep their values
+    step(t, rate, alive, norms)     update t = 1, 2, ..., clipped by these norms (K,); adapters that are not
+                            alive (K,) keep their values
     tensors()               {name: tensor} of everything that a resumed run needs
     values                  {name: tensor} of the parameters' own values, fp32 or wider
 
@@ -95,15 +96,14 @@ class AdamW:
     def norms(self):
         return squared([g for _, g, _, _ in self.stacks], self.params).sqrt()
 
-    def step(self, t, rates, alive):
-        recipe, norms = self.recipe, self.norms()
-        scale = torch.ones_like(norms)
+    def step(self, t, rate, alive, norms):
+        recipe, scale = self.recipe, torch.ones_like(norms)
         if recipe.clip:
             scale = (recipe.clip / (norms + 1e-6)).clamp(max=1)
         for stack in self.stacks:
             for value, g, m, v in zip(*map(pieces, stack)):             # (n, K, some, ...)
                 shape = (-1,) + (1,) * (value.dim() - 2)                # (K, 1, ...), against (n, K, ...)
-                live, rate = alive.view(shape), rates.to(value).view(shape)
+                live = alive.view(shape)
                 g.mul_(scale.view(shape)).masked_fill_(~live, 0)        # not * 0: it may be NaN
                 # first and second moment, each corrected for its start at zero
                 m.lerp_(g, 1 - recipe.beta1)

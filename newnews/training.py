@@ -1,10 +1,10 @@
 """The one training loop: pretraining, full fine-tuning, one adapter, or a bank of K adapters side by side.
 
 A step is K lists of newnews.examples.Example, one list an adapter (K = 1 unless the model carries a bank).
-Every adapter has its own data, normaliser, clipping, schedule and stop, so K adapters side by side are the K
-single runs up to float noise. What is learnt is the loss's business: loss(model, batch) -> (K,), the weighted
-sum of losses of each adapter's rows, with its graph; `next_token` is the usual one. A loss that computes more
-than next_token on the same rows returns ((K,), FLOPs on top).
+Every adapter has its own data, normaliser, clipping and stop, and all have one Recipe, so K adapters side by
+side are the K single runs up to float noise. What is learnt is the loss's business: loss(model, batch) ->
+(K,), the weighted sum of losses of each adapter's rows, with its graph; `next_token` is the usual one. A loss
+that computes more than next_token on the same rows returns ((K,), FLOPs on top).
 
 Under torchrun (newnews/distributed.py) all processes walk through the same steps, each with its share of the
 rows of every micro-batch, and end with the weights of a single process up to float noise.
@@ -181,10 +181,10 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         distributed.add_up([losses, extra])
         distributed.add_up([g for n, g in optimizer.grads.items() if not distributed.is_sharded(params[n])])
         # [update whoever is finite; the others stop for good]
-        norms, rate = optimizer.norms().cpu(), recipe.rate_at(step)
-        good = alive & losses.isfinite() & norms.isfinite()
+        norms, rate = optimizer.norms(), recipe.rate_at(step)
+        good = alive & losses.isfinite() & norms.isfinite().cpu()
         stopped = {str(k): step for k in (alive & ~good).nonzero().flatten().tolist()}
-        optimizer.step(step + 1, torch.full((K,), rate, device=device), good.to(device))
+        optimizer.step(step + 1, rate, good.to(device), norms)
         # [book the step]
         lengths = [len(row.ids) for rows in lists for row in rows]
         supervised = sum(w > 0 for rows in lists for row in rows for w in row.weights[1:])

@@ -28,7 +28,7 @@ def test_adamw_is_torchs(dtype, tolerance, bank, piece, monkeypatch):
     torchs = [torchs_adamw(ps.values(), recipe) for ps in theirs]
     norms = []
     for t in range(1, recipe.steps + 1):
-        rates = torch.rand(K, generator=generator, dtype=dtype) * 0.1
+        rate = float(torch.rand((), generator=generator, dtype=dtype)) * 0.1
         grads = {n: torch.randn(K, *s, generator=generator, dtype=dtype) for n, s in shapes.items()}
         for k in range(K):
             size = 10.0 ** float(torch.randint(-9, 2, (), generator=generator))
@@ -38,14 +38,14 @@ def test_adamw_is_torchs(dtype, tolerance, bank, piece, monkeypatch):
             wanted = torch.nn.utils.clip_grad_norm_(theirs[k].values(), 1.0)
             norms.append(wanted.item())
             for group in torchs[k].param_groups:
-                group["lr"] = rates[k].item()
+                group["lr"] = rate
             torchs[k].step()
         for n, p in ours.items():
             p.grad = grads[n] if bank else grads[n][0]
         optimizer.collect()
         assert optimizer.norms().tolist() == pytest.approx(norms[-K:], rel=1e-5)
         with torch.no_grad():
-            optimizer.step(t, rates, torch.ones(K, dtype=torch.bool))
+            optimizer.step(t, rate, torch.ones(K, dtype=torch.bool), optimizer.norms())
     for n, p in ours.items():
         stacked = torch.stack([ps[n].detach() for ps in theirs])
         assert gap({n: p.detach() if bank else p.detach()[None]}, {n: stacked}, start) < tolerance
@@ -77,6 +77,6 @@ def test_adamw_on_bf16_keeps_an_fp32_master():
                 optimizer.collect()
         with torch.no_grad():
             for optimizer in optimizers:
-                optimizer.step(t, torch.tensor([1e-3]), torch.tensor([True]))
+                optimizer.step(t, 1e-3, torch.tensor([True]), optimizer.norms())
     assert low.dtype == torch.bfloat16 and same_bits(low.detach().float(), full.detach().bfloat16().float())
     assert same_bits(optimizers[0].values["w"], full.detach()) and (low != start).float().mean() > 0.9
