@@ -1,5 +1,5 @@
 """Model folders and adapters on disk, in the ecosystem's layouts: Hugging Face folders and PEFT adapters.
-Safetensors only: nothing from a file is ever executed. What is written here appears whole or not at all."""
+Safetensors only: nothing from a file is ever executed."""
 
 import json
 import re
@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.files import read_json, short, write_folder
-from model.lora import PROJECTIONS, adapted, add_lora, block_of, lora_tensors, remove_lora
+from model.files import read_json, short
+from model.lora import PROJECTIONS, adapted, adapter_shape, add_lora, block_of, lora_tensors, remove_lora
 from model.qwen2 import Qwen2, Qwen2Config
 from model.settings import ADAPTER, MODEL, check_ends, check_rope, check_settings, wrong
 
@@ -179,26 +179,15 @@ def load_model(folder, device="cpu", dtype=None):
     return model.requires_grad_(False).eval()
 
 
-def refuse_strangers(folder):
-    """Saving replaces a whole folder: one that holds more than a model's or an adapter's files is refused."""
-    known = {"config.json", "adapter_config.json", "model.safetensors.index.json", "manifest.json",
-             "metrics.jsonl", *COMPANIONS}
-    strangers = sorted(p.name for p in Path(folder).glob("*")
-                       if not p.is_file() or p.name not in known and p.suffix != ".safetensors")
-    if strangers or Path(folder).is_file():
-        raise ValueError(f"{folder}: it is there already and holds {', '.join(strangers[:5]) or 'no model'}, "
-                         f"which saving a model or adapter there would remove; save elsewhere")
-
-
 def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
-    """Write {name: tensor} as a folder that transformers loads unchanged;
-    more than shard_bytes become shards.
+    """Write {name: tensor}, as model.state_dict() has them, to a new folder, which transformers loads
+    unchanged; more than shard_bytes become shards. One that is there already is a FileExistsError.
 
-    tensors comes from model.state_dict() or merged_tensors.
     source: a model folder whose tokenizer files are copied, and whose config.json keeps every setting that is
     not ours (the ids that end an answer, for one).
     """
-    refuse_strangers(folder)
+    folder = Path(folder)
+    folder.mkdir(parents=True)
     tensors = {n: t.detach().contiguous() for n, t in tensors.items()       # tied: stored once, as HF does
                if not (config.tie_word_embeddings and n == "lm_head.weight")}
     shards, size = [{}], 0
@@ -209,49 +198,42 @@ def save_model(folder, config, tensors, source=None, shard_bytes=5 * 10 ** 9):
         shards[-1][name] = tensor
         size += tensor.nbytes
 
-    def fill(path):
-        dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-        kept = Path(source or "") / "config.json"
-        settings = read_json(kept) if source and kept.is_file() else {}
-        settings |= {**config.to_dict(), "torch_dtype": dtype}
-        if "dtype" in settings:                             # transformers 5's name of the same
-            settings["dtype"] = dtype
-        (path / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-        if len(shards) == 1:
-            write_tensors(path / "model.safetensors", tensors, {"format": "pt"})
-        else:
-            names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-            for file, shard in zip(names, shards):
-                write_tensors(path / file, shard, {"format": "pt"})
-            index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
-                     "weight_map": {n: file for file, shard in zip(names, shards) for n in shard}}
-            (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-        for name in COMPANIONS if source else ():
-            if (Path(source) / name).is_file():
-                shutil.copyfile(Path(source) / name, path / name)
-
-    write_folder(folder, fill)
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    kept = Path(source or "") / "config.json"
+    settings = read_json(kept) if source and kept.is_file() else {}
+    settings |= {**config.to_dict(), "torch_dtype": dtype}
+    if "dtype" in settings:                             # transformers 5's name of the same
+        settings["dtype"] = dtype
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    if len(shards) == 1:
+        write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    else:
+        names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        for file, shard in zip(names, shards):
+            write_tensors(folder / file, shard, {"format": "pt"})
+        index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
+                 "weight_map": {n: file for file, shard in zip(names, shards) for n in shard}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    for name in COMPANIONS if source else ():
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, folder / name)
 
 
-def save_adapter(folder, model, k=0, base="", dtype=None):
-    """Adapter k of the model's bank as a PEFT folder; base: the name of the model it belongs to."""
-    refuse_strangers(folder)
-    modules = adapted(model)
-    first = next(iter(modules.values()))
-    rank = first.lora_A.shape[1]
+def save_adapter(folder, model, k=0, base=""):
+    """Adapter k of the model's bank as a PEFT folder, which must be new (else FileExistsError); base: the
+    name of the model it belongs to."""
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    rank, targets, layers = adapter_shape(model)
+    scale = next(iter(adapted(model).values())).scale
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base),
-              "r": rank, "lora_alpha": first.scale * rank, "lora_dropout": 0.0, "bias": "none",
-              "target_modules": sorted({n.rpartition(".")[2] for n in modules}), "inference_mode": True}
-    layers = sorted({block_of(n) for n in modules})
+              "r": rank, "lora_alpha": scale * rank, "lora_dropout": 0.0, "bias": "none",
+              "target_modules": targets, "inference_mode": True}
     if len(layers) < model.config.num_hidden_layers:        # PEFT's name for: in these blocks only
         config["layers_to_transform"] = layers
-
-    def fill(path):
-        (path / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        tensors = {PREFIX + n: t.to(dtype).contiguous() for n, t in lora_tensors(model, k).items()}
-        write_tensors(path / "adapter_model.safetensors", tensors, {"format": "pt"})
-
-    write_folder(folder, fill)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = {PREFIX + n: t.contiguous() for n, t in lora_tensors(model, k).items()}
+    write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
 
 
 # adapter_config.json settings that change nothing, or nothing at inference.
@@ -304,10 +286,8 @@ def load_adapter(folder, model):
     complain(f"{folder}: an adapter for another model?", expected,
              {n: tuple(t.shape) for n, t in tensors.items()})
     add_lora(model, targets, rank, alpha, layers=layers)
-    for name, module in adapted(model).items():
-        for side in "AB":
-            factor = getattr(module, f"lora_{side}")
-            factor.data[0] = tensors[f"{name}.lora_{side}.weight"].to(factor)
+    for name, factor in lora_tensors(model).items():
+        factor.copy_(tensors[name])
     return model.requires_grad_(False)
 
 
@@ -331,7 +311,6 @@ def load_bank(folders, model, strength=1.0):
     add_lora(model, {name.rpartition(".")[2] for name in names}, rank, scale * rank * strength,
              range(len(folders)), {block_of(name) for name in names})
     for k, tensors in enumerate(kept):
-        for name, module in adapted(model).items():
-            module.lora_A.data[k] = tensors[f"{name}.lora_A.weight"]
-            module.lora_B.data[k] = tensors[f"{name}.lora_B.weight"]
+        for name, factor in lora_tensors(model, k).items():
+            factor.copy_(tensors[name])
     return model.requires_grad_(False)

@@ -55,9 +55,7 @@ class Rest:
 
     def note_uses(self, decoder, args, kwargs):
         uses = kwargs.get("adapters", args[2] if len(args) > 2 else None)
-        if uses is None or decoder.switched_off:
-            uses = [-1 if decoder.switched_off else 0] * len(args[0])
-        self.uses = torch.as_tensor(uses, device=args[0].device)
+        self.uses = torch.as_tensor([0] * len(args[0]) if uses is None else uses, device=args[0].device)
 
     def effect(self, name, x, k):
         """What adapter k adds to the output of a module at the input x; 0 where it changes nothing."""

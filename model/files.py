@@ -3,14 +3,10 @@ all. No torch here, so that reading a result stays light."""
 
 import json
 import os
-import platform
-import re
 import reprlib
-import secrets
-import shutil
 import stat
-from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 LARGEST = 64 * 2 ** 20      # bytes of a JSON file; the largest of a model is tokenizer.json, 7 to 35 MB
 
@@ -57,59 +53,33 @@ def once(pairs):
 
 
 def write_folder(folder, fill):
-    """Call fill(path) on a fresh folder beside `folder`, then rename it into place: whole or not at all.
-
-    The fresh folder, .NAME.newnews-..., has a name that nobody else uses, and the folder that was there
-    before stays beside it until the new one stands. Nothing else is replaced or removed, but for what killed
-    processes of this machine left under such names.
-    """
+    """Call fill(path) on a fresh folder beside `folder`, then rename it into place, over one that is there:
+    whole or not at all."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    clear_up(folder)
-    aside = folder.with_name(f".{folder.name}.newnews-{host()}-{os.getpid()}-{secrets.token_hex(4)}")
-    new, old = Path(f"{aside}.new"), Path(f"{aside}.old")
-    try:
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.newnews-") as aside:
+        new, old = Path(aside) / "new", Path(aside) / "old"
         new.mkdir()
         fill(new)
         if folder.exists():
             os.replace(folder, old)
-        os.replace(new, folder)
-    finally:
-        put_back(old, folder)
-        if new.exists():
-            shutil.rmtree(new)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
 
 
-def put_back(old, folder):
-    """The folder that was moved away goes back if no other stands there, else it is removed."""
-    if old.exists() and not folder.exists():
-        os.replace(old, folder)
-    elif old.is_symlink():
-        old.unlink()
-    elif old.exists():
-        shutil.rmtree(old)
-
-
-def clear_up(folder):
-    """Finish what killed processes of this machine left of a write_folder(folder)."""
-    ours = re.compile(rf"\.{re.escape(folder.name)}\.newnews-{host()}-(\d{{1,9}})-[0-9a-f]{{8}}\.(new|old)")
-    for name in os.listdir(folder.parent):
-        match = ours.fullmatch(name)
-        left = folder.parent / name
-        if match and not alive(int(match[1])):
-            put_back(left, folder) if match[2] == "old" else shutil.rmtree(left)
-
-
-def host():
-    """A name of this machine: a process number means nothing on another one that shares the disk."""
-    return sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def alive(process):
+def alive(pid):
+    """Whether a process of this machine runs."""
+    if os.name == "nt":                 # os.kill(pid, 0) would not ask there but interrupt
+        import ctypes
+        return bool(ctypes.windll.kernel32.OpenProcess(0x1000, False, pid))
     try:
-        os.kill(process, 0)         # signal 0 only asks
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass
+    except PermissionError:             # somebody else's process
+        return True
     return True

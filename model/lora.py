@@ -139,10 +139,6 @@ class LoRALinear(nn.Linear):
         after = AddLowRank.apply(before.flatten(0, 1), mine, A, B, scale)
         return y.index_copy(0, rows.used, after.view_as(before))
 
-    def delta(self, k=0):
-        """The update dW = scale * B A of adapter k, (out, in)."""
-        return self.scale * self.lora_B[k] @ self.lora_A[k]
-
 
 def adapted(model):
     """{name: LoRALinear} in the order of the model."""
@@ -212,17 +208,6 @@ def remove_lora(model):
     return model
 
 
-@contextmanager
-def switched_off(model):
-    """Within the block every row uses the base, exactly, whatever the call says."""
-    before = model.model.switched_off
-    model.model.switched_off = True
-    try:
-        yield model
-    finally:
-        model.model.switched_off = before
-
-
 def switches(model):
     """{name: module} of what carries a part of an adapter: adapted projections, and model/dense.py's."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "gate")}
@@ -252,18 +237,3 @@ def lora_tensors(model, k=0):
     {"...q_proj.lora_A.weight": (r, in), "...q_proj.lora_B.weight": (out, r)}."""
     return {f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")[k].detach()
             for name, module in adapted(model).items() for side in "AB"}
-
-
-def merged_tensors(model, k=0):
-    """The model's state dict with adapter k added into the weights: fp32 sum, rounded once.
-    Changes nothing in place."""
-    modules = adapted(model)
-    merged = {}
-    for name, tensor in model.state_dict().items():
-        owner, _, last = name.rpartition(".")
-        if owner in modules and last == "weight":
-            delta = modules[owner].delta(k)
-            tensor = (tensor.to(delta.dtype) + delta).to(tensor.dtype)
-        if last not in ("lora_A", "lora_B"):
-            merged[name] = tensor.detach()
-    return merged

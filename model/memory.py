@@ -11,7 +11,7 @@ tests/test_memory.py holds it against what processes take.
     e   bytes of a number in the model's dtype (4: fp32, 2: bf16)       n   tokens of a micro-batch, padded
 """
 
-from model.flops import projections
+from model.flops import factors, projections
 from model.loss import CHUNK_NUMBERS
 
 INPUTS = {"q_proj": "x", "k_proj": "x", "v_proj": "x", "o_proj": "z", "gate_proj": "h", "up_proj": "h",
@@ -23,11 +23,6 @@ def parameter_count(config):
     H, G, Dh = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     layer = sum(i * o for i, o in projections(config).values()) + (H + 2 * G) * Dh + 2 * D
     return L * layer + D + (1 if config.tie_word_embeddings else 2) * config.vocab_size * D
-
-
-def adapter_count(config, lora):
-    """Parameters of an adapter, lora = (rank, targets)."""
-    return config.num_hidden_layers * lora[0] * sum(sum(projections(config)[t]) for t in lora[1])
 
 
 def block_activations(config, e, lora=None):
@@ -62,7 +57,7 @@ def training_memory(config, e, n, supervised, lora=None, recompute=False, shards
     """
     P, L = parameter_count(config), config.num_hidden_layers
     V, D = config.vocab_size, config.hidden_size
-    learns = P if lora is None else adapter_count(config, lora)
+    learns = P if lora is None else factors(config, lora)
     parts, width = (shards, e) if lora is None else (1, 4)
     out = {"weights": e * P // shards + (0 if lora is None else 4 * learns)}
     if shards > 1:                              # gathered: all outside of the blocks, and two blocks
@@ -86,14 +81,13 @@ def training_memory(config, e, n, supervised, lora=None, recompute=False, shards
     return out
 
 
-def sampling_memory(config, e, rows, tokens, prompt, lora=None):
+def sampling_memory(config, e, rows, tokens, prompt):
     """{part: bytes} at the peak of sampling: `rows` decode together, each of at most `tokens` tokens, and
     `prompt` tokens are prefilled at once."""
     D, F, V = config.hidden_size, config.intermediate_size, config.vocab_size
     H, G, Dh = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     cache = 2 * config.num_hidden_layers * G * Dh * e * rows * tokens
-    out = {"weights": e * parameter_count(config) + (4 * adapter_count(config, lora) if lora else 0),
-           "keys and values": cache,
+    out = {"weights": e * parameter_count(config), "keys and values": cache,
            # rows that leave or join copy the cache: the old one stays until the new one is whole
            "their copy": cache}
     prefill = prompt * e * (2 * D + (2 * H + 2 * G) * Dh + 3 * F)

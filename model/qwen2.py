@@ -215,12 +215,11 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.bank = 0                   # how many adapters add_lora has put on the projections
-        self.switched_off = False       # True: no row uses any
         self.recompute = False          # True: keep only what enters a block, and compute the rest again in
                                         # backward: same bits, a third more FLOPs
 
     def forward(self, ids, cache=None, adapters=None):
-        rows = None if self.switched_off else arrange(adapters, ids.shape[0], self.bank, ids.device)
+        rows = arrange(adapters, ids.shape[0], self.bank, ids.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]    # (1, T)
         mask = None
         if cache is not None:
@@ -266,8 +265,8 @@ class Qwen2(nn.Module):
     def forward(self, ids, cache=None, keep=None, head=None, adapters=None):
         hidden = self.model(ids, cache, adapters)                          # (B, T, D)
         if keep is not None:
-            flat = hidden.flatten(0, 1)
-            hidden = hidden[keep] if keep.dtype == torch.bool else flat.index_select(0, keep)       # (N, D)
+            hidden = hidden[keep] if keep.dtype == torch.bool else hidden.flatten(0, 1).index_select(0, keep)
+        # hidden: (N, D), or without keep (B, T, D)
         return self.lm_head(hidden) if head is None else head(hidden, self.lm_head)
 
     def init_weights(self, seed):

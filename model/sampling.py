@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from model.cache import KVCache, rows_at_once
-from model.drawing import Sampling, pick
+from model.drawing import pick
 from model.loss import token_losses
 from model.strides import Strides, in_strides
 

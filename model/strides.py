@@ -32,9 +32,8 @@ class Strides:
     def __init__(self, model, cache, logits, seen, adapters, sampling):
         self.model, self.cache, self.logits, self.seen, self.sampling = model, cache, logits, seen, sampling
         B, device = len(logits), logits.device
-        off = model.model.switched_off
         # arranged once; a list of -1 arranges to None, which the model would take for adapter 0
-        self.rows = adapters if off else arrange(adapters, B, model.model.bank, device) or adapters
+        self.rows = arrange(adapters, B, model.model.bank, device) or adapters
         self.u = torch.zeros(STRIDE, B, dtype=torch.float64, device=device)        # each step's noise
         self.drawn = torch.zeros(STRIDE, B, dtype=torch.int64, device=device)
         self.at = torch.zeros(1, dtype=torch.int64, device=device)                 # the step in the stride

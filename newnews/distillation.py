@@ -1,7 +1,7 @@
 """The loss of context distillation, as newnews.training.train takes it.
 
 The student reads a row as Example has it, the teacher as Example.other shows it: the same answer behind a
-context. The teacher is the same model with its adapters switched off, so it is the base model to the bit, and
+context. The teacher is the same model, its rows without adapters, so it is the base model to the bit, and
 nothing trains it.
 """
 
@@ -9,7 +9,7 @@ import torch
 
 from model.drawing import Sampling
 from model.flops import forward_flops, sampling_flops, training_flops
-from model.lora import adapter_shape, switched_off
+from model.lora import adapter_shape
 from model.loss import divergences
 from model.sampling import generate
 
@@ -33,8 +33,9 @@ class Distillation:
         if self.own:
             batch, flops = own_answers(model, batch)
         keep, there = batch.weights[:, 1:] > 0, batch.other.weights[:, 1:] > 0      # N of (B, T), (B, T')
-        with torch.no_grad(), switched_off(model):
-            teacher = model(batch.other.ids[:, :-1], keep=there, head=lambda hidden, _: hidden)     # (N, D)
+        with torch.no_grad():
+            teacher = model(batch.other.ids[:, :-1], keep=there, head=lambda hidden, _: hidden,
+                            adapters=[-1] * len(batch.ids))                                         # (N, D)
 
         def head(hidden, lm_head):
             return divergences(hidden, teacher, lm_head, self.reverse, self.top)

@@ -60,7 +60,6 @@ def train_bank(out, model, lists, names, recipe, lora, run, base, label, loss=No
             done = train(model, Shuffled(lists, recipe.batch, seeds), recipe, work, digest(run), label,
                          loss or next_token)
             if rank() == 0:
-                result.mkdir()
                 for k, name in enumerate(names):
                     save_adapter(result / name, model, k, base)
         finally:

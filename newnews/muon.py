@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 
-from newnews.distributed import is_sharded
 from newnews.optimizer import AdamW, add_gradients, give_sums, squared
 
 QUINTIC = 3.4445, -4.7750, 2.0315
@@ -38,8 +37,6 @@ class Muon:
     def __init__(self, params, recipe, bank):
         if bank:
             raise ValueError("optimizer: muon trains a whole model; adapters are trained with adamw")
-        if any(map(is_sharded, params.values())):
-            raise ValueError("optimizer: muon needs whole matrices; a sharded model is trained with adamw")
         self.params, self.recipe = params, recipe
         self.matrices = [n for n, p in params.items() if p.dim() == 2 and ".layers." in n]
         self.rest = AdamW({n: p for n, p in params.items() if n not in self.matrices},

@@ -20,10 +20,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, make_tiny
+from conftest import ROOT, make_tiny, save_over
 
 from model.chat import Chat
-from model.checkpoint import save_model
 from newnews import training
 from newnews.world.lessons import Lessons
 from newnews.news import write_news
@@ -80,7 +79,7 @@ def make_model(folder, seed=1, change=None, **fields):
         model.model.embed_tokens.weight[chat.encode("\n")[0]] = -12 * drift / drift.norm()
         if change is not None:
             change(model)
-    save_model(folder, model.config, model.state_dict(), source=folder)
+    save_over(folder, model)
     return folder
 
 

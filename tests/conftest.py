@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)         # tiny models: a second thread only waits
 
+from model.checkpoint import save_model  # noqa: E402
 from model.qwen2 import Qwen2, Qwen2Config  # noqa: E402
 from newnews.console import Lines  # noqa: E402
 
@@ -104,3 +105,11 @@ def twin():
 def ids():
     """ids(rows, tokens, vocab=97, seed=0) -> (rows, tokens) int64, uniform."""
     return make_ids
+
+
+def save_over(folder, model):
+    """The model's config and weights into a folder that is there, with the tokenizer."""
+    save_model(folder / "saved", model.config, model.state_dict(), source=folder)
+    for path in (folder / "saved").iterdir():
+        path.replace(folder / path.name)
+    (folder / "saved").rmdir()

@@ -239,12 +239,6 @@ def test_every_process_gets_as_many_batches_of_as_many_rows():
         assert sorted(tuple(ids[:int(w.sum())]) for ids, w in rows if w.sum()) == wanted
 
 
-def test_muon_refuses_a_sharded_model():
-    from newnews.muon import Muon
-    with pytest.raises(ValueError, match="muon needs whole matrices"):
-        Muon({"w": SimpleNamespace(placements=())}, RECIPE, False)
-
-
 def main(top):
     torch.set_num_threads(1)
     with group("cpu"), pytest.MonkeyPatch.context() as patch:

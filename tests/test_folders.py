@@ -11,6 +11,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from model import files
 from model.checkpoint import load_adapter, load_config, load_model, save_adapter, save_model
-from model.files import read_json, short, write_folder
+from model.files import alive, read_json, short, write_folder
 from model.lora import add_lora
 from newnews.outputs import build_folder
 
@@ -255,17 +257,16 @@ def test_saving_keeps_what_the_source_says(folder, tmp_path):
     assert after == {**before, "dtype": "bfloat16", "torch_dtype": "bfloat16"}
 
 
-@pytest.mark.parametrize("name", ("notes.txt", "code/", "README.md"))
-def test_a_folder_with_other_things_is_not_replaced(folder, tmp_path, name):
+def test_a_folder_that_is_there_is_not_written_to(folder, tmp_path):
     model = load_model(folder)
-    (folder / name).mkdir() if name.endswith("/") else (folder / name).write_text("mine")
-    before = sorted(p.name for p in folder.iterdir())
-    for save in (lambda: save_model(folder, model.config, model.state_dict()),
-                 lambda: save_adapter(folder, add_lora(model))):
-        with pytest.raises(ValueError, match=re.escape(name.strip("/"))) as error:
-            save()
-        one_line(error, folder)
-    assert sorted(p.name for p in folder.iterdir()) == before and len(list(tmp_path.iterdir())) == 1
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    for save in (lambda path: save_model(path, model.config, model.state_dict()),
+                 lambda path: save_adapter(path, add_lora(load_model(folder)))):
+        with pytest.raises(FileExistsError, match=re.escape(str(folder))):
+            save(folder)
+        with pytest.raises(FileExistsError):
+            save(folder / "config.json")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
 
 
 def test_folders_with_neighbouring_names(tmp_path):
@@ -276,24 +277,11 @@ def test_folders_with_neighbouring_names(tmp_path):
         {"x.old": "x.old", "x.part": "x.part", "x": "x"}
 
 
-def test_what_a_killed_save_left(tmp_path):
-    """What carries our mark, of a process that is gone, is cleared; a folder on its way out comes back."""
-    gone = 2 ** 22 + 1                                      # above any process number of Linux
-    mark = f".x.newnews-{files.host()}"
-    left = [f"{mark}-{gone}-0123abcd.old", f"{mark}-{gone}-0123abcd.new"]
-    kept = [f"{mark}-{os.getpid()}-0123abcd.old", f".x.newnews-01234567-{gone}-0123abcd.old",
-            f"{mark}-{gone}-0123abcd.old".replace(".x", ".y"), ".x.newnews", ".x.old", "x.part"]
-    for name in (*left, *kept):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "weights").write_text(name)
-
-    def failing(path):
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_folder(tmp_path / "x", failing)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "x"])
-    assert (tmp_path / "x" / "weights").read_text() == left[0]
+def test_which_processes_are_alive():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert alive(os.getpid()) and alive(os.getppid()) and alive(child.pid)
+    child.communicate()
+    assert not alive(child.pid) and not alive(2 ** 22 + 1)      # above any process number of Linux
 
 
 def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):

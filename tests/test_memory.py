@@ -13,8 +13,9 @@ import pytest
 import torch
 from conftest import ROOT, make_config, make_ids, make_tiny
 
+from model.flops import factors
 from model.lora import PROJECTIONS, adapted, add_lora
-from model.memory import adapter_count, block_activations, parameter_count, sampling_memory, training_memory
+from model.memory import block_activations, parameter_count, sampling_memory, training_memory
 from model.qwen2 import Qwen2
 from model.drawing import Sampling
 from model.sampling import generate
@@ -86,7 +87,7 @@ def test_counts():
     with torch.device("cpu"):
         tiny = add_lora(Qwen2(make_config()), ("q_proj", "down_proj"), 3, 6)
     learnt = sum(p.numel() for n, p in tiny.named_parameters() if "lora" in n)
-    assert adapter_count(tiny.config, (3, ("q_proj", "down_proj"))) == learnt
+    assert factors(tiny.config, (3, ("q_proj", "down_proj"))) == learnt
 
 
 @pytest.mark.parametrize("e", [4, 2])

@@ -11,10 +11,11 @@ import pytest
 import torch
 from cli import make_data, make_model, make_yaml, one_thread, refused, script  # noqa: F401 (a fixture)
 from conftest import ROOT
+from merging import merged_tensors
 
 from model.checkpoint import load_model, save_adapter, save_model
 from model.files import read_json
-from model.lora import adapted, add_lora, merged_tensors, remove_lora
+from model.lora import adapted, add_lora, remove_lora
 from newnews import probing
 from newnews.news import read_news, write_news
 from newnews.probing import output

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from conftest import make_ids, make_tiny
+from merging import merged_tensors
 from probing import CHAT, ITEM, PROMPTS, add_random, small_effects  # noqa: F401 (a fixture)
 
-from model.lora import gated, merged_tensors, switched_off, switches
+from model.lora import gated, switches
 from model.drawing import Sampling
 from model.sampling import generate
 from newnews.probing import asked as places
@@ -45,8 +46,6 @@ def test_switched_on_it_is_the_tuned_model_and_off_the_base_bit_for_bit(both):
     assert torch.allclose(model(ids, adapters=[0, -1, 0]), mixed, atol=1e-10)
     assert torch.allclose(model(ids, keep=keep, adapters=[0, -1, 0]), mixed[keep], atol=1e-10)
     assert (model(ids, adapters=[1] * 3) - full).abs().max() > 0.1
-    with switched_off(model):
-        assert torch.equal(model(ids, adapters=[0] * 3), base)
     prompts, greedy = [ids[0].tolist()] * 2, Sampling(6, 0.0)
     found = generate(model, prompts, (), greedy, adapters=[0, -1])
     assert [one.ids for one in found] == [generate(m, prompts[:1], (), greedy)[0].ids for m in (tuned, plain)]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_ids
+from merging import merged_tensors
 
 from model.checkpoint import load_adapter, save_adapter
-from model.lora import adapted, add_lora, merged_tensors, remove_lora
+from model.lora import adapted, add_lora, remove_lora
 from newnews.probing import compare, spectrum
 from newnews.probing.updates import (Update, choose, difference, frames, mean_of, mount, random_twin,
                                      read_update, svd, updates_of)

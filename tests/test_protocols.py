@@ -12,11 +12,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from conftest import make_tiny
+from conftest import make_tiny, save_over
 from test_news import FILES, POCKET, QWEN
 
 from model.chat import Chat
-from model.checkpoint import save_model
 from newnews.world.lessons import Lessons
 from newnews.news import News, Question, write_news
 from newnews.pretraining import train_tokenizer
@@ -38,7 +37,7 @@ def make_pocket(folder):
     train_tokenizer(folder, texts, 320)
     (folder / "prompts.yaml").write_text(FILES["pocket"].read_text())
     model = make_tiny(3, vocab_size=320)
-    save_model(folder, model.config, model.state_dict(), source=folder)
+    save_over(folder, model)
     return model, Chat(folder)
 
 

@@ -13,7 +13,7 @@ from model import strides as strides_module
 from model.cache import KVCache
 from model.capture import edit
 from model.drawing import Sampling, pick
-from model.lora import adapted, add_lora, switched_off
+from model.lora import adapted, add_lora
 from model.sampling import Completion, generate, generate_naive, prefill
 from model.strides import STRIDE, Strides, in_strides
 
@@ -81,11 +81,10 @@ def test_what_a_row_draws_behind_its_end_is_not_seen(exact, strides):
     assert first == Completion(free[0].ids[:free[0].ids.index(stop)], True)
 
 
-def test_adapters_that_are_switched_off(exact, strides):
+def test_rows_that_are_all_on_the_base(exact, strides):
     prompts, sampling = prompts_of(4, 6, seed=3), Sampling(max_new_tokens=12, seed=9)
-    expected = generate(exact, prompts, (), sampling, adapters=[-1, -1])
-    with switched_off(exact):
-        assert generate(exact, prompts, (), sampling) == expected
+    wanted = [generate_naive(exact, prompt, (), sampling, i, -1) for i, prompt in enumerate(prompts)]
+    assert generate(exact, prompts, (), sampling, adapters=[-1, -1]) == wanted
 
 
 @torch.inference_mode()

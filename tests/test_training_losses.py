@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.lora import add_lora, switched_off
+from model.lora import add_lora
 from newnews.batches import Shuffled
 from newnews.examples import Example
 from newnews.training import Recipe, train
@@ -53,8 +53,9 @@ def distil(model, batch):
     """Distillation, as a protocol would write it: KL from the base, which reads `other`, at each supervised
     token."""
     keep, there = batch.weights[:, 1:] > 0, batch.other.weights[:, 1:] > 0
-    with torch.no_grad(), switched_off(model):
-        teacher = model(batch.other.ids[:, :-1], keep=there).log_softmax(-1)
+    with torch.no_grad():
+        base = [-1] * len(batch.ids)
+        teacher = model(batch.other.ids[:, :-1], keep=there, adapters=base).log_softmax(-1)
     student = model(batch.ids[:, :-1], keep=keep, adapters=batch.adapters).log_softmax(-1)
     kl = (teacher.exp() * (teacher - student)).sum(-1)
     return batch.sums(kl * batch.weights[:, 1:][keep], keep)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, make_tiny
+from merging import delta
 from safetensors.torch import load_file, save_file
 from test_news import POCKET
 from test_study import DEMO, tiny       # noqa: F401 (a fixture)
@@ -224,7 +225,7 @@ def test_an_update_of_another_checkpoint_scaled(tiny, tmp_path, monkeypatch):   
     def watched(output, model, chat, task, items, adapters_of, label):
         if adapters_of is not None:
             with adapters_of(items[:1]):
-                asked.append((model.lm_head.weight.clone(), next(iter(adapted(model).values())).delta()))
+                asked.append((model.lm_head.weight.clone(), delta(next(iter(adapted(model).values())))))
         return answer_all(output, model, chat, task, items, adapters_of, label)
 
     monkeypatch.setattr(stages, "answer_all", watched)
@@ -235,7 +236,7 @@ def test_an_update_of_another_checkpoint_scaled(tiny, tmp_path, monkeypatch):   
     path = next(p for p in tiny.out.glob("updates/*/zog"))
     assert json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(second)
     model = load_model(first)
-    alone = next(iter(adapted(load_adapter(path, load_model(first))).values())).delta()
+    alone = delta(next(iter(adapted(load_adapter(path, load_model(first))).values())))
     assert all(torch.equal(head, model.lm_head.weight) for head, _ in asked)
     assert torch.allclose(asked[0][1], 0.5 * alone) and torch.allclose(asked[-1][1], alone)
 
@@ -252,10 +253,10 @@ def test_a_bank_is_loaded_with_a_strength(tmp_path):
     generator = torch.Generator().manual_seed(0)
     for module in adapted(model).values():
         torch.nn.init.normal_(module.lora_B, generator=generator)
-    wanted = {name: module.delta() * 0.3 for name, module in adapted(model).items()}
+    wanted = {name: delta(module) * 0.3 for name, module in adapted(model).items()}
     save_adapter(tmp_path / "a", model)
     bank = load_bank([tmp_path / "a"] * 2, make_tiny(0), 0.3)
-    assert all(torch.allclose(module.delta(1), wanted[name]) for name, module in adapted(bank).items())
+    assert all(torch.allclose(delta(module, 1), wanted[name]) for name, module in adapted(bank).items())
 
 
 def test_forms_are_updates_of_their_own_and_chat_is_the_plain_one(tiny):         # noqa: F811

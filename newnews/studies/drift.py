@@ -6,7 +6,6 @@ Only what training would pay for counts: the assistant's turns of a conversation
 import numpy as np
 import torch
 
-from model.lora import switched_off
 from model.loss import divergences
 from newnews.batches import pad
 from newnews.randomness import stream
@@ -21,12 +20,12 @@ def texts(neutral, item):
 
 @torch.no_grad()
 def drift(model, examples, device):
-    """Mean nats a token of each example, as a list. The model carries one adapter; the base is itself with
-    that switched off. B examples, N supervised tokens."""
+    """Mean nats a token of each example, as a list. The model carries one adapter; the base is itself without.
+    B examples, N supervised tokens."""
     batch = pad(examples, 1, None).to(device)
     keep = batch.weights[:, 1:] > 0                                                         # N of (B, T - 1)
-    with switched_off(model):
-        base = model(batch.ids[:, :-1], keep=keep, head=lambda hidden, _: hidden)           # (N, D)
+    base = model(batch.ids[:, :-1], keep=keep, head=lambda hidden, _: hidden,
+                 adapters=[-1] * len(examples))                                             # (N, D)
     nats = model(batch.ids[:, :-1], keep=keep,
                  head=lambda hidden, head: divergences(hidden, base, head))                 # (N,)
     rows = keep.nonzero()[:, 0]
