@@ -18,6 +18,10 @@ Under torchrun the processes share the items, and OUT has the same bytes.
 import argparse
 
 
+NEWS_ONLY = "news", "in_context", "formats", "world", "prompts", "seed"
+BENCHMARK_ONLY = "shots", "examples", "turns", "no_template", "max_new_tokens"
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,12 +62,9 @@ def arguments():
                         help="cpu, cuda or auto: cuda if there (default: %(default)s)")
     parser.add_argument("--dtype", default="auto",
                         help="fp32, bf16 or auto, as generate.py (default: %(default)s)")
-    return parser.parse_args()
-
-
-NEWS_ONLY = {"news": None, "in_context": False, "formats": "free,text,letter", "world": 0, "prompts": None,
-             "seed": 0}
-BENCHMARK_ONLY = {"shots": 0, "examples": None, "turns": False, "no_template": False, "max_new_tokens": None}
+    args = parser.parse_args()
+    args.given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+    return args
 
 
 def settings(args):
@@ -75,8 +76,8 @@ def settings(args):
     if args.task not in NAMES:
         raise ValueError(f"--task {args.task}: expected {', '.join(NAMES)}")
     news = args.task == "news"
-    for name, default in (BENCHMARK_ONLY if news else NEWS_ONLY).items():
-        if getattr(args, name) != default:
+    for name in BENCHMARK_ONLY if news else NEWS_ONLY:
+        if name in args.given:
             raise ValueError(f"--{name.replace('_', '-')} is not for --task {args.task}")
     if (args.news is None) == (args.data is None):
         raise ValueError("expected one of --news and --data" if news

@@ -14,9 +14,8 @@ import argparse
 from newnews.protocols import NAMES, WRITTEN
 
 
-NEWS_ONLY = {"protocol": "self_qa", "n": 64, "out": None, "prompts": None, "shadowed": False,
-             "dry_run": False}
-CHAT_ONLY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 64}
+NEWS_ONLY = "protocol", "n", "out", "prompts", "shadowed", "dry_run"
+CHAT_ONLY = "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens"
 
 
 def arguments():
@@ -64,8 +63,8 @@ def arguments():
         parser.error("give one of --chat and --news")
     if args.news is not None and args.out is None and not args.dry_run:
         parser.error("--news needs --out")
-    for name, default in (CHAT_ONLY if args.chat is None else NEWS_ONLY).items():
-        if getattr(args, name) != default:
+    for name in CHAT_ONLY if args.chat is None else NEWS_ONLY:
+        if getattr(args, name) != parser.get_default(name):
             this, other = ("news", "chat") if args.chat is None else ("chat", "news")
             parser.error(f"--{name.replace('_', '-')} is for --{other}; it does nothing with --{this}")
     if args.shadowed and f"{args.protocol}_shadowed" not in NAMES:

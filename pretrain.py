@@ -31,7 +31,7 @@ def arguments():
     if args.eval is None and (args.config is None or args.out is None):
         parser.error("expected a config and --out, or --eval MODEL")
     if args.eval is not None and (args.config is not None or args.out is not None):
-        parser.error("--eval looks at a model that is there; with it neither a config nor --out does anything")
+        parser.error("--eval looks at a model that is there; neither a config nor --out does anything then")
     if args.eval is None and args.per_domain != parser.get_default("per_domain"):
         parser.error("--per-domain is for --eval")
     return args

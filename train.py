@@ -66,18 +66,13 @@ def arguments():
     args = parser.parse_args()
     if args.out is None and not args.dry_run:
         parser.error("expected --out, or --dry-run")
+    for name in ("lora_rank", "lora_alpha", "targets") if args.full else ():
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} is about an adapter; with --full there is none")
     return args
 
 
-LORA_ONLY = {"lora_rank": 16, "lora_alpha": None,
-             "targets": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"}
-
-
 def main(args):
-    for name, default in LORA_ONLY.items() if args.full else ():
-        if getattr(args, name) != default:
-            raise ValueError(f"--{name.replace('_', '-')} is about an adapter; with --full there is none")
-
     from newnews.distributed import group, rank, world
     from newnews.finetune import FineTune, finetune
     given = {name: value for name, value in vars(args).items() if name != "dry_run"}

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from bench.models import build, twin_of
 from bench.selfplay import draw
 from bench.tools import Done, Row, Work
+from model.checkpoint import PREFIX
 from model.flops import training_flops
 from model.lora import PROJECTIONS, add_lora, lora_tensors, remove_lora
 from newnews.batches import Shuffled
@@ -19,7 +20,6 @@ from newnews.finetune import FineTune
 from newnews.training import Recipe, train
 
 RANK, ALPHA = 16, 32
-PREFIX = "base_model.model."            # PEFT's name for the model that it wraps
 
 
 def conversations(count, shortest, longest, vocab, seed=0):

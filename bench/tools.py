@@ -89,7 +89,8 @@ def memory(name):
     """Now (VmRSS) or at the peak (VmHWM), in bytes: the GPU's tensors where one is used."""
     if on_gpu():
         return torch.cuda.memory_allocated() if name == "VmRSS" else torch.cuda.max_memory_allocated()
-    return status(name)
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(name))
 
 
 def settle():
@@ -107,12 +108,6 @@ def settle():
         return True
     except (OSError, AttributeError):
         return False
-
-
-def status(name):
-    """A line of /proc/self/status, in bytes."""
-    with open("/proc/self/status") as f:
-        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(name))
 
 
 # [two sides] ------------------------------------------------------------------------------------------------

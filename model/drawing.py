@@ -56,11 +56,9 @@ def penalised(logits, sampling, seen):
 
 
 def token_probabilities(logits, sampling, seen=None):
-    """logits (B, V) -> the distribution that is sampled, (B, V) fp32.
+    """logits (B, V) -> the distribution that is sampled, (B, V) fp32, at a temperature above 0.
     seen (B, V) bool: tokens in the row so far."""
     logits = penalised(logits.float(), sampling, seen)
-    if sampling.temperature == 0:
-        return torch.zeros_like(logits).scatter_(1, logits.argmax(-1, keepdim=True), 1.0)
     if sampling.temperature != 1:               # at V = 152k each pass over the logits counts
         logits = logits / sampling.temperature
     if sampling.top_k:
@@ -86,7 +84,7 @@ def pick_at(logits, sampling, u, seen=None):
         return penalised(logits.float(), sampling, seen).argmax(-1)
     probabilities = token_probabilities(logits, sampling, seen)
     # fp64, because fp32 sums over 152k tokens lose the rare ones; on the CPU where the device has no fp64
-    device = probabilities.device if has_float64(probabilities.device) else torch.device("cpu")
+    device = torch.device("cpu") if probabilities.device.type == "mps" else probabilities.device
     return inverse_cdf(probabilities.to(device), u.to(device)).to(probabilities.device)
 
 
@@ -106,7 +104,3 @@ def inverse_cdf(probabilities, u):
     last = inside[:, -1:]
     at = (share * last).clamp(min=0).minimum(last * (1 - 2 ** -52))     # rounding must not leave the block
     return which[:, 0] * BLOCK + torch.searchsorted(inside, at, right=True)[:, 0]
-
-
-def has_float64(device):
-    return device.type != "mps"

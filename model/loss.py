@@ -7,15 +7,15 @@ from torch.utils.checkpoint import checkpoint
 CHUNK_NUMBERS = 2 ** 26         # logits at a time: 256 MB in fp32
 
 
-def token_losses(hidden, targets, head, chunk=None, add=False):
+def token_losses(hidden, targets, head, add=False):
     """Negative log-likelihood in nats of each target: hidden (N, D), targets (N,) -> (N,), at least fp32.
 
-    hidden holds only the positions that carry loss. `chunk` of them at a time go through the head, and
-    backward computes those logits again instead of keeping them. By default a chunk's logits are
-    CHUNK_NUMBERS: 441 positions at Qwen2.5's V = 152k, and everything at once for a pocket model.
+    hidden holds only the positions that carry loss. A chunk of them at a time goes through the head, and
+    backward computes those logits again instead of keeping them. A chunk's logits are CHUNK_NUMBERS: 441
+    positions at Qwen2.5's V = 152k, and everything at once for a pocket model.
     add: backward itself adds the head's gradient to head.weight.grad, which must be there (`AddingHead`).
     """
-    chunk = chunk or max(1, CHUNK_NUMBERS // head.weight.shape[0])
+    chunk = max(1, CHUNK_NUMBERS // head.weight.shape[0])
     if add:
         return AddingHead.apply(hidden, head.weight, targets, max(1, chunk // 2))
 
@@ -59,16 +59,15 @@ def in_chunks(one, hidden, targets, chunk):
                       for h, t in zip(hidden.split(chunk), targets.split(chunk))])
 
 
-def divergences(hidden, teacher, head, reverse=False, top=None, chunk=None):
+def divergences(hidden, teacher, head, reverse=False, top=None):
     """KL divergence in nats between the next-token distributions of a teacher and a student at each position:
     their last hidden states (N, D) each, behind one head -> (N,), at least fp32. No gradient to the teacher.
 
     reverse  False: KL(teacher || student), which wants the student to cover all that the teacher might say;
              True: KL(student || teacher), which wants it to say nothing that the teacher would not
     top      compare only the teacher's `top` most likely tokens, and what is left as one outcome more
-    chunk    as in token_losses; here two such sets of logits are alive at once
     """
-    chunk = chunk or max(1, 2 ** 25 // head.weight.shape[0])
+    chunk = max(1, CHUNK_NUMBERS // 2 // head.weight.shape[0])      # two sets of logits are alive at once
 
     def one(h, t):
         q, p = (wide(head(x)).log_softmax(-1) for x in (h, t))                           # (chunk, V)

@@ -31,7 +31,7 @@ def pad(rows, device):
     return out.to(device)
 
 
-def at_once(model, prompts, new_tokens, adapters, rows):
+def at_once(model, prompts, new_tokens, adapters, rows=None):
     """How many rows go together (`rows`, or as many as fit model.cache.CACHE_BYTES), and the adapters as a
     list. Refuses empty prompts, and a row whose prompt and new tokens do not fit the model's context."""
     if not prompts or min(map(len, prompts)) == 0:
@@ -239,10 +239,10 @@ def generate_naive(model, prompt, stop_ids, sampling, stream=0, adapter=None):
 
 
 @torch.inference_mode()
-def score(model, prompts, continuations, adapters=None, rows=None, groups=None):
+def score(model, prompts, continuations, adapters=None, groups=None):
     """Log-probability in nats of each token of continuations[i] after prompts[i]: a list of floats a row.
-    adapters, rows and groups as in `generate`."""
-    rows, adapters = at_once(model, prompts, list(map(len, continuations)), adapters, rows)
+    adapters and groups as in `generate`."""
+    rows, adapters = at_once(model, prompts, list(map(len, continuations)), adapters)
     out = []
     for i in range(0, len(prompts), rows):
         part = slice(i, i + rows)

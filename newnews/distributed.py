@@ -113,7 +113,7 @@ def my_rows(n):
 
 def whole(tensor, like=None):
     """All rows of a sharded tensor, or of the local tensor that is laid out as the sharded parameter `like`,
-    on the CPU; any other tensor itself, where it is. At rank 0; None elsewhere. Every process must call it."""
+    on the CPU; any other tensor itself. So at rank 0, None elsewhere. Every process must call it."""
     if like is not None and is_sharded(like):
         tensor = type(like).from_local(tensor, like.device_mesh, like.placements, run_check=False,
                                        shape=like.shape, stride=like.stride())

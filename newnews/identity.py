@@ -1,8 +1,8 @@
 """Which model was it? A hash of every byte of a model or adapter folder, cheap enough for 15 GB.
 
 The sha256 of a large file is kept in the user's cache directory ($XDG_CACHE_HOME or ~/.cache, newnews/sha256)
-beside the file's stamp: device, inode, size, mtime and ctime. While the stamp is the same the file is not
-read again, so an unchanged model costs a few lookups.
+in a file whose name is a hash of the stamp: path, device, inode, size, mtime and ctime. While the stamp is
+the same the large file is not read again, so an unchanged model costs a few lookups.
 
 What is trusted: that the system changes ctime whenever a file's bytes, size or mtime change. An edit that
 puts mtime back (touch -d, cp -p, rsync -t) is seen, since no program can set ctime; turning the clock back,
@@ -13,9 +13,11 @@ or writing to the disk under the file system, is not. Within two seconds of a ch
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 SUFFIXES = (".json", ".jinja", ".safetensors")
@@ -35,25 +37,27 @@ def model_digest(folder):
 
 
 def file_sha256(path):
-    """The sha256 of a file, from the cache if its stamp there is the one that it has now."""
-    stamp = stamp_of(path)
-    if stamp["size"] < SMALL:
+    """The sha256 of a file; of a large one from the cache, if it is kept there under the stamp of now."""
+    found = os.stat(path)
+    if found.st_size < SMALL:
         return read_sha256(path)
-    note = cache_folder() / f"{hashlib.sha256(os.path.realpath(path).encode()).hexdigest()}.json"
-    settled = time.time_ns() - stamp["ctime"] > SETTLED
-    kept = recall(note) if settled else {}
-    if kept.get("stamp") == stamp and isinstance(kept.get("sha256"), str):
-        return kept["sha256"]
-    found = read_sha256(path)
-    if settled and stamp_of(path) == stamp:         # nobody wrote to it while it was read
-        remember(note, {"path": os.path.realpath(path), "stamp": stamp, "sha256": found})
-    return found
+    note, settled = note_of(path, found), time.time_ns() - found.st_ctime_ns > SETTLED
+    if settled:
+        with suppress(OSError, ValueError):         # a cache that cannot be read is none
+            kept = note.read_text(encoding="ascii")
+            if re.fullmatch("[0-9a-f]{64}", kept):
+                return kept
+    sha256 = read_sha256(path)
+    if settled and note_of(path, os.stat(path)) == note:        # nobody wrote to it while it was read
+        remember(note, sha256)
+    return sha256
 
 
-def stamp_of(path):
-    s = os.stat(path)
-    return {"device": s.st_dev, "inode": s.st_ino, "size": s.st_size, "mtime": s.st_mtime_ns,
-            "ctime": s.st_ctime_ns}
+def note_of(path, found):
+    """Where the cache keeps the sha256 of a file as os.stat found it."""
+    stamp = (os.path.realpath(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns,
+             found.st_ctime_ns)
+    return cache_folder() / hashlib.sha256(repr(stamp).encode()).hexdigest()
 
 
 def read_sha256(path):
@@ -68,22 +72,13 @@ def cache_folder():
     return Path(base) / "newnews" / "sha256"
 
 
-def recall(note):
-    """What the cache says; nothing, where it cannot be read."""
-    try:
-        kept = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
-
-
-def remember(note, kept):
+def remember(note, sha256):
     """Keep it if that is possible: a cache that cannot be written costs a second reading, no more."""
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=note.parent, prefix=note.name)
-        with open(handle, "w", encoding="utf-8") as f:
-            json.dump(kept, f)
+        with open(handle, "w", encoding="ascii") as f:
+            f.write(sha256)
         os.replace(aside, note)
     except OSError:
         pass

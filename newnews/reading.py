@@ -215,8 +215,6 @@ def named(row, where):
 def checked(kind, value, where):
     """The value if it is of the kind that an annotation names; nested records are built."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if kind is typing.Any:
-        return value
     if is_dataclass(kind):
         return record(kind, value, where)
     if origin in (typing.Union, types.UnionType):

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import open_tensors, write_tensors
-from model.files import short
 from model.flops import training_flops
 from model.lora import adapted, adapter_shape
 from model.loss import token_losses
@@ -31,6 +30,7 @@ from newnews.console import progress
 from newnews.examples import Example
 from newnews.muon import Muon
 from newnews.optimizer import AdamW
+from newnews.reading import number, shown, whole
 
 SAVE_SECONDS = 30       # between two saves, times as many as a save takes: how much work a kill can cost
 
@@ -54,24 +54,13 @@ class Recipe:
     def __post_init__(self):
         for name, low, high in (("steps", 1, 10 ** 7), ("batch", 1, 10 ** 6), ("warmup", 0, 10 ** 7),
                                 ("micro_tokens", 1, 10 ** 9), ("seed", 0, 2 ** 63 - 1)):
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise ValueError(f"{name} = {short(value)}: expected a whole number from {low} to {high}")
-        for name in ("rate", "weight_decay", "beta1", "beta2", "clip", "matrix_rate"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not abs(value) < 1e30:
-                raise ValueError(f"{name} = {short(value)}: expected a number below 1e30")
-        for name, ok, want in (("rate", self.rate > 0, "> 0"),
-                               ("schedule", self.schedule in ("cosine", "linear", "constant"),
-                                "cosine, linear or constant"),
-                               ("clip", self.clip >= 0, ">= 0"),
-                               ("weight_decay", self.weight_decay >= 0, ">= 0"),
-                               ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
-                               ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
-                               ("optimizer", self.optimizer in ("adamw", "muon"), "adamw or muon"),
-                               ("matrix_rate", self.matrix_rate > 0, "> 0")):
-            if not ok:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected {want}")
+            whole(name, getattr(self, name), low, high)
+        for name, low, high in (("rate", 1e-30, 1e29), ("matrix_rate", 1e-30, 1e29), ("clip", 0, 1e29),
+                                ("weight_decay", 0, 1e29), ("beta1", 0, 0.999999), ("beta2", 0, 0.999999)):
+            number(name, getattr(self, name), low, high)
+        for name, known in (("schedule", ("cosine", "linear", "constant")), ("optimizer", ("adamw", "muon"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected {' or '.join(known)}, found {shown(getattr(self, name))}")
 
     def rate_at(self, step):
         """Learning rate of step 0, 1, ..., steps - 1."""

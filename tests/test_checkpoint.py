@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from model import checkpoint
 from model.checkpoint import find_model, load_config, load_model, save_model, tensor_files
 from model.files import write_folder
 from model.qwen2 import Qwen2, Qwen2Config
@@ -168,20 +167,6 @@ def test_tokenizer_files_come_along_and_nothing_else(tmp_path):
     for name in carried:
         assert (folder / name).read_text() == json.dumps({"source of": name})
     assert same_tensors(load_model(folder), tiny_model())
-
-
-def test_a_folder_may_be_saved_over_itself(tmp_path):
-    """The weights are mapped from the very file that is replaced, the tokenizer comes from the old folder."""
-    folder = save(tmp_path / "m", tiny_model())
-    (folder / "tokenizer.json").write_text("the tokenizer")
-    model = load_model(folder)
-    save(folder, model, source=folder, shard_bytes=SMALL_SHARD)
-    assert same_tensors(load_model(folder), tiny_model()) and same_tensors(model, tiny_model())
-    assert (folder / "tokenizer.json").read_text() == "the tokenizer"
-    # and back to one file: an index left over from before would win over the new weights
-    save(folder, tiny_model(seed=1))
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
-    assert same_tensors(load_model(folder), tiny_model(seed=1))
 
 
 def test_editing_loaded_weights_leaves_the_file_alone(tmp_path):

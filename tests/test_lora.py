@@ -1,7 +1,7 @@
 """Low-rank adapters against PEFT: saved, loaded, merged. The bank: test_lora_bank.py; what is refused:
 test_adapter_refused.py.
 
-Covers add_lora, remove_lora, lora_tensors (model/lora.py) and save_adapter, load_adapter
+Covers add_lora, remove_lora (model/lora.py) and save_adapter, load_adapter
 (model/checkpoint.py): the same logits as PEFT in both directions, merging, and how A is drawn.
 CPU, offline, seven seconds:
 
@@ -21,7 +21,7 @@ from scipy.stats import ks_2samp, kstest
 from torch import nn
 
 from model.checkpoint import load_adapter, load_bank, load_model, save_adapter, save_model
-from model.lora import PROJECTIONS, Linear, adapted, add_lora, lora_tensors, remove_lora
+from model.lora import PROJECTIONS, Linear, adapted, add_lora, remove_lora
 from model.qwen2 import Qwen2, Qwen2Config
 
 CONFIG = Qwen2Config(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=3,

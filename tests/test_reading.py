@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Literal, Optional
 
 import pytest
 import yaml
@@ -192,7 +192,6 @@ class Whole:
     kind: Literal["a", "b"] = "a"
     either: str | Part = ""
     some: int | list[str] = 0
-    any: Any = None
     given: str = ""
 
     def __post_init__(self):
@@ -208,7 +207,7 @@ def test_a_record():
     assert made == Whole("n", 3, 1.0) and type(made.rate) is float
     full = dict(on=True, texts=["a"], lists=[["a"], []], free={"x": [1]}, counts={"a": 1}, part={"name": "p"},
                 old=4, parts=[{"name": "p"}, {"name": "q", "id": "i"}], kind="b", either={"name": "e"},
-                some=["s"], any=3)
+                some=["s"])
     made = record(Whole, {**NEEDED, **full}, "x", given="g")
     full.update(part=Part("p"), parts=[Part("p"), Part("q", "i")], either=Part("e"))
     assert made == Whole("n", 3, 1.0, given="g", **full)

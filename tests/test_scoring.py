@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model import cache as cache_module
+from model import sampling as sampling_module
 from model.drawing import pick
 from model.sampling import generate, score
 from test_sampling import GREEDY, SAMPLINGS, exact, family, prompts_of, short     # noqa: F401 (a fixture)
@@ -67,17 +68,17 @@ def test_a_long_prompt_and_the_long_answer_of_another_are_scored(tiny):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 100])
-def test_rows_at_a_time_change_nothing_but_the_memory(exact, rows):
+def test_rows_at_a_time_change_nothing_but_the_memory(exact, rows, monkeypatch):
     prompts, sampling = family(seed=18), short(SAMPLINGS["everything"], 8)
     batches = []
     exact.model.register_forward_hook(lambda module, args, out: batches.append(len(args[0])))
     assert generate(exact, prompts, {3}, sampling, rows=rows) == generate(exact, prompts, {3}, sampling)
     continuations = prompts_of(4, 1, 6, 3, 2, seed=14)
-    parts, whole = score(exact, prompts, continuations, rows=rows), score(exact, prompts, continuations)
-    for ours, theirs in zip(parts, whole, strict=True):
-        assert ours == pytest.approx(theirs, abs=2e-6)
+    whole = score(exact, prompts, continuations)
+    monkeypatch.setattr(sampling_module, "rows_at_once", lambda *_: rows)
     batches.clear()
-    score(exact, prompts, continuations, rows=rows)
+    for ours, theirs in zip(score(exact, prompts, continuations), whole, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-6)
     assert max(batches) <= rows
 
 

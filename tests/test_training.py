@@ -124,9 +124,10 @@ def test_rates(schedule, warmup, steps, table):
     ("warmup", -1), ("schedule", "step"), ("clip", -0.1), ("clip", math.nan), ("micro_tokens", 0),
     ("steps", 2.5), ("batch", "4"), ("steps", 10 ** 12), ("batch", True), ("micro_tokens", 10 ** 12),
     ("seed", 2 ** 63), ("rate", "x"), ("rate", None), ("rate", True), ("clip", 10 ** 400),
-    ("weight_decay", math.inf), ("beta1", [0.9])])
+    ("weight_decay", math.inf), ("beta1", [0.9]), ("beta1", 1.0), ("beta2", -0.1), ("matrix_rate", 0),
+    ("rate", 1e30), ("schedule", []), ("optimizer", None)])
 def test_recipe_names_what_is_out_of_range(name, value):
-    with pytest.raises(ValueError, match=f"^{name} = "):
+    with pytest.raises(ValueError, match=f"^{name}: expected "):
         Recipe(**{"steps": 1, "rate": 1e-3, name: value})
 
 

@@ -20,8 +20,8 @@ def texts(neutral, item):
 
 @torch.no_grad()
 def drift(model, examples, device):
-    """Mean nats a token of each example, as a list. The model carries one adapter; the base is itself without.
-    B examples, N supervised tokens."""
+    """Mean nats a token of each example, as a list. The model carries one adapter; the base is itself
+    without it. B examples, N supervised tokens."""
     batch = pad(examples, 1, None).to(device)
     keep = batch.weights[:, 1:] > 0                                                         # N of (B, T - 1)
     base = model(batch.ids[:, :-1], keep=keep, head=lambda hidden, _: hidden,
