@@ -22,7 +22,7 @@ def arguments():
                         help='JSONL, a {"messages": [{"role", "content"}, ...]} a line; a turn with '
                              '"weight": 0 or "train": false is not learnt (docs/files.md)')
     parser.add_argument("--out",
-                        help="folder to write: a PEFT adapter, or with --full a model")
+                        help="folder to write: a PEFT adapter, or with --full a model; --dry-run needs none")
     what = parser.add_argument_group("what is trained")
     what.add_argument("--full", action="store_true", help="all weights (default: a LoRA adapter)")
     what.add_argument("--masked", nargs="?", const="0.05,0.95", metavar="T0,T1",

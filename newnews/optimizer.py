@@ -2,13 +2,13 @@
 
 torch's own cannot give slices of a tensor their own clipping and end. What the loop asks of one:
 
-    collect()               add the micro-batch's gradients, parameter.grad, to the step's
-    grads                   {name: tensor}, these sums; the loop adds them up over several processes
-    norms()                 gradient norm of each adapter so far in this step, (K,)
-    step(t, rate, alive, norms)     update t = 1, 2, ..., clipped by these norms (K,); adapters that are not
-                            alive (K,) keep their values
-    tensors()               {name: tensor} of everything that a resumed run needs
-    values                  {name: tensor} of the parameters' own values, fp32 or wider
+    collect()       add the micro-batch's gradients, parameter.grad, to the step's
+    grads           {name: tensor}, these sums; the loop adds them up over several processes
+    norms()         gradient norm of each adapter so far in this step, (K,)
+    step(t, rate, alive, norms)
+                    update t = 1, 2, ..., clipped by these norms; adapters not alive (K,) keep their values
+    tensors()       {name: tensor} of everything that a resumed run needs
+    values          {name: tensor} of the parameters' own values, fp32 or wider
 
 Of a sharded parameter (newnews/distributed.py) all of these are this process's part; only norms see all.
 """

@@ -171,7 +171,8 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         distributed.add_up([g for n, g in optimizer.grads.items() if not distributed.is_sharded(params[n])])
         # [update whoever is finite; the others stop for good]
         norms, rate = optimizer.norms(), recipe.rate_at(step)
-        good = alive & losses.isfinite() & norms.isfinite().cpu()
+        here = norms.cpu()                          # before the update, which a GPU may then do by itself
+        good = alive & losses.isfinite() & here.isfinite()
         stopped = {str(k): step for k in (alive & ~good).nonzero().flatten().tolist()}
         optimizer.step(step + 1, rate, good.to(device), norms)
         # [book the step]
@@ -187,7 +188,7 @@ def train(model, batches, recipe, folder=None, run="", label="train", loss=next_
         show(bar, state["loss"], fresh / (time.time() - start))
         if folder is not None:
             if rank == 0:
-                write_metrics(Path(folder), step, rate, state, norms)
+                write_metrics(Path(folder), step, rate, state, here)
             due = time.time() - saved > SAVE_SECONDS * max(1.0, took)       # at most a thirtieth of the time
             if distributed.told(due or step + 1 == recipe.steps):
                 saved = time.time()
