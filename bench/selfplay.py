@@ -86,7 +86,7 @@ def samples(pair, prompts, n, new, stops, together=None):
     return Work("tokens", model.lm_head.weight.dtype, ours, theirs(new), warm=theirs(min(new, WARM)))
 
 
-def one_prompt(models, n, prompt, new, together=None):
+def one_prompt(models, n, prompt, new, together):
     return samples(models.large, draw(1, prompt, models.config.vocab_size), n, new, set(), together)
 
 
@@ -167,8 +167,9 @@ def long_prompt(models, prompt):
 
 
 ROWS = {
-    "one_prompt": Row(one_prompt, {"ratio": ">= 4"}, full=dict(n=64, prompt=200, new=64),
-                      quick=dict(n=32, prompt=200, new=16), tiny=dict(n=3, prompt=9, new=3)),
+    "one_prompt": Row(one_prompt, {"ratio": ">= 4"}, full=dict(n=64, prompt=200, new=64, together=None),
+                      quick=dict(n=32, prompt=200, new=16, together=None),
+                      tiny=dict(n=3, prompt=9, new=3, together=None)),
     "many_prompts": Row(many_prompts, {"ratio": ">= 4", "busy": ">= .8"},
                         full=dict(prompts=16, n=16, prompt=200, new=256, mean=196),
                         quick=dict(prompts=4, n=8, prompt=60, new=32, mean=24),
