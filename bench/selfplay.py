@@ -86,8 +86,14 @@ def samples(pair, prompts, n, new, stops, together=None):
     return Work("tokens", model.lm_head.weight.dtype, ours, theirs(new), warm=theirs(min(new, WARM)))
 
 
-def one_prompt(models, n, prompt, new, together):
-    return samples(models.large, draw(1, prompt, models.config.vocab_size), n, new, set(), together)
+def one_prompt(models, n, prompt, new):
+    return samples(models.large, draw(1, prompt, models.config.vocab_size), n, new, set())
+
+
+def many_rows(models, n, prompt, new):
+    """n rows, all of one prompt and all at once: decoding and little else."""
+    prompts = draw(1, prompt, models.config.vocab_size)
+    return samples(models.large, prompts, n, new, set(), together=n)
 
 
 def many_prompts(models, prompts, n, prompt, new, mean):
@@ -167,9 +173,8 @@ def long_prompt(models, prompt):
 
 
 ROWS = {
-    "one_prompt": Row(one_prompt, {"ratio": ">= 4"}, full=dict(n=64, prompt=200, new=64, together=None),
-                      quick=dict(n=32, prompt=200, new=16, together=None),
-                      tiny=dict(n=3, prompt=9, new=3, together=None)),
+    "one_prompt": Row(one_prompt, {"ratio": ">= 4"}, full=dict(n=64, prompt=200, new=64),
+                      quick=dict(n=32, prompt=200, new=16), tiny=dict(n=3, prompt=9, new=3)),
     "many_prompts": Row(many_prompts, {"ratio": ">= 4", "busy": ">= .8"},
                         full=dict(prompts=16, n=16, prompt=200, new=256, mean=196),
                         quick=dict(prompts=4, n=8, prompt=60, new=32, mean=24),
@@ -181,9 +186,8 @@ ROWS = {
     "decode": Row(decode, {"ratio": ">= 1.2"}, full=dict(prompt=16, new=128), quick=dict(prompt=16, new=24),
                   tiny=dict(prompt=5, new=3), repeats=3, gpu=dict(prompt=16, new=256),
                   gpu_bars={"7b": {"roof": ">= .7"}}),
-    # all rows at once: decoding and little else
-    "decode_256": Row(one_prompt, {}, full=None, quick=None, tiny=dict(n=3, prompt=9, new=3, together=3),
-                      gpu=dict(n=256, prompt=64, new=128, together=256)),
+    "decode_256": Row(many_rows, {}, full=None, quick=None, tiny=dict(n=3, prompt=9, new=3),
+                      gpu=dict(n=256, prompt=64, new=128)),
     "long_prompt": Row(long_prompt, {"ratio": ">= 1", "roof": ">= .6"}, full=dict(prompt=2000),
                        quick=dict(prompt=512), tiny=dict(prompt=20), repeats=3,
                        gpu=dict(prompt=2000), gpu_repeats=10),
