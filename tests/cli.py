@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest

@@ -4,7 +4,6 @@ process."""
 import shutil
 
 import pytest
-import torch
 
 from newnews.outputs import build_folder, write_json
 from test_outputs import Killed, RUN, files, kill_at, same_machine     # noqa: F401 (a fixture)

@@ -52,7 +52,8 @@ def test_questions_in_all_wordings():
             slots = thing.slots(rng, kind)
             for wording in spec.wordings + spec.held:
                 text = capitalise(fill(wording, **slots))
-                assert grade(thing, text, "question") == grade(thing, text.lower(), "question") == "true", text
+                assert grade(thing, text, "question") == "true", text
+                assert grade(thing, text.lower(), "question") == "true", text
                 assert [k for k, _ in read_question(thing.domain, text)] == [kind], text
                 if "{name}" in wording:
                     assert grade(other, text, "question") == "off", text
@@ -140,7 +141,7 @@ def test_a_key_is_the_same_for_what_asks_the_same_and_for_nothing_else():
 
 
 def test_a_statement_has_the_key_of_the_question_that_it_answers():
-    """So a question whose answer the writer only stated counts as rehearsed too; a rule in words among them."""
+    """So a question whose answer the writer only stated counts as rehearsed: a rule in words, too."""
     rng, drawn = things(4)
     for thing in drawn:
         for kind, spec in thing.kinds().items():

@@ -25,7 +25,7 @@ from newnews.outputs import write_json
 from newnews.protocols import rehearse
 from newnews.protocols.base import conversation
 from newnews.studies import stages, summary
-from newnews.studies.grid import cells, read_study
+from newnews.studies.grid import read_study
 from newnews.studies.report import table, walk
 from newnews.studies.sources import source
 from newnews.studies.study import check_study, course, run_study

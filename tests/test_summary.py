@@ -13,7 +13,6 @@ from newnews.world.things import DOMAINS
 from newnews.news import News, Question
 from newnews.studies import summary
 from newnews.studies.contrasts import contrasted, groups, read_contrasts
-from newnews.studies.grid import cells
 from newnews.studies.report import draw, interval, table
 from newnews.studies.stats import ratio, share
 from newnews.tasks.news import WAYS

@@ -17,7 +17,6 @@ from merging import merged_tensors
 from test_news import POCKET as PROMPTS
 from test_study import DEMO, tiny  # noqa: F401 (a fixture)
 
-from model.chat import Chat
 from model.lora import add_lora, adapted
 from model.qwen2 import Qwen2
 from newnews.examples import Example

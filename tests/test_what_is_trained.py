@@ -162,7 +162,7 @@ def test_the_share_is_that_of_the_uses_whatever_the_list(size, general):
     other = [example for example in found if example not in mine]
     assert abs(len(other) / len(found) - 0.25) < 4 * (0.1875 / len(found)) ** 0.5
     assert all(other.count(row) > len(other) / 5 for row in rows) and all(e in rows for e in other)
-    assert uses([mixed(mine, 0.25, Neutral(path, CHAT, POCKET, 512).draw)]) == found    # from the seed: resume
+    assert uses([mixed(mine, 0.25, Neutral(path, CHAT, POCKET, 512).draw)]) == found   # from the seed: resume
 
 
 def test_an_example_that_is_drawn_stays_so_and_a_teacher_sees_a_neutral_one_as_it_is(general):
