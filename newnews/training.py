@@ -55,8 +55,8 @@ class Recipe:
         for name, low, high in (("steps", 1, 10 ** 7), ("batch", 1, 10 ** 6), ("warmup", 0, 10 ** 7),
                                 ("micro_tokens", 1, 10 ** 9), ("seed", 0, 2 ** 63 - 1)):
             whole(name, getattr(self, name), low, high)
-        for name, low, high in (("rate", 1e-30, 1e29), ("matrix_rate", 1e-30, 1e29), ("clip", 0, 1e29),
-                                ("weight_decay", 0, 1e29), ("beta1", 0, 0.999999), ("beta2", 0, 0.999999)):
+        for name, low, high in (("rate", 1e-30, 9e29), ("matrix_rate", 1e-30, 9e29), ("clip", 0, 9e29),
+                                ("weight_decay", 0, 9e29), ("beta1", 0, 0.999999), ("beta2", 0, 0.999999)):
             number(name, getattr(self, name), low, high)
         for name, known in (("schedule", ("cosine", "linear", "constant")), ("optimizer", ("adamw", "muon"))):
             if getattr(self, name) not in known:
