@@ -6,7 +6,8 @@ r"""Let a model write: answer one chat message, or rehearse news into a replay f
 
 With --chat only the completion goes to stdout. With --news every line of OUT is one training conversation; a
 killed run goes on from its last whole news item, and OUT.manifest.json says how it came to be. Under torchrun
-the processes share the news, and OUT has the same bytes: torchrun --nproc-per-node 8 generate.py --news ...
+the processes share the news, and OUT has the same bytes:
+torchrun --nproc-per-node 8 -- generate.py --news ... (without the -- torchrun takes --n for its own).
 """
 
 import argparse

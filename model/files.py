@@ -54,28 +54,25 @@ def once(pairs):
 
 def write_folder(folder, fill):
     """Call fill(path) on a fresh folder beside `folder`, then rename it into place, over one that is there:
-    whole or not at all."""
+    whole or not at all. A kill between the two renames leaves the old one in a hidden folder beside it."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.newnews-") as aside:
         new, old = Path(aside) / "new", Path(aside) / "old"
         new.mkdir()
         fill(new)
-        if folder.exists():
-            os.replace(folder, old)
         try:
+            if folder.exists():
+                os.replace(folder, old)
             os.replace(new, folder)
-        except OSError:
-            if old.exists():
+        except BaseException:               # Ctrl-C too: what is in `aside` goes
+            if old.exists() and not folder.exists():
                 os.replace(old, folder)
             raise
 
 
 def alive(pid):
     """Whether a process of this machine runs."""
-    if os.name == "nt":                 # os.kill(pid, 0) would not ask there but interrupt
-        import ctypes
-        return bool(ctypes.windll.kernel32.OpenProcess(0x1000, False, pid))
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -188,13 +188,16 @@ def report(news):
 def heuristic_table(news):
     """How well heuristics do, in each world where there are worlds: (lines, whether all is well)."""
     asked, ok = [item for item in news if item.questions], True
-    found = in_worlds([item for item in asked if item.worlds] or asked)
+    counted = [item for item in asked if item.worlds] or asked
+    found = in_worlds(counted)
     where, wanted = "", f"at most {ABOVE:.2f} above chance, longest {ABOVES['longest']:.2f}"
     if found[1:]:
         where = f" in world {', '.join(map(str, range(len(found))))}"
         wanted += f"; in a counter-world {COUNTER_WORLD:.2f}; mentioned {ABOVES['mentioned']:.2f} in each"
     lines = [f"accuracy of heuristics that see the options only{where}",
              f"wanted: {wanted}; shares of fewer than {FEW} questions are not judged"]
+    if len(counted) < len(asked):
+        lines.append(f"not counted: {len(asked) - len(counted)} news without worlds")
     for name in found[0]:
         shares, high = [], False
         for world, scored in enumerate(found):

@@ -8,6 +8,7 @@ from model.chat import Chat
 from model.checkpoint import find_model, load_model
 from model.drawing import Sampling
 from model.sampling import generate
+from newnews.console import say
 
 PROMPT = "Mathematicians have defined a new operation: x dax y equals x plus twice y. What is 3 dax 4?"
 
@@ -33,6 +34,8 @@ def compare(name, dtype="fp32", tokens=32):
     folder = find_model(name)
     dtype, bound = {"fp32": (torch.float32, 1e-4), "bf16": (torch.bfloat16, 4e-2)}[dtype]
     ours, chat = load_model(folder, dtype=dtype), Chat(folder)
+    if ours.note:
+        say(warning=ours.note)
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     prompt = chat.prompt([{"role": "user", "content": PROMPT}])
     ids = torch.tensor([prompt])

@@ -129,6 +129,8 @@ def check(settings, processes):
     """What can be seen to be wrong before the data and the model are read."""
     for key, value, expected in wrong({"lora_alpha": settings.lora_alpha}, ADAPTER):
         raise ValueError(f"{key} = {value}: expected {expected}, or nobody could load the adapter")
+    if settings.steps is not None:          # without, they follow from the number of conversations
+        settings.recipe(0, 0)
     if settings.masked is not None:
         fractions(settings.masked)
     if not settings.full:

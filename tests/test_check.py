@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from newnews.check import (accuracy, check, mention_problems, name_problems, option_problems, problems,
-                           report, siblings)
+from newnews.check import (accuracy, check, heuristic_table, mention_problems, name_problems, option_problems,
+                           problems, report, siblings)
 from newnews.news import News, Question, read_news
 
 OPTIONS = [["the first", "the second", "the sum", "zero"], ["seven", "nine", "sixteen", "none"],
@@ -149,6 +149,24 @@ def test_a_sibling_that_names_all_four_options_gives_nothing_away(tmp_path):
     assert found("Is the zog gold, or grey, or pink?") == []
     assert found("Is the zog blue, or grey, or pink?") == \
         ["math-zog-5: its right option 'blue' stands in the text of math-zog-1"]
+
+
+def test_the_actual_world_is_held_tighter(monkeypatch):
+    """Chance + .09 is too much in world 0, and luck in a counter-world; in the table as in the verdict."""
+    some = [([1, 0, 0, 0], 0)] * 34 + [([0, 1, 0, 0], 0)] * 66
+    even = [([1, 0, 0, 0], k % 4) for k in range(100)]
+    item = News("a", "math", "S.", [Question("a-0", "Which?", ["p", "q", "r", "s"], 0)])
+    for world in (0, 2):
+        found = [{"shortest": some if w == world else even} for w in range(4)]
+        monkeypatch.setattr("newnews.check.in_worlds", lambda items: found)
+        lines, fine = heuristic_table([item])
+        assert fine == (world == 2) and lines[-1].endswith("TOO HIGH") == (world == 0)
+
+
+def test_news_without_worlds_beside_others_are_said_not_to_count(tmp_path):
+    alone = News("a", "math", "S.", [Question("a-0", "Which?", ["yes", "no"], 0)])
+    text, _ = report([alone, *read(tmp_path, row("zog"))])
+    assert "not counted: 1 news without worlds" in text and "not counted" not in report([alone])[0]
 
 
 def test_options_that_siblings_name_are_counted_and_flagged(tmp_path):

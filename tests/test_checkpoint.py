@@ -210,7 +210,6 @@ def test_write_folder_makes_the_parents(tmp_path):
     assert (tmp_path / "x" / "y" / "m" / "a").read_text() == "new"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no limit on the size of files there")
 def test_a_disk_that_takes_no_more_is_an_error_that_names_the_file(tmp_path):
     import resource
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -284,6 +284,13 @@ def test_which_processes_are_alive():
     assert not alive(child.pid) and not alive(2 ** 22 + 1)      # above any process number of Linux
 
 
+def test_somebody_elses_process_is_alive(monkeypatch):
+    def refuse(pid, signal):
+        raise PermissionError
+    monkeypatch.setattr(os, "kill", refuse)
+    assert alive(1)
+
+
 def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):
     write_folder(tmp_path / "x", lambda path: (path / "a").write_text("old"))
     replace, calls = os.replace, []

@@ -80,6 +80,19 @@ def test_a_file_of_the_last_two_seconds_is_always_read(large, reads, own_cache):
     assert reads.count("model.safetensors") == 3 and not own_cache.exists()
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_kept(large, later, own_cache, monkeypatch):
+    read = identity.read_sha256
+
+    def read_late(path):
+        with open(path, "ab") as f:
+            f.write(b"more")
+        return read(path)
+
+    monkeypatch.setattr(identity, "read_sha256", read_late)
+    file_sha256(large / "model.safetensors")
+    assert not own_cache.exists() or not list(own_cache.iterdir())
+
+
 def test_two_large_files_and_a_swap(large, later):
     shutil.copyfile(large / "model.safetensors", large / "other.safetensors")
     with open(large / "other.safetensors", "r+b") as f:

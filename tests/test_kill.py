@@ -205,6 +205,7 @@ def test_the_output_of_another_run(jobs, tmp_path):
     ("pretrain.py", {"model": {"hidden_size": 8}}, "model: key 'intermediate_size' is missing"),
     ("pretrain.py", {"model": {**PRETRAIN["model"], "rope": 1}}, "rope"),
     ("pretrain.py", {"model": {**PRETRAIN["model"], "hidden_size": "x"}}, "hidden_size"),
+    ("pretrain.py", {"model": {**PRETRAIN["model"], "num_attention_heads": 0}}, "num_attention_heads: "),
     ("pretrain.py", {1: 2}, "bad.yaml: unknown key 1"),
     ("pretrain.py", {"model": {2: 3}}, "model: unknown key 2"),
     ("pretrain.py", {"recipe": {"stepz": 3}}, "recipe: unknown key 'stepz' (is 'steps' meant?)"),

@@ -110,6 +110,16 @@ def test_a_run_goes_on_in_the_same_bytes(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_matrices_follow_the_rate_as_fp32_has_it(monkeypatch):
+    """data/pocket was grown with the rate rounded to fp32; its bits depend on it."""
+    seen, recipe, model = [], Recipe(**{**RECIPE, "rate": 1e-3 / 3}), network().requires_grad_(True)
+    monkeypatch.setattr(Muon, "step_matrices", lambda self, rate: seen.append(rate))
+    muon = Muon(dict(model.named_parameters()), recipe, False)
+    muon.step(1, recipe.rate, torch.tensor([True]), torch.ones(1))
+    assert seen == [float(torch.tensor(recipe.rate)) / recipe.rate * recipe.matrix_rate]
+    assert seen != [recipe.matrix_rate]
+
+
 def test_adapters_are_refused():
     with pytest.raises(ValueError, match="adamw"):
         Muon({}, Recipe(**RECIPE), True)
