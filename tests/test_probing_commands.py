@@ -240,7 +240,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     refused(tmp_path, [*start, "--adapter", here / "a"], "lens: which news is the update about? --news FILE")
     refused(tmp_path, [*start, "--adapter", here / "a", "--news", here / "news.yaml"], "holds 2 news", "--id")
     refused(tmp_path, ["newnews", "probe", "spectrum", *start[3:], "--adapter", here / "a", "--id", "x"],
-            "spectrum: which news is the update about? --news FILE")
+            "--id x: --news names no file to find it in")
     refused(tmp_path, start, "lens opens up an update: --adapter ADAPTER or --tuned MODEL")
     refused(tmp_path, words(here, "spectrum", "--only", "norm"), "'norm' matches none")
     refused(tmp_path, words(here, "lens", "--tokens", "20"), "--tokens: lens does not use it; geometry does")

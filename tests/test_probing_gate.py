@@ -144,6 +144,8 @@ def test_a_constant_effect_is_its_mean(batch):
     """Planted: with one token everywhere all inputs are the same, so the effect is one vector, and replacing
     it by its mean changes nothing; with real text it does."""
     model = add_random(make_tiny(seed=5, dtype=torch.float64, vocab_size=1024, num_hidden_layers=3))
+    for module in adapted(model).values():
+        module.scale = 0.5
     ids = torch.full((1, 12), 7)
     means = transplant.mean_effects(model, ids, torch.ones_like(ids, dtype=torch.bool))
     assert all(share == pytest.approx(1, abs=1e-9) for _, share in means.values())

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("name, nodes, edges, degrees", [
     ("grid-3", 9, 12, {2: 4, 3: 4, 4: 1}), ("ring-5", 5, 5, {2: 5}), ("grid-2", 4, 4, {2: 4}),
-    ("hex-4", 14, 16, {2: 10, 3: 4})])
+    ("hex-4", 14, 16, {2: 10, 3: 4}), ("hex-3", 6, 6, {2: 6})])
 def test_graphs_by_hand(name, nodes, edges, degrees):
     near = geometry.graph(name)
     found = near.sum(1).tolist()

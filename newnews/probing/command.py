@@ -82,7 +82,9 @@ def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
     if not (args.adapter or args.tuned or args.kind == "geometry"):
         raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER or --tuned MODEL")
-    if args.news is None and (args.id is not None or args.kind not in ALONE):
+    if args.news is None and args.id is not None:
+        raise ValueError(f"--id {args.id}: --news names no file to find it in")
+    if args.news is None and args.kind not in ALONE:
         raise ValueError(f"{args.kind}: which news is the update about? --news FILE --id ID")
     if args.only and not (args.adapter or args.tuned or args.against or args.null):
         raise ValueError("--only: names modules of an update, and there is none")

@@ -36,9 +36,10 @@ def graph(name):
     for other names."""
     match = re.fullmatch(r"(grid|ring|hex)-(\d+)", name)
     kind, size = (match[1], int(match[2])) if match else ("", 0)
-    if size < {"grid": 2, "hex": 3}.get(kind, 3) or size > 1000:
-        raise ValueError(f"graph {name!r}: expected grid-K (K x K nodes, K from 2), ring-N (N from 3) or "
-                         f"hex-K (K from 3)")
+    low, high = {"grid": (2, 30), "hex": (3, 30)}.get(kind, (3, 1000))
+    if not low <= size <= high:
+        raise ValueError(f"graph {name!r}: expected grid-K (K x K nodes, K from 2 to 30), ring-N (N from 3 to "
+                         f"1000) or hex-K (K from 3 to 30)")
     if kind == "ring":
         near = torch.eye(size, dtype=torch.bool).roll(1, 1)
     else:

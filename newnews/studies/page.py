@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from newnews.html import check_page, shell, write_page
-from newnews.outputs import read_manifest, read_rows
+from newnews.outputs import check_out, read_manifest, read_rows
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections, stream
@@ -33,8 +33,9 @@ HERE = Path(__file__).parent
 
 
 def check_report(out):
-    """Before hours of work: may the page be written there?"""
+    """Before hours of work: may the page and its tables be written there?"""
     check_page(Path(out) / "report.html", MAKER, WHAT)
+    check_out(Path(out) / "figures", "folder")
 
 
 def write_report(done, summary):
@@ -65,6 +66,7 @@ def write_report(done, summary):
 def write_tables(folder, tables):
     """{name: rows} as FOLDER/NAME.csv; what an earlier report had of TABLES, and this one has not, goes."""
     folder.mkdir(exist_ok=True)
+    (folder / "made.json").unlink(missing_ok=True)          # a note that reports before 2026-11-26 left
     for name in TABLES:
         if name in tables:
             write_csv(folder / f"{name}.csv", tables[name])
