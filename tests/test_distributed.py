@@ -210,6 +210,11 @@ def test_pretraining_is_data_parallel(ran):
         assert (a[name].float() - tensor.float()).norm() <= 2 ** -8 * tensor.float().norm()
 
 
+def test_a_model_grown_by_two_processes_is_another_run_than_that_of_one(ran):
+    done = script("pretrain.py", ran / "shared" / "pretrain.yaml", "--out", ran / "two" / "grown")
+    assert done.code == 2 and "differs in processes" in done.err, done.err
+
+
 @pytest.mark.parametrize("name", ["replay.jsonl", "answers.jsonl"])
 def test_split_files_have_the_bytes_of_one_process(ran, name):
     for file in (name, f"{name}.manifest.json"):

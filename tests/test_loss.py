@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model import loss
-from model.loss import token_losses
+from model.loss import divergences, token_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -83,6 +83,16 @@ def test_a_head_that_adds_never_sees_more_than_half_a_chunk(monkeypatch, in_chun
     hidden = torch.ones(20, 6, requires_grad=True)
     token_losses(hidden, torch.zeros(20, dtype=torch.int64), head, add=True).sum().backward()
     assert rows == [8, 8, 4] * 2
+
+
+def test_a_divergence_never_sees_more_than_half_a_chunk_of_each(in_chunks):
+    """Teacher's and student's logits are alive at once."""
+    in_chunks(16, 11)
+    head, rows = nn.Linear(6, 11, bias=False), []
+    head.register_forward_hook(lambda module, args, out: rows.append(out.shape[0]))
+    hidden = torch.ones(20, 6, requires_grad=True)
+    divergences(hidden, torch.zeros(20, 6), head).sum().backward()
+    assert max(rows) == 8 and sum(rows) == 4 * 20       # both models, and again in backward
 
 
 def test_loss_of_a_bf16_head_is_taken_in_fp32(in_chunks):

@@ -138,3 +138,7 @@ def test_an_update_that_is_a_step_downhill_has_cosine_one(tuned):
     assert len(rows) == 10 and [row["news"] for row in whole] == ["without", "with"]
     assert whole[0]["cosine step"] == pytest.approx(1, abs=1e-9) and abs(whole[0]["cosine null"]) < 0.2
     assert all(row["cosine step"] < 1 for row in rows if row["place"] != "all")
+    norm = {"layers.0.input_layernorm": Update(torch.ones(8, 1, dtype=torch.float64),
+                                               torch.ones(1, 1, dtype=torch.float64))}
+    full = shadow.rows(tuned, CHAT, [(example, example)], {"step": step, "full": step | norm})
+    assert all(row["cosine full"] == row["cosine step"] for row in full)       # projections alone are looked at

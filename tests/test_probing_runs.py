@@ -61,6 +61,21 @@ def test_a_planted_answer_is_seen_from_its_layer_on(closed):
     assert found[1, "last"]["rank"] == 0 and found[0, "last"]["first"] == 0 and found[0, "last"]["rank"] > 20
 
 
+def test_an_answer_of_which_one_token_is_the_first_choice_is_not(closed):
+    model, right = make(), closed.only_right()
+    model.model.norm.weight.data.fill_(1)
+    model.lm_head.weight.data /= model.lm_head.weight.data.norm(dim=1, keepdim=True)
+    wanted = lens.wanted(right)
+    later = right.answer & right.answer.roll(1, 1)                  # of every answer all but its first token
+    assert later.any(1).all()
+    planted = 1000 * model.lm_head.weight[wanted]
+    planted[later] *= -1
+    with edit(model, {"layers.1.resid_post": lambda x: planted}):
+        rows = lens.rows(model, {"run": (closed, -1)})
+    last = next(r for r in rows if (r["layer"], r["site"]) == (1, "last"))
+    assert last["first"] == 0 and last["rank"] > 20
+
+
 def test_rows_of_two_lengths_are_matched_from_the_end(closed, context):
     where, source = patch.aligned(closed, context)
     for row in range(5):

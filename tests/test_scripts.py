@@ -15,7 +15,7 @@ import sys
 import pytest
 import torch
 import yaml
-from cli import ROOT, files, make_model, make_shared, one_thread, refused, script  # noqa: F401
+from cli import ROOT, files, make_data, make_model, make_shared, one_thread, refused, script  # noqa: F401
 from safetensors.torch import load_file, save_file
 
 from model.chat import Chat
@@ -362,3 +362,13 @@ def test_as_a_real_process(words, said, shared, tmp_path):
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, "") and files(tmp_path) == ["bad.jsonl"]
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr
+
+
+def test_the_default_rate_is_that_of_all_parameters(monkeypatch, tmp_path):
+    counts = []
+    monkeypatch.setattr("newnews.finetune.default_rate", lambda count, full: counts.append(count) or 1e-3)
+    model = make_model(tmp_path / "model")
+    done = script("train.py", "--model", model, "--data", make_data(tmp_path / "d.jsonl"), "--steps", 1,
+                  "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert counts[-1] == sum(p.numel() for p in load_model(model).parameters())
