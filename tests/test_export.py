@@ -38,7 +38,7 @@ def test_rows_hold_what_the_news_hold(exported, split, folder):
     assert [row["id"] for row in rows] == [q.id for _, q in questions]
     assert len({tuple(row) for row in rows}) == 1, "a key is missing somewhere"
     for row, (item, q) in zip(rows, questions):
-        assert row["options"] == [q.options[i] for i in shown_order(q, 0)]       # as evaluate.py --seed 0 asks
+        assert row["options"] == [q.options[i] for i in shown_order(q, 0)]   # as evaluate.py --seed 0 asks
         assert row["options"][row["answer"]] == q.right == row["world_answers"][0] == row["accept"][0]
         assert row["world_answers"] == q.options and sorted(row["options"]) == sorted(q.options)
         assert [row["statement"], *row["counter_statements"]] == item.statements

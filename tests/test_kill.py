@@ -196,7 +196,8 @@ def test_the_output_of_another_run(jobs, tmp_path):
 
 @pytest.mark.parametrize("name, change, said", [
     ("run", {"axes": {"protocol": ["gossip"]}}, "unknown protocol 'gossip'"), ("run", {"extra": 1}, "extra"),
-    ("run", {"draws": 0}, "draws: expected a whole number from 1 to 1000000, found 0"), ("run", {"recipe": {"steps": 3}}, "rate"),
+    ("run", {"draws": 0}, "draws: expected a whole number from 1 to 1000000, found 0"),
+    ("run", {"recipe": {"steps": 3}}, "rate"),
     ("run", {"recipe": {"steps": 3, "rate": 1, "pace": 2}}, "pace"), ("run", {"model": "nowhere"}, "nowhere"),
     ("run", {"news": {"split": "prod"}}, "news: expected"), ("run", {"recipes": None}, "recipes"),
     ("run", {"news": {**STUDY["news"], "per_domain": 0}}, "per_domain"), ("run", {"lora": None}, "lora"),

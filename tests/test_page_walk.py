@@ -13,7 +13,8 @@ from test_browse import EVIL
 from model.chat import Chat
 from newnews.studies import figures, walk
 from newnews.tasks.news import WAYS
-from test_page import CLOSED, NEWS, POCKET, RIGHT, data_of, made, study, sums, table, written  # noqa: F401 (fixtures)
+from test_page import made, study       # noqa: F401 (fixtures)
+from test_page import CLOSED, NEWS, POCKET, RIGHT, data_of, sums, table, written
 
 
 # ---- walk ----

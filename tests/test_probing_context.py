@@ -141,4 +141,4 @@ def test_an_update_that_is_a_step_downhill_has_cosine_one(tuned):
     norm = {"layers.0.input_layernorm": Update(torch.ones(8, 1, dtype=torch.float64),
                                                torch.ones(1, 1, dtype=torch.float64))}
     full = shadow.rows(tuned, CHAT, [(example, example)], {"step": step, "full": step | norm})
-    assert all(row["cosine full"] == row["cosine step"] for row in full)       # projections alone are looked at
+    assert all(row["cosine full"] == row["cosine step"] for row in full)     # only projections count

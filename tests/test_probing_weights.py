@@ -86,7 +86,7 @@ def test_cosine_and_overlaps_are_those_of_the_dense_matrices():
         angles = scipy.subspace_angles(x.numpy(), y.numpy())
         assert len(angles) == 3 and found == pytest.approx(np.mean(np.cos(angles) ** 2), abs=1e-9)
     assert compare.cosine(one, Update(-2 * one.B, one.A)) == pytest.approx(-1)
-    low, high = (Update(draw(20, r, seed=r), draw(r, 15, seed=r + 1)) for r in (2, 6))      # first 2 of 6 only
+    low, high = (Update(draw(20, r, seed=r), draw(r, 15, seed=r + 1)) for r in (2, 6))   # first 2 of 6 only
     (U, S, Vh), r = svd(high), 2
     angles = scipy.subspace_angles(low.B.numpy(), U[:, :r].numpy())
     assert compare.overlaps(low, high)[0] == pytest.approx(np.mean(np.cos(angles) ** 2), abs=1e-9)

@@ -38,8 +38,8 @@ def graph(name):
     kind, size = (match[1], int(match[2])) if match else ("", 0)
     low, high = {"grid": (2, 30), "hex": (3, 30)}.get(kind, (3, 1000))
     if not low <= size <= high:
-        raise ValueError(f"graph {name!r}: expected grid-K (K x K nodes, K from 2 to 30), ring-N (N from 3 to "
-                         f"1000) or hex-K (K from 3 to 30)")
+        raise ValueError(f"graph {name!r}: expected grid-K (K x K nodes, K from 2 to 30), ring-N (N from 3 "
+                         f"to 1000) or hex-K (K from 3 to 30)")
     if kind == "ring":
         near = torch.eye(size, dtype=torch.bool).roll(1, 1)
     else:
