@@ -1,0 +1,90 @@
+"""docs/results.md against the raw answers in results/: its main tables, made again by today's judge and
+statistics, to the digits that are printed. Whoever changes either has to say so in the page."""
+
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from newnews.studies.contrasts import contrasted, read_contrasts
+from newnews.studies.summary import Finished, accuracy, recovered
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+VERDICTS = {"too small to tell": "too small"}
+
+
+def table(start):
+    """{first cell: other cells} of the first table after the line that begins with `start`."""
+    after = PAGE[PAGE.index("\n" + start):]
+    lines = re.search(r"(?:^\|.*\n)+", after, re.M)[0].splitlines()
+    rows = [[cell.strip().replace("*", "") for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def short(x):
+    """.38, -.06, 1.03: as the page has it."""
+    return re.sub(r"^(-?)0\.", r"\1.", f"{x:.2f}").replace("-.00", ".00")
+
+
+def words(found):
+    """".38 [.32, .45]" """
+    return f"{short(found['mean'])} [{short(found['low'])}, {short(found['high'])}]"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """finished(pack, study) -> the study, out of results/PACK.tar.xz."""
+    folder, open_packs = tmp_path_factory.mktemp("results"), {}
+
+    def of(pack, study):
+        if pack not in open_packs:
+            with tarfile.open(ROOT / f"results/{pack}.tar.xz") as tar:
+                tar.extractall(folder / pack, filter="data")
+        return open_packs.setdefault((pack, study), Finished(folder / pack / study))
+    return of
+
+
+def made(done, name, formats):
+    """A row's cells: accuracy and share of the gap closed book in each format, accuracy in context in the
+    first. name: of a cell without its seed."""
+    cells, out = [cell for cell in done.answers if cell.split(" ")[0] == name], []
+    for form in formats:
+        closed = [done.fresh(cell, "closed_book", form) for cell in cells]
+        base, context = (done.fresh("base", way, form) for way in ("closed_book", "in_context"))
+        out += [words(accuracy(closed)), "" if name == "base" else words(recovered(closed, base, context))]
+    return [*out, words(accuracy([done.fresh(cell, "in_context", formats[0]) for cell in cells]))]
+
+
+@pytest.mark.parametrize("label, name", [("base", "base"), ("naive", "naive"), ("Self-QA", "self_qa")])
+def test_outcomes_on_the_pocket_model(finished, label, name):
+    row = table("## Outcomes on the pocket model")[label]
+    assert row == made(finished("outcomes", "outcomes"), name, ["free", "text"])
+
+
+@pytest.mark.parametrize("label, name", [
+    ("base", "base"), ("naive, 16 steps of its one row", "naive"), ("Self-QA", "self_qa"),
+    ("Self-QA, shadowed", "self_qa_shadowed"), ("paraphrase", "paraphrase"), ("implication", "implication")])
+def test_outcomes_on_real_weights(finished, label, name):
+    *_, closed, share, context, needs, more = table("**25 news, 125 questions, free form.**")[label]
+    done = finished("real", "qwen25")
+    assert [closed, share, context] == made(done, name, ["free"])
+    found = accuracy([done.fresh(name, "closed_book", "free")])["by_needs"]
+    kinds = [short(found[kind]["mean"]) for kind in ("recall", "reversal", "application", "background",
+                                                     "two_steps")]
+    assert [needs, more] == [", ".join(kinds[:2]), ", ".join(kinds[2:])]
+
+
+@pytest.mark.parametrize("study, start", [("qwen25", "| claim (free form; Holm over the five)"),
+                                          ("qwen25_claims", "| claim (free form, closed book; Holm over")])
+def test_claims_on_real_weights(finished, study, start):
+    done, rows = finished("real", study), table(start)
+    claims = read_contrasts(done.study["contrasts"], list(done.answers), done.study["ask"], done.out,
+                            lambda: done.items, done.ways)
+    for claim in contrasted(claims, list(done.answers), done.fresh):
+        difference, p, verdict, *_ = rows[claim["says"]]
+        assert difference.lstrip("+") == words({**claim, "mean": claim["difference"]})
+        assert verdict == VERDICTS.get(claim["verdict"], claim["verdict"])
+        digits = len(p.partition(".")[2])
+        assert float(p) == pytest.approx(claim["holm"], abs=0.6 * 10 ** -digits)
