@@ -1,4 +1,4 @@
-"""What the tests of data/new_news share: its files, and how a text is searched for words."""
+"""What the tests of data/new_news and data/new_news_hard share: files, and how words are found in a text."""
 
 import re
 

@@ -1,12 +1,11 @@
-"""What model/chat.py refuses, and what somebody left in a tokenizer's files: messages, templates, folders,
-added words, ends. The rest of Chat, and the tokenizers used here, are in test_chat.py."""
+"""Which folders model/chat.py refuses, and what somebody left in a tokenizer's files: templates, added words,
+ends. The rest of Chat, and the tokenizers used here, are in test_chat.py."""
 
 import json
 import re
 
 import pytest
-from test_chat import (ASKED, DEFAULT, chat, needs_qwen, qwen, read, render, small, small_chat,
-                       small_tokenizer, template)
+from test_chat import ASKED, DEFAULT, needs_qwen, render, small_chat, small_tokenizer, template
 from tokenizers import Tokenizer
 
 from model.chat import Chat
@@ -14,67 +13,6 @@ from model.template import CHATML
 
 
 # ---- refused -----------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("messages", (
-    [{"role": "tool", "content": "x"}], [{"role": "function", "content": "x"}],
-    [{"role": "User", "content": "x"}], [{"content": "x"}],
-    [{"role": "user"}], [{"role": "user", "content": None}],
-    [{"role": "user", "content": [{"type": "text", "text": "x"}]}], ["x"],
-    "x", None, {"role": "user", "content": "x"},
-    [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}]))
-def test_messages_that_we_do_not_render_are_refused(small, messages):
-    with pytest.raises(ValueError, match="messages"):
-        small.conversation(messages)
-    if isinstance(messages, list):
-        with pytest.raises(ValueError, match=r"messages\[2\]"):         # and the place is named
-            small.prompt([*ASKED, *ASKED, *messages])
-
-
-@needs_qwen
-@pytest.mark.parametrize("case", [c for c in read("expected_chat.json")["cases"]
-                                  if any(m["role"] == "tool" or "tool_calls" in m for m in c["messages"])],
-                         ids=lambda c: c["name"])
-def test_tool_conversations_are_refused(qwen, case):
-    with pytest.raises(ValueError, match=r"messages\[\d\]"):
-        qwen.conversation(case["messages"])
-
-
-def test_a_message_with_an_empty_list_of_tool_calls_is_a_plain_one(small):
-    answer = {"role": "assistant", "content": "x"}
-    assert small.conversation([*ASKED, {**answer, "tool_calls": []}]) == small.conversation([*ASKED, answer])
-
-
-@pytest.mark.parametrize("more", ({"weight": 0}, {"weight": 0.0}, {"train": False},
-                                  {"weight": 0, "train": False}))
-def test_a_turn_that_is_not_learnt(small, more):
-    """The same ids, and no weight on that turn; the other turn keeps its own."""
-    answer = {"role": "assistant", "content": "x"}
-    one, both = small.conversation([*ASKED, answer]), small.conversation([*ASKED, answer, *ASKED, answer])
-    first = small.conversation([*ASKED, {**answer, "weight": 1}, *ASKED, {**answer, **more}])
-    last = small.conversation([{**ASKED[0], "train": False}, {**answer, **more}, *ASKED,
-                               {**answer, "train": True}])
-    assert first[0] == last[0] == both[0] and sum(both[1]) == 2 * sum(one[1]) > 0
-    assert first[1] == one[1] + [0.0] * len(one[1])
-    assert last[1] == [0.0] * (len(both[1]) - len(one[1])) + one[1]
-    assert not any(small.conversation([{**answer, **more}], {"assistant": 5.0})[1])
-
-
-@pytest.mark.parametrize("more, said", (
-    ({"weight": 2}, "weight 0 or 1"), ({"weight": True}, "weight 0 or 1"),
-    ({"weight": float("nan")}, "weight 0"), ({"weight": "0"}, "weight 0 or 1"),
-    ({"train": 0}, "train true or false"), ({"train": "no"}, "train true"),
-    ({"train": True, "weight": 0}, "found"), ({"role": "user", "weight": 1}, "only turns of the assistant"),
-    ({"role": "system", "train": True}, "only turns"), ({"reasoning_content": "hm"}, "reasoning_content"),
-    ({"tool_call_id": "1"}, "tool_call_id"), ({"train_detail": [{"train": False}]}, "train_detail")))
-def test_what_a_turn_says_and_we_do_not_do_is_refused(small, more, said):
-    with pytest.raises(ValueError, match=rf"messages\[1\]: .*{said}"):
-        small.conversation([*ASKED, {"role": "assistant", "content": "x", **more}])
-
-
-def test_no_messages(small):
-    assert small.conversation([]) == ([], [])
-    assert small.prompt([]) == [small.im_start, *small.encode("assistant\n")]
-
 
 @pytest.mark.parametrize("change", (
     lambda t: t + " ", lambda t: t.replace("<|im_end|>", "</s>"), lambda t: "",

@@ -1,5 +1,6 @@
 """The check of news, most of all of news with worlds: each rule is broken once in a set that keeps them all,
-and the check names it. What the core set keeps beside it is in tests/test_core_set.py."""
+and the check names it: heuristics that are right too often, questions asked twice, answers given away.
+What the core set keeps beside it is in tests/test_core_set.py."""
 
 import copy
 import shutil
@@ -11,8 +12,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from newnews.check import (accuracy, check, heuristic_table, mention_problems, name_problems, option_problems,
-                           problems, report, siblings)
+from newnews.check import (HEURISTICS, accuracy, check, hedged, heuristic_table, longest, mention_problems,
+                           middle_number, most_shared, name_problems, option_problems, problems, report,
+                           shortest, siblings)
 from newnews.news import News, Question, read_news
 
 OPTIONS = [["the first", "the second", "the sum", "zero"], ["seven", "nine", "sixteen", "none"],
@@ -226,3 +228,52 @@ def test_each_world_is_judged_on_the_questions_that_have_it(tmp_path):
     assert "  chance          0.250  0.250  0.250  0.250\n" in report([plain, *four])[0]
     for news in ([plain], [replace(two[0], questions=[]), plain]):
         assert "  chance          0.333\n" in report(news)[0]
+
+
+# ---- news without worlds ----
+
+def planted(options, count=40):
+    """A news item with `count` questions of these four options, the first right, in every place in turn."""
+    questions = [Question(f"q{i}", f"Question {i}?", [options[(j - i) % 4] for j in range(4)], i % 4)
+                 for i in range(count)]
+    return [News("planted", "math", "Statement.", questions)]
+
+
+PLANTED = {longest: (["aaaa bbbb", "aa", "bbbb", "bb"], 1.0),
+           shortest: (["aa", "aaaa bbbb", "cccc", "dddd"], 1.0),
+           most_shared: (["red fox", "red hen", "big fox", "mad cow"], 1.0),
+           hedged: (["usually x", "exactly x", "clearly x", "surely xx"], 1.0),
+           middle_number: (["30 m", "-5 m", "32 m", "41 m"], 0.5)}      # of four, two are in the middle
+
+
+@pytest.mark.parametrize("heuristic", PLANTED, ids=lambda h: h.__name__)
+def test_a_heuristic_that_is_always_right_is_flagged(heuristic):
+    options, points = PLANTED[heuristic]
+    items = planted(options)
+    assert accuracy([(heuristic(q.options), q.answer) for q in items[0].questions]) == points
+    text, fine = report(items)
+    line = next(line for line in text.split("\n") if line.startswith(f"  {heuristic.__name__} "))
+    assert not fine and line.endswith("TOO HIGH")
+
+
+def test_fair_news_pass_wherever_the_right_options_stand():
+    """In which order they are shown is drawn when they are asked."""
+    fair, = planted(["fox", "hen", "cow", "cat"])
+    crowded = [replace(q, options=["fox", "hen", "cow", "cat"], answer=0) for q in fair.questions]
+    for news in (fair, replace(fair, questions=crowded)):
+        text, fine = report([news])
+        assert fine and "TOO HIGH" not in text and text.endswith("0 problems")
+        assert text.count(" 0.250") == len(HEURISTICS) + 1        # and that of the siblings
+
+
+def test_questions_asked_twice_and_answers_given_away_are_found():
+    a = Question("a-1", "What colour is the zog?", ["Deep purple", "red", "blue", "green"], 0)
+    b = Question("a-2", "Is the deep purple zog wet?", ["yes", "no", "half", "both"], 1)
+    again = Question("b-1", "what colour is  the zog", ["red", "pink", "blue", "green"], 1)
+    short = Question("b-2", "Has the pink zog 12 legs?", ["12", "no", "half", "both"], 1)
+    first, second = News("a", "math", "S.", [a, b]), News("b", "math", "T.", [again, short])
+    found = problems([first, second])
+    assert len(found) == 3 and not report([first, second])[1]
+    assert any("b-1" in line and "a-1" in line and "same question" in line for line in found)
+    assert any(line.startswith("a-1") and "'Deep purple'" in line and "a-2" in line for line in found)
+    assert any(line.startswith("b-1") and "'pink'" in line and "b-2" in line for line in found)

@@ -1,13 +1,10 @@
 """Context distillation: the divergence against torch's, the teacher, the student's own answers, banks,
-resume, and what it costs by torch's counter."""
+resume, and what it costs by torch's counter. Its protocols: test_distill_protocol.py."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import make_tiny
-from test_news import POCKET
-from test_protocols import ITEM, make_pocket
 from test_training import examples, gap, same_bits, weights_of
 from test_training_losses import pairs_of_views
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,13 +21,7 @@ from newnews.batches import Shuffled, micro_batches
 from newnews.distillation import Distillation, own_answers
 from newnews.examples import Example
 from newnews.neutral import mixed
-from newnews.news import write_news
-from newnews.protocols import protocols
-from newnews.protocols.base import conversation
-from newnews.selfplay import Writer
-from newnews.show import show
 from newnews.training import Recipe, train
-from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 END = 96        # ends an answer
@@ -299,59 +290,3 @@ def test_the_ledger_is_torchs_counter(way, lora, monkeypatch):
     result = train(model, lambda step: [[row]], Recipe(steps=1, rate=1e-3), loss=Distillation(**way))
     assert result["flops"] == counter.get_total_flops()
     assert result["flops"] > training_flops(model.config, [len(row.ids)], 7, lora)
-
-
-# The protocol -----------------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def pocket(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pocket")
-    return *make_pocket(folder), folder
-
-
-def test_the_teacher_reads_what_the_writer_was_asked(pocket):
-    _, chat, _ = pocket
-    prompts = POCKET.__class__(**{**vars(POCKET), "answer": "{question} Be short."})
-    row = {"messages": conversation("Zog?", "It is ünï.")}
-    known = protocols(prompts)
-    example, = known["distill"].examples([row], ITEM, chat)
-    assert known["distill"].sources == (known["self_qa"],)
-    (wanted,) = known["self_qa"].examples([row], ITEM, chat)
-    assert (example.ids, example.weights) == (wanted.ids, wanted.weights)
-    asked = chat.prompt([{"role": "user", "content": prompts.with_news(ITEM.statement, "Zog? Be short.")}])
-    assert example.other.ids[:len(asked)] == asked and not any(example.other.weights[:len(asked)])
-    there, here = ([i for i, w in zip(e.ids, e.weights) if w] for e in (example.other, example))
-    assert there == here == [*chat.answer("It is ünï."), chat.im_end]
-    assert prompts.answer in known["distill"].wording()
-
-
-def test_each_name_has_its_loss_and_fresh_noise(pocket):
-    _, chat, _ = pocket
-    row = {"messages": conversation("Zog?", "Yes.")}
-    found = {}
-    for name, protocol in protocols(POCKET).items():
-        if name.startswith("distill"):
-            loss = protocol.loss
-            found[name.removeprefix("distill")] = loss.reverse, loss.top, loss.own
-            (example,) = protocol.examples([row], ITEM, chat)
-            assert callable(example) == loss.own
-            if loss.own:
-                rng = np.random.default_rng(0)
-                assert len({example(rng).noise for _ in range(9)}) == 9
-    assert found == {"": (False, None, False), "_reverse": (True, None, False), "_top20": (False, 20, False),
-                     "_student": (False, None, True), "_student_reverse": (True, None, True)}
-
-
-@pytest.mark.parametrize("name", ["distill", "distill_student"])
-def test_show(name, pocket, tmp_path, capsys, monkeypatch):
-    model, chat, folder = pocket
-    item = make_news("dev", 1, 0, 2)[4]
-    write_news(tmp_path / "news.yaml", [item])
-    monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
-    monkeypatch.setattr(Writer, "answer", lambda self, asks, *_: {
-        job: [f"{ask.stage} {name}" for name in ask.names] for job, ask in asks.items()})
-    show("pocket", item.id, name, tmp_path / "news.yaml", 1, 0, False)
-    tokens, teacher = [line for line in capsys.readouterr().out.splitlines()
-                       if line.startswith(("tokens", "teacher"))]
-    marked = tokens[tokens.index("["):tokens.rindex("]")]
-    assert "<|im_end|>" in marked and marked in teacher and len(teacher) > len(tokens)

@@ -2,6 +2,7 @@
 
 Filters  penalty, temperature, top-k, top-p equal transformers' processors to the bit, ties included
 Chance   frequencies of draws (chi-square), uniforms (Kolmogorov-Smirnov, a published splitmix64 vector)
+Values   out of range, at its edge, and temperatures that fp32 cannot divide by
 """
 
 import functools
@@ -160,12 +161,6 @@ def test_two_levels_are_the_one_running_sum(vocab):
     assert vocab == 1 or len(set(tokens.tolist())) > 20
 
 
-@pytest.mark.parametrize("temperature", [1e-38, 1e-5, 9.9e-5, float("inf")])
-def test_temperatures_that_fp32_cannot_divide_by_are_refused(temperature):
-    with pytest.raises(ValueError, match="temperature = .* expected 0 .greedy. or at least 0.0001"):
-        Sampling(temperature=temperature)
-
-
 def test_the_coldest_temperature_is_greedy_on_large_logits():
     logits = 1e4 * torch.randn(100, 97, generator=torch.Generator().manual_seed(46))
     cold = pick(logits, Sampling(temperature=COLDEST), np.arange(100), 0)
@@ -223,3 +218,25 @@ def test_uniforms_are_splitmix64():
     for seed, stream, step in ((0, 0, 0), (1, 2, 3), (2 ** 64 - 1, 2 ** 64 - 1, 63), (-1, 7, 1)):
         z = mix((mix((mix(seed % 2 ** 64) + stream) % 2 ** 64) + step) % 2 ** 64)
         assert uniforms(seed, [stream], step)[0] == (z >> 11) / 2 ** 53
+
+
+# ---- values ----
+
+@pytest.mark.parametrize("name, value", [
+    ("max_new_tokens", 0), ("temperature", -0.1), ("temperature", float("nan")), ("top_k", -1),
+    ("top_p", 0.0), ("top_p", 1.1), ("top_p", -0.5), ("top_p", float("nan")), ("repetition_penalty", 0.0),
+    ("repetition_penalty", -1.0), ("repetition_penalty", float("inf")), ("seed", -1), ("seed", 2 ** 63),
+    ("repetition_penalty", float("nan"))])
+def test_values_out_of_range(name, value):
+    with pytest.raises(ValueError, match=name):
+        Sampling(**{name: value})
+
+
+def test_values_at_the_edge_of_the_range():
+    Sampling(max_new_tokens=1, temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=0.01)
+
+
+@pytest.mark.parametrize("temperature", [1e-38, 1e-5, 9.9e-5, float("inf")])
+def test_temperatures_that_fp32_cannot_divide_by_are_refused(temperature):
+    with pytest.raises(ValueError, match="temperature = .* expected 0 .greedy. or at least 0.0001"):
+        Sampling(temperature=temperature)

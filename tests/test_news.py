@@ -1,24 +1,20 @@
-"""The YAML that people write: news and prompts, what is read, what is refused and in which words; the checks.
+"""The YAML that people write: news and prompts, what is read, what is refused and in which words.
 
 Reading   the smallest file works and fills in its defaults; written news read back the same; each mistake
           is a ValueError that names the file, the item and the field
 Prompts   filled in one pass; both files read; each mistake names the file and the key
-Checks    find a heuristic that is always right, questions asked twice, answers given away elsewhere
-New News  the 75 news of data/new_news_hard together: 15 x 5 x 5, no problems; right options = those of
-          tests/reference_hard_*.py
+
+The check of news: test_check.py; the news that come with the code: test_core_set.py, test_hard_set.py.
 """
 
 import copy
-import importlib
 import textwrap
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 import yaml
 from conftest import ROOT
 
-from newnews import check
 from newnews import news as news_module
 from newnews.news import News, Question, read_locality, read_news, write_news
 from newnews.prompts import fill, prompts_for, read_prompts
@@ -26,7 +22,6 @@ from newnews.tasks.news import NewsTask
 from newnews.tasks.settings import requests_digest
 
 SMALLEST = textwrap.dedent(news_module.__doc__.split("works:")[1])
-FOLDER = ROOT / "data" / "new_news_hard"
 FILES = {name: ROOT / "configs" / "prompts" / f"{name}.yaml" for name in ("pocket", "qwen")}
 POCKET, QWEN = (read_prompts(path) for path in FILES.values())
 
@@ -310,76 +305,3 @@ def test_files_that_are_no_prompts(content, tmp_path):
     refusal(tmp_path / "none.yaml", read_prompts, FileNotFoundError)
 
 
-# ---- checks ----
-
-def planted(options, count=40):
-    """A news item with `count` questions of these four options, the first right, in every place in turn."""
-    questions = [Question(f"q{i}", f"Question {i}?", [options[(j - i) % 4] for j in range(4)], i % 4)
-                 for i in range(count)]
-    return [News("planted", "math", "Statement.", questions)]
-
-
-PLANTED = {"longest": (["aaaa bbbb", "aa", "bbbb", "bb"], 1.0),
-           "shortest": (["aa", "aaaa bbbb", "cccc", "dddd"], 1.0),
-           "most_shared": (["red fox", "red hen", "big fox", "mad cow"], 1.0),
-           "hedged": (["usually x", "exactly x", "clearly x", "surely xx"], 1.0),
-           "middle_number": (["30 m", "-5 m", "32 m", "41 m"], 0.5)}    # of four, two are in the middle
-
-
-@pytest.mark.parametrize("heuristic", PLANTED)
-def test_a_heuristic_that_is_always_right_is_flagged(heuristic):
-    options, points = PLANTED[heuristic]
-    items = planted(options)
-    seen = getattr(check, heuristic)
-    assert check.accuracy([(seen(q.options), q.answer) for q in items[0].questions]) == points
-    text, fine = check.report(items)
-    line = next(line for line in text.split("\n") if line.startswith(f"  {heuristic} "))
-    assert not fine and line.endswith("TOO HIGH")
-
-
-def test_fair_news_pass_wherever_the_right_options_stand():
-    """In which order they are shown is drawn when they are asked."""
-    fair, = planted(["fox", "hen", "cow", "cat"])
-    crowded = [replace(q, options=["fox", "hen", "cow", "cat"], answer=0) for q in fair.questions]
-    for news in (fair, replace(fair, questions=crowded)):
-        text, fine = check.report([news])
-        assert fine and "TOO HIGH" not in text and text.endswith("0 problems")
-        assert text.count(" 0.250") == len(check.HEURISTICS) + 1        # and that of the siblings
-
-
-def test_questions_asked_twice_and_answers_given_away_are_found():
-    a = Question("a-1", "What colour is the zog?", ["Deep purple", "red", "blue", "green"], 0)
-    b = Question("a-2", "Is the deep purple zog wet?", ["yes", "no", "half", "both"], 1)
-    again = Question("b-1", "what colour is  the zog", ["red", "pink", "blue", "green"], 1)
-    short = Question("b-2", "Has the pink zog 12 legs?", ["12", "no", "half", "both"], 1)
-    first, second = News("a", "math", "S.", [a, b]), News("b", "math", "T.", [again, short])
-    found = check.problems([first, second])
-    assert len(found) == 3 and not check.report([first, second])[1]
-    assert any("b-1" in line and "a-1" in line and "same question" in line for line in found)
-    assert any(line.startswith("a-1") and "'Deep purple'" in line and "a-2" in line for line in found)
-    assert any(line.startswith("b-1") and "'pink'" in line and "b-2" in line for line in found)
-
-
-# ---- New News ----
-
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="data/new_news_hard is not there")
-def test_new_news_is_whole_and_gives_nothing_away():
-    items = read_news(FOLDER)
-    domains = ("math", "coding", "discoveries", "leaderboards", "events")
-    assert Counter(item.domain for item in items) == dict.fromkeys(domains, 15)
-    assert all(len(item.questions) == 5 and item.subject and item.headline for item in items)
-    assert all(sum(q.needs == "recall" for q in item.questions) <= 1 for item in items)
-    text, fine = check.report(items)
-    assert fine, text
-    ids = [q.id for item in items for q in item.questions] + [q.id for q in read_locality(FOLDER)]
-    assert len(ids) == len(set(ids))
-
-
-@pytest.mark.parametrize("domain", ["math", "coding"])
-def test_new_news_answers_are_those_of_the_reference(domain):
-    needed = FOLDER / f"{domain}.yaml", ROOT / "tests" / f"reference_hard_{domain}.py"
-    if not all(p.is_file() for p in needed):
-        pytest.skip(f"data/new_news_hard/{domain}.yaml or tests/reference_hard_{domain}.py is not there")
-    answers = importlib.import_module(f"reference_hard_{domain}").ANSWERS
-    questions = {q.id: q for item in read_news(FOLDER / f"{domain}.yaml") for q in item.questions}
-    assert len(answers) >= 70 and {id: questions[id].right for id in answers} == answers

@@ -3,6 +3,8 @@
 whole       well-formed, nothing fetched, only its own script runs, every text escaped, no torch or matplotlib
 numbers     the CSVs are the summary's; what is drawn stands where it should; kept and costs by hand
 files       only ours are replaced; refused before a run begins
+
+Its figures by themselves: test_figures.py; its walk and claims: test_page_walk.py.
 """
 
 import csv
@@ -13,9 +15,7 @@ import shutil
 import subprocess
 import sys
 from base64 import b64decode, b64encode
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from cli import refused
 from conftest import ROOT
@@ -24,10 +24,7 @@ from test_browse import EVIL, Page
 from newnews.news import News, Question, write_news
 from newnews.outputs import Rows
 from newnews.prompts import read_prompts
-from newnews.studies import figures
-from newnews.studies.figures import SHARES
-from newnews.studies.page import check_report, fit_rows, write_report
-from newnews.studies.sections import along, readable
+from newnews.studies.page import check_report, write_report
 from newnews.studies.summary import Finished, judged, summarise
 from newnews.tasks.news import WAYS, NewsTask, shown_order
 from newnews.tasks.settings import requests_digest
@@ -275,62 +272,6 @@ def test_what_training_saw(study):
     assert [(r["cell"], r["step"], r["loss"], r["grad_norm"]) for r in rows if r["cell"] == "self_qa"] == [
         ("self_qa", "1", "3.0", "8.0"), ("self_qa", "31", "0.5", ""), ("self_qa", "60", "0.001", "0.02")]
     assert "self qa, step 31: 0.5" in page.text and "self qa, step 60: 0.001" in page.text
-    drawn = figures.curves([("a", [(0, 100.0), (5, None), (10, 1.0)], "red"),
-                            ("b", [(10, 10.0)], "blue")], "loss")
-    spots = dict(re.findall(r'cx="([0-9.]+%)" cy="([0-9.]+)" r="2.5" fill="red"', drawn))
-    assert list(spots) == ["0.00%", "100.00%"] and float(spots["0.00%"]) + float(spots["100.00%"]) == 300
-    assert re.search('cx="100.00%" cy="150.0" r="2.5" fill="blue"', drawn)
-    assert figures.curves([("a", [(0, None)], "red")], "loss") == ""
-    assert figures.curves([("a", [(0, 0.0), (9, 2.0)], "red")], "loss").count("<circle") == 1   # no log of 0
-
-
-def test_the_gain_for_twice_the_flops_is_the_slope_of_a_line():
-    """Three cells of one protocol under two seeds, one of another: the mean of the questions' slopes is that
-    of the means, and a protocol of fewer than three cells has none."""
-    rng, flops = np.random.default_rng(0), {"a draws=1": 1e9, "a draws=4": 3e9, "a draws=16": 2e10, "b": 5e9}
-    tuned = {name: [f"{name} seed={s}" for s in (0, 1)] for name in flops}
-    right = {cell: rng.random(24) < 0.2 + 0.25 * k for k, name in enumerate(flops) for cell in tuned[name]}
-    fresh = lambda cell, way, format: [{"news": "abcdefgh"[i // 3], "question": f"q{i}", "right": bool(x)}
-                                       for i, x in enumerate(right[cell][:23])]
-    costs = [{"cell": name, "protocol": name.split()[0], "flops": x} for name, x in flops.items()]
-    row, = fit_rows(SimpleNamespace(study={"ask": ["free"]}, fresh=fresh), tuned, costs)
-    means = [np.mean([right[cell][:23] for cell in tuned[name]]) for name in list(flops)[:3]]
-    assert row["slope"] == pytest.approx(np.polyfit(np.log2([1e9, 3e9, 2e10]), means, 1)[0])
-    assert row["low"] < row["slope"] < row["high"] \
-        and (row["protocol"], row["cells"], row["n"]) == ("a", 3, 23)
-
-
-def test_curves_over_each_number_that_was_varied():
-    rows = [{"cell": f"{p} recipe.steps={n} seed={s}", "format": "free", "way": CLOSED, "mean": 0.5,
-             "low": 0.4, "high": 0.6} for p in ("naive", "self_qa") for n in (1, 10, 100) for s in (0, 1)]
-    rows += [{**rows[0], "cell": "base", "mean": 0.25}, {**rows[0], "mean": None}]
-    text, = along(rows, ["base"], "free")
-    points = re.findall(r'<circle cx="([0-9.]+)%" cy="150.0" r="5" fill="([^"]+)"', text)
-    assert len(points) == 12 and len({fill for _, fill in points}) == 4 and len({x for x, _ in points}) == 3
-    assert text.count(">steps<") == 1 and "self qa seed=1" in text \
-        and 'class="dotted" x1="0" x2="100%" y1="225.0"' in text
-    # no curve over two values, nor over one without a logarithm
-    assert along([{**r, "cell": r["cell"].replace("100", "10")} for r in rows], ["base"], "free") == []
-    assert along([{**r, "cell": r["cell"].replace("=100", "=0")} for r in rows], ["base"], "free") == []
-
-
-def test_scales_and_marks():
-    assert [SHARES.at(x) for x in (-1, 0.25, 2)] == ["0.00%", "25.00%", "100.00%"]
-    scale = figures.scale_over([-0.3, None, 0.52, 40])
-    assert scale.low < -0.3 and scale.high > 2 and 0 in scale.ticks and len(scale.ticks) <= 6
-    assert figures.scale_over([None]).ticks == (0, 0.05, 0.1)
-    assert figures.whisker(SHARES, 0.2, 0.4).count("<line") == 3
-    for low, high in ((None, 0.4), (0.2, 1.5), (None, None)):       # open, or beyond the scale: no end stroke
-        assert figures.whisker(SHARES, low, high).count("<line") == 1 + (low == 0.2) + (high == 0.4)
-    assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10, 200)] == ["10⁹", "2·10¹⁴", "5·10¹⁰", "200"]
-    drawn = figures.scatter([("a", 1e10, (0.5, 0.4, 0.6), "red"), ("b", 1e12, (0.25, 0.1, 0.3), "blue")],
-                            [("top", 0.75, "dashed")], [("red", "a")], "FLOPs", "accuracy")
-    (xa, ya), (xb, yb) = (map(float, re.search(
-        f'<circle cx="([0-9.]+)%" cy="([0-9.]+)" r="5" fill="{c}"/></g>', drawn).groups())
-        for c in ("red", "blue"))
-    assert (ya, yb) == (150, 225) and xa + xb == pytest.approx(100, abs=0.1) and xa < xb
-    assert 'class="dashed" x1="0" x2="100%" y1="75.0" y2="75.0"' in drawn
-    assert readable("self_qa recipe.rate=0.1 lora.rank=8") == "self qa rate=0.1 rank=8"
 
 
 # ---- files ----

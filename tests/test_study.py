@@ -1,16 +1,13 @@
-"""A study, from its stages to its folder.
+"""A study, its stages and what they compute.
 
 Stages   what changes what: other accepted answers recompute nothing, other questions no replay
-A study  a whole study with a tiny random model: files, resume, no torch in the summary
+A study  a whole study with a tiny random model: files, resume, what cannot end well, what is left out
 
-Its YAML: test_grid.py; its arithmetic, table and picture: test_summary.py."""
+Its YAML: test_grid.py; its folder: test_study_folder.py; its arithmetic, table, picture: test_summary.py."""
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
@@ -21,14 +18,13 @@ from test_protocols import make_pocket
 
 from model.chat import Chat
 from newnews.news import News, Question, write_news
-from newnews.outputs import write_json
 from newnews.protocols import rehearse
 from newnews.protocols.base import conversation
 from newnews.studies import stages, summary
 from newnews.studies.grid import read_study
 from newnews.studies.report import table, walk
 from newnews.studies.sources import source
-from newnews.studies.study import check_study, course, run_study
+from newnews.studies.study import run_study
 from newnews.tasks.news import WAYS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -193,61 +189,11 @@ def test_what_cannot_end_well_is_refused_before_any_work(change, said, tiny):
     assert not tiny.out.exists()
 
 
-def test_a_folder_that_is_no_study_is_left_alone(tiny, tmp_path, monkeypatch):
-    """Not /, not "", not a folder with other things, whatever their names; what a killed study left is."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("prompts.yaml", "summary.json", "study.json", "notes.txt", "updates.txt"):
-        tiny.out = tmp_path / name.partition(".")[0]
-        tiny.out.mkdir()
-        (tiny.out / name).write_text('{"mine": 1}')
-        with pytest.raises(ValueError, match=f"{tiny.out}: is there already, holds '{name}' and is no study"):
-            tiny.run()
-        assert [(p.name, p.read_text()) for p in tiny.out.iterdir()] == [(name, '{"mine": 1}')]
-    tiny.out = tmp_path / "other"
-    tiny.out.mkdir()
-    (tiny.out / "study.json").write_text('{"study": 1, "cells": []}')
-    with pytest.raises(ValueError, match="is no study of ours"):
-        tiny.run()
-    for tiny.out in (Path("/"), Path(""), Path("..")):
-        with pytest.raises(ValueError, match="expected the path of a folder|is no study"):
-            tiny.run()
-    killed = tmp_path / "killed"
-    (killed / "replay").mkdir(parents=True)
-    (killed / "study.json.part").write_text('{"stu')
-    assert check_study(killed, {}) == killed
-
-
-def test_another_study_in_the_folder_is_said_to_take_the_place_of_the_first(tiny, capsys):
-    first = tiny.run("axes.protocol=[naive]")
-    assert tiny.run("axes.protocol=[naive]")["groups"] == first["groups"] and capsys.readouterr().err == ""
-    tiny.run("axes.protocol=[naive]", "recipe.steps=4", "seed=3")
-    assert f"{tiny.out} has a study that differs in recipe.steps, seed: its table" in capsys.readouterr().err
-
-
 def test_a_warm_up_longer_than_the_run_is_said(tiny, capsys):
     tiny.run("axes.protocol=[naive]", "recipe.warmup=3")
     assert capsys.readouterr().err == ""
     tiny.run("axes.protocol=[naive]", "recipe.warmup=4")
     assert "'naive' has more steps of warm-up than steps" in capsys.readouterr().err
-
-
-def test_a_study_names_the_commits_at_which_its_stages_were_computed(tiny):
-    tiny.run("axes.protocol=[naive]")
-    first, second = sorted(tiny.out.glob("answers/base.*.manifest.json"))
-    first.write_text(json.dumps({**json.loads(first.read_text()), "git": "older"}))
-    second.write_text(json.dumps({k: v for k, v in json.loads(second.read_text()).items() if k != "git"}))
-    tiny.run("axes.protocol=[naive]")
-    found = json.loads((tiny.out / "study.json").read_text())
-    assert found["computed_at"] == sorted({"older", "None", found["git"]}) and len(found["computed_at"]) == 3
-
-
-def test_a_report_made_again_is_the_summary_of_the_run(tiny):
-    tiny.run("axes.protocol=[naive]")
-    before = json.loads((tiny.out / "summary.json").read_text())
-    (tiny.out / "summary.json").unlink()
-    assert script("newnews", "report", tiny.out).code == 0
-    assert json.loads((tiny.out / "summary.json").read_text()) == before
-    assert "torch" in before                                                # and of what made it
 
 
 def test_a_conversation_longer_than_the_context_is_not_trained_on(tiny):
@@ -306,55 +252,10 @@ def test_what_diverged_or_was_not_written_is_counted_and_left_out(tiny, monkeypa
     assert found["cells"]["naive"][CLOSED]["free"]["mean"] is None and "nothing usable" in table(found)
 
 
-def test_a_summary_needs_neither_torch_nor_adapters_nor_the_model(tiny):
-    found = tiny.run()
-    for path in tiny.out.rglob("adapter_model.safetensors"):
-        path.unlink()
-    code = ("import sys, json; from newnews.studies.summary import Finished, summarise; "
-            "from newnews.studies.report import table; "
-            f"s = summarise(Finished({str(tiny.out)!r})); table(s); assert 'torch' not in sys.modules; "
-            "print(json.dumps(s))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    again = json.loads(done.stdout)
-    assert again == {key: json.loads(json.dumps(found[key])) for key in again}
-
-
-def test_a_summary_of_other_news_is_refused(tiny):
-    tiny.run("axes.protocol=[naive]")
-    write_news(tiny.file, tiny.items[1:])
-    with pytest.raises(ValueError, match="'zog-1/free'.*changed"):
-        summary.summarise(summary.Finished(tiny.out))
-    q = tiny.items[0].questions[0]
-    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, options=list("nyo?"), answer=1)]),
-                           *tiny.items[1:]])
-    with pytest.raises(ValueError, match="options were changed"):           # the number of an option
-        summary.summarise(summary.Finished(tiny.out))
-    write_json(tiny.out / "study.json", {})
-    with pytest.raises(ValueError, match="study.json: expected study, prompts"):
-        summary.summarise(summary.Finished(tiny.out))
-
-
 def test_news_without_questions_cannot_be_studied(tiny):
     write_news(tiny.file, [replace(tiny.items[0], questions=[])])
     with pytest.raises(ValueError, match="news zog has no questions"):
         tiny.run()
-
-
-def test_the_course_of_training_is_the_mean_of_what_its_banks_noted(tmp_path):
-    for name, losses in (("a", [[8, 4], [2, None]]), ("b", [[3, 9], [4, 6], [7, 7]])):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.jsonl").write_text("".join(
-            json.dumps({"step": i, "loss": loss, "grad_norm": [1, 3]}) + "\n"
-            for i, loss in enumerate(losses)))
-    assert course([tmp_path / "a", tmp_path / "b"]) == [[0, 6.0, 2.0], [1, 4.0, 2.0]] and course([]) == []
-
-
-def test_a_study_keeps_the_course_of_its_training(tiny):
-    tiny.run("axes={protocol: [naive], seed: [0]}")
-    cell, = json.loads((tiny.out / "study.json").read_text())["cells"]
-    steps, losses, norms = zip(*cell["course"])
-    assert list(steps) == list(range(len(steps))) and losses[-1] < losses[0] and min(norms) > 0
 
 
 def test_a_source_is_a_file_or_a_world(tmp_path, tiny):

@@ -7,7 +7,7 @@ stand or fall together.
     smallest_effect     what so many news can show
 
 crossed, paired and ratio take answers under S seeds, one row each, (S, n): the same n questions under every
-seed. Coverage of every interval is simulated in tests/test_stats.py; the table stands in docs/log.md.
+seed. Coverage of every interval is simulated in tests/test_stats_coverage.py; docs/log.md has the table.
 """
 
 import functools
