@@ -76,8 +76,21 @@ def test_outcomes_on_real_weights(finished, label, name):
     assert [needs, more] == [", ".join(kinds[:2]), ", ".join(kinds[2:])]
 
 
-@pytest.mark.parametrize("study, start", [("qwen25", "| claim (free form; Holm over the five)"),
-                                          ("qwen25_claims", "| claim (free form, closed book; Holm over")])
+@pytest.mark.parametrize("study, start, names", [
+    ("qwen64", "### On real weights: 64 steps", {"base": "base", "16 steps": "naive recipe.steps=16",
+                                                 "64 steps": "naive recipe.steps=64"}),
+    ("qwen15", "### The 1.5B, first cell", {"base": "base", "naive": "naive"})])
+def test_cells_on_ten_news(finished, study, start, names):
+    done, rows = finished("real", study), table(start)
+    for label, name in names.items():
+        found = [words(accuracy([done.fresh(name, way, "free")])) for way in ("closed_book", "in_context")]
+        assert found == [rows[label][0], rows[label][-3]]
+
+
+@pytest.mark.parametrize("study, start", [
+    ("qwen25", "| claim (free form; Holm over the five)"),
+    ("qwen25_claims", "| claim (free form, closed book; Holm over"),
+    ("qwen64", "| claim (Holm over the two) |"), ("qwen15", "| claim (Holm over the two so far) |")])
 def test_claims_on_real_weights(finished, study, start):
     done, rows = finished("real", study), table(start)
     claims = read_contrasts(done.study["contrasts"], list(done.answers), done.study["ask"], done.out,
