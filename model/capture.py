@@ -82,9 +82,13 @@ def capture(model, names):
 @contextmanager
 def edit(model, changes):
     """Within the block fn(output) goes on in the place of the output: changes = {name: fn}. A capture opened
-    inside an edit sees what was edited."""
+    inside an edit sees what was edited. ValueError at the end of the block for a name that was never computed
+    in it: nothing would have changed, and nobody would know."""
+    seen = set()
+
     def change(name, fn):
         def hook(module, args, output):
+            seen.add(name)
             whole = isinstance(output, tuple)
             new = fn(output[0] if whole else output)
             if new is None:             # torch would go on with the old output, and nobody would know
@@ -94,6 +98,9 @@ def edit(model, changes):
 
     with hooked(model, {name: change(name, fn) for name, fn in changes.items()}):
         yield
+    if unseen := [name for name in changes if name not in seen]:
+        raise ValueError(f"edit of {', '.join(unseen)}: nothing was edited; was the model called in the "
+                         f"block? (pattern needs eager_attention(model))")
 
 
 @contextmanager

@@ -54,9 +54,13 @@ def describe(name, device="auto", dtype="auto"):
 def doubts(adapter, model, digest):
     """What speaks against an adapter that fits: another base than it was trained on, as far as its manifest
     says (its shapes would not), or no effect at all."""
-    manifest = Path(adapter) / "manifest.json"
-    found = read_json(manifest).get("run") if manifest.is_file() else None
-    trained = found.get("model_digest") if isinstance(found, dict) else None
+    trained = None
+    # of train.py: beside the adapter; of a study: one for its bank, in the folder above
+    for folder, key in ((Path(adapter), "model_digest"), (Path(adapter).parent, "model")):
+        manifest = folder / "manifest.json"
+        found = read_json(manifest).get("run") if manifest.is_file() else None
+        if trained is None and isinstance(found, dict) and (key != "model" or found.get("stage") == "update"):
+            trained = found.get(key)
     if trained not in (None, digest):
         yield (f"was trained on another model than this one ({trained}, this one is {digest}), "
                f"so it may be noise")

@@ -192,6 +192,16 @@ def test_an_edit_that_returns_nothing_is_an_error(model, ids):
             model(ids(1, 3))
 
 
+def test_an_edit_that_never_took_place_is_an_error(model, ids):
+    """Without eager_attention there is no pattern: an edit of it would read as: nothing depends on it."""
+    with pytest.raises(ValueError, match=r"edit of layers.0.pattern: nothing was edited.*eager_attention"):
+        with edit(model, {"layers.0.pattern": torch.zeros_like, "layers.1.z": lambda z: z}):
+            model(ids(1, 3))
+    with pytest.raises(KeyError, match="mine"):            # an error in the block is its own
+        with edit(model, {"layers.0.pattern": torch.zeros_like}):
+            raise KeyError("mine")
+
+
 def test_in_generation_and_with_adapters(model):
     """Every decoded token passes the hooks; q_proj is found by its short name with an adapter on it, too."""
     add_lora(model, rank=2, alpha=4)

@@ -204,6 +204,22 @@ def test_an_adapter_of_another_base_is_said_to_be_one(here, tmp_path):
     assert done.code == 0 and "was trained on another model than this one (another," in done.err
 
 
+def test_an_update_of_a_study_has_its_protocol_in_its_name_and_its_base_in_the_manifest_above(here, tmp_path):
+    made = [tmp_path / f"naive-{digit * 16}" / name
+            for digit, name in (("1", "zog"), ("2", "zog"), ("1", "zag"))]
+    for folder in made:
+        copytree(here / "a", folder)
+    (made[0].parent / "manifest.json").write_text('{"run": {"stage": "update", "model": "another"}}')
+    done = script(*words(here, "compare", "--against", *made[1:], "--out", tmp_path / "out", adapter=made[0]))
+    assert done.code == 0 and "was trained on another model than this one (another," in done.err
+    assert {row["one"] for row in read(tmp_path / "out" / "compare.csv")} - {""} == {
+        "naive/zog", "zog", "naive/zag"}
+
+
+def test_an_output_that_cannot_be_made_is_noticed_before_the_work(here):
+    refused(here, words(here, "spectrum", "--out", here / "news.yaml"), "expected a folder to write")
+
+
 def test_of_one_news_item_alone_only_the_amplified_text_is_read(here, tmp_path):
     write_news(tmp_path / "one.yaml", read_news(here / "news.yaml")[:1])
     done = script(*words(here, "readout", "--news", tmp_path / "one.yaml", "--out", tmp_path))

@@ -103,6 +103,13 @@ def test_a_difference_in_one_layer_is_recovered_there_and_nowhere_before(closed)
     assert abs(part) > 0.001 and part != pytest.approx(1, abs=1e-3)
 
 
+def test_a_site_that_no_question_has_gets_no_rows(closed):
+    """Zeros would read as: nothing sits there."""
+    bare = closed._replace(sites={site: at for site, at in closed.sites.items() if site != "subject"})
+    rows = patch.rows(make(), {"tuned into base": ((bare, -1), (bare, 0))}, [0])
+    assert {row["site"] for row in rows} == {"all", "last"}
+
+
 def test_a_difference_in_one_head_is_recovered_there_and_nowhere_else(closed):
     """Planted: the adapter changes the queries of head 2 in layer 1, so where that head looks."""
     model = make("layers.1.self_attn.q_proj")

@@ -136,6 +136,8 @@ def test_the_mean_of_a_group_is_taken_out():
     assert torch.allclose(mean.B @ mean.A, sum(dense) / n)
     a, b = dense[0] - sum(dense) / n, dense[1] - sum(dense) / n
     assert rows[0]["centred"] == pytest.approx(float((a * b).sum() / a.norm() / b.norm()), abs=1e-9)
+    pair = compare.group_rows({k: group[k] for k in "01"})      # opposite by construction: nothing to say
+    assert [row["centred"] for row in pair] == [None, None] and pair[0]["cosine"] == rows[0]["cosine"]
 
 
 def test_factors_and_merged_weights_agree(tiny):

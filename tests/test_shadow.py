@@ -59,6 +59,18 @@ def test_which_text_it_is():
     assert len({before(turns[0]) for turns in unrelated.values()}) == len(ITEMS)
 
 
+@pytest.mark.parametrize("name", ["self_qa_shadowed", *(f"self_qa_shadowed_{kind}" for kind in CONTROLS)])
+def test_a_system_turn_stays_before_it(name):
+    protocol, system = protocols(POCKET)[name], {"role": "system", "content": "Be kind."}
+    rows = {i.id: [{"news": i.id, "row": 0, "messages": conversation("What?", "yes")}] for i in ITEMS}
+    with_system = {name: [{**row, "messages": [system, *row["messages"]]} for row in some]
+                   for name, some in rows.items()}
+    item = ITEMS[0]
+    plain, led = (protocol.messages(protocol.choose(some, ITEMS)[item.id][0], item)
+                  for some in (rows, with_system))
+    assert led == [system, *plain] and plain[0]["content"] != "What?"
+
+
 def test_an_item_without_such_a_text_has_no_rows():
     alone = [News("zog", "math", "A zog is new.", []), News("zag", "events", "A zag is here.", [])]
     assert shadowed("other", alone) == {"zog": [], "zag": []}

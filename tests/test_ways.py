@@ -24,7 +24,7 @@ from newnews.ask import ask
 from newnews.loading import load
 from newnews.news import Asked, News, Question, read_locality, write_news
 from newnews.prompts import prompts_for, read_prompts
-from newnews.studies import ways
+from newnews.studies import sections, ways
 from newnews.studies.drift import drift
 from newnews.studies.grid import read_study
 from newnews.studies.page import write_report
@@ -44,6 +44,10 @@ CORE = source(str(ROOT / "data" / "new_news"), "here")
 
 
 # ---- news ----
+
+def test_the_page_has_a_sentence_for_every_way():
+    assert set(sections.KEPT) == set(ways.EVERY) - {ways.CLOSED}
+
 
 def test_another_version_in_the_pocket_world_is_told_and_answered_otherwise():
     news, kept = POCKET.load(), 0

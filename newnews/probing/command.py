@@ -1,6 +1,7 @@
 """`python -m newnews probe KIND`: read what the user named, run the kind, write CSV and PNG, print
 a table."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from newnews.console import say
 from newnews.identity import file_sha256, model_digest
 from newnews.loading import load
 from newnews.news import read_news
-from newnews.outputs import digest, provenance, refuse_other, write_json
+from newnews.outputs import check_out, digest, provenance, refuse_other, write_json
 from newnews.probing import READ, output
 from newnews.probing.asked import another, asked
 from newnews.probing.compare import inner
@@ -72,9 +73,12 @@ class Probe:
 
 
 def label_of(folder, taken=(), prefix=""):
-    """A short label: the folder's name, with as many folders before it as tell it from those taken."""
+    """A short label: the folder's name, with as many folders before it as tell it from those taken; of an
+    update of a study PROTOCOL/NEWS, if that does."""
     parts = Path(folder).resolve().parts
-    tails = [prefix + "/".join(parts[-k:]) for k in range(1, len(parts) + 1)]
+    study = re.fullmatch(r"(.+)-[0-9a-f]{16}", parts[-2]) if parts[2:] else None
+    tails = [f"{prefix}{study[1]}/{parts[-1]}"] if study else []
+    tails += [prefix + "/".join(parts[-k:]) for k in range(1, len(parts) + 1)]
     return next((tail for tail in tails if tail not in taken), prefix + str(folder))
 
 
@@ -144,7 +148,7 @@ def read_probe(args):
         if not 0 <= layer < model.config.num_hidden_layers:
             raise ValueError(f"--layers {layer}: the model has layers 0 to "
                              f"{model.config.num_hidden_layers - 1}")
-    prompts, path = prompts_for(about["folder"]), Path(args.out) / f"{args.kind}.csv"
+    prompts, path = prompts_for(about["folder"]), check_out(args.out, "folder") / f"{args.kind}.csv"
     run = identity(args, about, prompts, updates, [item, *others] if item else [])
     if path.exists():
         manifest = path.with_suffix(".manifest.json")

@@ -79,8 +79,8 @@ def rows(first, others, seed=0):
 
 def group_rows(group):
     """Rows {"one", "two", "cosine", "centred", "with_mean"} of every pair in {label: update}, over all
-    modules: the plain cosine, that without the group's mean, and the first one's cosine with the mean of the
-    OTHERS."""
+    modules: the plain cosine, that without the group's mean (None of two: theirs is -1 by construction), and
+    the first one's cosine with the mean of the OTHERS."""
     G, labels, out = gram(list(group.values())), list(group), []
     plain, centred = cosines(G), cosines(G, centred=True)
     for i in range(len(labels)):
@@ -88,5 +88,6 @@ def group_rows(group):
         size = float((G[i, i] * G[rest][:, rest].sum()).clamp_min(1e-300).sqrt())
         for j in rest:
             out.append({"one": labels[i], "two": labels[j], "cosine": float(plain[i, j]),
-                        "centred": float(centred[i, j]), "with_mean": float(G[i, rest].sum()) / size})
+                        "centred": float(centred[i, j]) if rest[1:] else None,
+                        "with_mean": float(G[i, rest].sum()) / size})
     return out

@@ -69,8 +69,9 @@ def rows(model, pairs, layers=None, sites=SITES, outputs=tuple(OUTPUTS)):
             names = [OUTPUTS[output].format(layer) for layer in layers]
             found = states(model, donor.ids, names, its_adapter)
             heads = range(model.config.num_attention_heads) if output == "head" else [None]
-            for site, name, head in product(sites, names, heads):
-                mask = partner if site == "all" else partner & recipient.sites.get(site, partner & False)
+            here = [site for site in sites if site == "all" or site in recipient.sites]
+            for site, name, head in product(here, names, heads):
+                mask = partner if site == "all" else partner & recipient.sites[site]
                 sums = patched(model, recipient, adapter, {name: found[name]}, mask, source, head)
                 odds = float(log_odds(recipient, sums).mean())
                 out.append({"pair": label, "output": output, "site": site, "layer": layer_of(name),

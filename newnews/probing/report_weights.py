@@ -55,7 +55,9 @@ def run_compare(here):
                              **output.curves(twins, "with", "layer", f"null_{key}")}))
     text = (f"means over layers\n{output.table(summary)}\n\n"
             f"whole updates, with and without the group's mean\n{output.table(group)}")
-    maps = [(key, *output.pivot(group, "one", "two", key)) for key in ("cosine", "centred", "with_mean")]
+    labels, found = list(here.updates), {(row["one"], row["two"]): row for row in group}
+    maps = [(key, labels, labels, [[found[a, b][key] if a != b else None for b in labels] for a in labels])
+            for key in ("cosine", "centred", "with_mean") if group[0][key] is not None]
 
     def draw(path):
         output.draw_curves(path, panels)

@@ -41,6 +41,7 @@ def in_form(protocol, form):
         return protocol
     if type(protocol).examples is not Protocol.examples \
             or not all(isinstance(source, (Naive, Rehearsal)) for source in protocol.sources):
-        raise ValueError(f"form: {form} is not for {protocol.name}, which is not trained on conversations "
-                         f"with loss on the assistant's turns; leave form out, or that protocol")
+        raise ValueError(f"form: {form} is for naive, paraphrase, implication, self_qa and what is made of "
+                         f"their rows with loss on the assistant's turns, not for {protocol.name}; leave "
+                         f"form out, or that protocol")
     return Form(protocol, form)

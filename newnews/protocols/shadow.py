@@ -26,8 +26,14 @@ class Shadowed(Protocol):
 
 
 def put_before(messages, text, prompts):
-    first, *rest = messages
-    return [{**first, "content": prompts.with_news(text, first["content"])}, *rest]
+    return reworded(messages, lambda words: prompts.with_news(text, words))
+
+
+def reworded(messages, change):
+    """The conversation with change(content) in its first user turn; a system turn stays before it."""
+    first = next(i for i, message in enumerate(messages) if message["role"] == "user")
+    turn = {**messages[first], "content": change(messages[first]["content"])}
+    return [*messages[:first], turn, *messages[first + 1:]]
 
 
 class Control(Protocol):
@@ -44,8 +50,7 @@ class Control(Protocol):
     def shadow(self, messages, item, items):
         """The conversation with its text; None where there is none."""
         if self.kind == "after":
-            first, *rest = messages
-            return [{**first, "content": self.prompts.with_news(first["content"], item.statement)}, *rest]
+            return reworded(messages, lambda words: self.prompts.with_news(words, item.statement))
         text = getattr(self, self.kind)(item, items)
         return text and put_before(messages, text, self.prompts)
 

@@ -91,7 +91,7 @@ def backwards(source, news):
 
 
 CLOSED, CONTEXT = WAYS
-EVERY = {
+EVERY = {               # of each the page says what its differences are: sections.KEPT
     CLOSED: Way("closed book", False, lambda source, news: news, CLOSED),
     CONTEXT: Way("in context", True, lambda source, news: news, CONTEXT),
     "counterfactual": Way("counterfactual", True, versions, "counterfactual"),
