@@ -258,6 +258,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(here, tmp_path):
     refused(tmp_path, ["newnews", "probe", "spectrum", *start[3:], "--adapter", here / "a", "--id", "x"],
             "--id x: --news names no file to find it in")
     refused(tmp_path, start, "lens opens up an update: --adapter ADAPTER or --tuned MODEL")
+    refused(tmp_path, [*start, "--adapter", here / "full" / "a"], "is a whole model; --tuned reads one")
+    refused(tmp_path, [*start, "--tuned", here / "a"], "is an adapter; --adapter reads one")
     refused(tmp_path, words(here, "spectrum", "--only", "norm"), "'norm' matches none")
     refused(tmp_path, words(here, "lens", "--tokens", "20"), "--tokens: lens does not use it; geometry does")
     same = ["newnews", "probe", "spectrum", "--model", model, "--tuned", model, "--out", tmp_path]

@@ -98,6 +98,9 @@ def test_a_summary_of_other_news_is_refused(tiny):
     write_json(tiny.out / "study.json", {})
     with pytest.raises(ValueError, match="study.json: expected study, prompts"):
         summary.summarise(summary.Finished(tiny.out))
+    (tiny.out / "study.json").unlink()
+    with pytest.raises(ValueError, match="holds no study.json: .*start its command again"):
+        summary.Finished(tiny.out)
 
 
 def test_the_course_of_training_is_the_mean_of_what_its_banks_noted(tmp_path):

@@ -86,6 +86,10 @@ def check_options(args):
     """An option that the kind does not read is refused: silence would say that it had been heeded."""
     if not (args.adapter or args.tuned or args.kind == "geometry"):
         raise ValueError(f"{args.kind} opens up an update: --adapter ADAPTER or --tuned MODEL")
+    if args.adapter and not is_adapter(args.adapter) and (Path(args.adapter) / "config.json").is_file():
+        raise ValueError(f"--adapter {args.adapter}: is a whole model; --tuned reads one")
+    if args.tuned and is_adapter(args.tuned):
+        raise ValueError(f"--tuned {args.tuned}: is an adapter; --adapter reads one")
     if args.news is None and args.id is not None:
         raise ValueError(f"--id {args.id}: --news names no file to find it in")
     if args.news is None and args.kind not in ALONE:

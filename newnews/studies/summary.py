@@ -129,6 +129,9 @@ class Finished:
 
     def __init__(self, out):
         out = Path(out)
+        if not (out / "study.json").is_file():
+            raise ValueError(f"{out}: holds no study.json: it is no study's folder, or the study has not "
+                             f"ended yet (start its command again, it goes on)")
         index = read_json(out / "study.json")
         missing = {"study", "prompts", "base", "cells", "seconds"} - set(index)
         if missing or not isinstance(index["prompts"], dict):
