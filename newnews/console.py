@@ -64,7 +64,8 @@ def user_errors():
 
 
 def progress(total, initial, desc, unit):
-    """A bar on a terminal; in a log file a line a minute; nothing from torchrun's other processes."""
+    """A bar on a terminal; in a log file a line a minute; nothing from torchrun's other processes. total:
+    None if nobody knows it."""
     quiet = os.environ.get("RANK", "0") != "0"
     if not (sys.stderr.isatty() or quiet):
         return Lines(total, initial, desc, unit)
@@ -88,8 +89,8 @@ class Lines:
         self.done += n
         if time.monotonic() - Lines.said > MINUTE:
             Lines.said = time.monotonic()
-            print(f"  {self.desc}: {self.done} of {self.total} {self.unit}{self.postfix}", file=sys.stderr,
-                  flush=True)
+            of = "" if self.total is None else f" of {self.total}"
+            print(f"  {self.desc}: {self.done}{of} {self.unit}{self.postfix}", file=sys.stderr, flush=True)
 
     def close(self):
         pass

@@ -1,6 +1,8 @@
 """`python -m newnews probe` and `chat`, and the script in docs: what they write, say and refuse."""
 
+import contextlib
 import csv
+import io
 import subprocess
 import sys
 from ast import literal_eval
@@ -16,9 +18,9 @@ from merging import merged_tensors
 from model.checkpoint import load_model, save_adapter, save_model
 from model.files import read_json
 from model.lora import adapted, add_lora, remove_lora
-from newnews import probing
+from newnews import console, probing
 from newnews.news import read_news, write_news
-from newnews.probing import output
+from newnews.probing import command, output
 from newnews.prompts import prompts_for
 
 
@@ -214,6 +216,24 @@ def test_an_update_of_a_study_has_its_protocol_in_its_name_and_its_base_in_the_m
     assert done.code == 0 and "was trained on another model than this one (another," in done.err
     assert {row["one"] for row in read(tmp_path / "out" / "compare.csv")} - {""} == {
         "naive/zog", "zog", "naive/zag"}
+
+
+def test_a_bar_counts_passes(here, tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(console.Lines):
+        def close(self):
+            bars.append((self.desc, self.total, self.done))
+    monkeypatch.setattr(command, "progress", Bar)
+    for kind in ("lens", "spectrum"):
+        assert script(*words(here, kind, "--out", tmp_path)).code == 0
+    (lens, none, passes), spectrum = bars
+    assert (lens, none, spectrum) == ("probe lens", None, ("probe spectrum", None, 0)) and passes == 4
+    monkeypatch.setattr(console.Lines, "said", -1e9)
+    line = io.StringIO()
+    with contextlib.redirect_stderr(line):
+        console.Lines(None, 0, "probe lens", "pass").update(3)
+    assert line.getvalue() == "  probe lens: 3 pass\n"
 
 
 def test_an_output_that_cannot_be_made_is_noticed_before_the_work(here):

@@ -2,6 +2,7 @@
 a table."""
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from textwrap import fill
 from model.checkpoint import find_model, load_model
 from model.files import read_json
 from model.lora import PROJECTIONS
-from newnews.console import say
+from newnews.console import progress, say
 from newnews.identity import file_sha256, model_digest
 from newnews.loading import load
 from newnews.news import read_news
@@ -191,9 +192,26 @@ def read_difference(model, tuned):
     return updates, floors
 
 
+@contextmanager
+def counted(model, kind):
+    """A bar that counts the model's passes within the block; how many there will be, only the kind knows."""
+    bar = progress(None, 0, f"probe {kind}", "pass")
+
+    def count(*_):
+        bar.update(1)                   # and nothing is returned: torch would take it for the output
+
+    hook = model.model.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+        bar.close()
+
+
 def probe(args):
     here, run = read_probe(args)
-    rows, shown, draw = RUN[args.kind](here)
+    with counted(here.model, args.kind):
+        rows, shown, draw = RUN[args.kind](here)
     path = Path(args.out) / f"{args.kind}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path.with_suffix(".manifest.json"), {"run": run, **provenance()})    # first: rows have theirs
