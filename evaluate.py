@@ -112,7 +112,7 @@ def main(args):
     from newnews.console import say
     from newnews.distributed import world
     from newnews.loading import load
-    from newnews.prompts import prompts_for
+    from newnews.prompts import prompts_for, source_of
     from newnews.studies.scores import score_table, scored
     from newnews.studies.summary import accuracy_table, verdicts
     from newnews.tasks.settings import make_items, make_task
@@ -121,6 +121,7 @@ def main(args):
     task = make_task(how, args.examples) if args.task != "news" else None       # before the model is loaded
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
     if args.task == "news":
+        about["prompts"] = args.prompts or source_of(about["folder"])
         prompts = prompts_for(about["folder"], args.prompts)
         how["prompts"] = asdict(replace(prompts, digest=""))        # a comment in the file makes no other run
         task = make_task(how)

@@ -94,7 +94,7 @@ def main(args):
     from newnews.distributed import rank, world
     from newnews.news import read_news
     from newnews.outputs import digest
-    from newnews.prompts import prompts_for
+    from newnews.prompts import prompts_for, source_of
     from newnews.protocols import protocols
     from newnews.selfplay import together, write_replay
     from newnews.together import write_together
@@ -108,6 +108,7 @@ def main(args):
             print(report(dry_generate(args, news), most="at most "))
         return
     model, chat, about = load(args.model, args.adapter, args.device, args.dtype)
+    about["prompts"] = args.prompts or source_of(about["folder"])
     prompts = prompts_for(about["folder"], args.prompts)
     known = protocols(prompts)
     protocol = known[args.protocol]

@@ -6,6 +6,7 @@ All but their help run in this process (tests/cli.py). What they refuse is in te
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,7 @@ def test_evaluate_reads_what_train_wrote(shared, tmp_path):
         words = ["evaluate.py", "--news", shared.news, "--out", tmp_path / name, *words]
         done = script(*words)
         assert done.code == 0 and "free form: no answer found in" in done.out
+        assert re.search(r"prompts +\S+/prompts.yaml\n", done.err)     # in whose words was asked
         lines = done.out.splitlines()
         assert [line.split()[0] for line in lines[1:-1]] == ["math", "coding", "all"]
         assert all(line.count("[") == 5 for line in lines[1:-1])    # an interval a format; free: exact too
