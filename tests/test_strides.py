@@ -11,7 +11,7 @@ import torch
 from model import sampling as sampling_module
 from model import strides as strides_module
 from model.cache import KVCache
-from model.capture import edit
+from model.capture import capture
 from model.drawing import Sampling, pick
 from model.lora import adapted, add_lora
 from model.sampling import Completion, generate, generate_naive, prefill
@@ -150,6 +150,6 @@ def test_a_model_with_hooks_decodes_without_graphs(exact):
     on_gpu = SimpleNamespace(lm_head=SimpleNamespace(weight=SimpleNamespace(is_cuda=True)),
                              modules=exact.modules)
     assert in_strides(on_gpu) and not in_strides(exact)         # this one is on the CPU
-    with edit(exact, {"model.layers.0.resid_post": lambda x: x}):
+    with capture(exact, ["model.layers.0.resid_post"]):
         assert not in_strides(on_gpu)
     assert in_strides(on_gpu)

@@ -41,7 +41,7 @@ def in_form(protocol, form):
         return protocol
     if type(protocol).examples is not Protocol.examples \
             or not all(isinstance(source, (Naive, Rehearsal)) for source in protocol.sources):
-        raise ValueError(f"form: {form} is for naive, paraphrase, implication, self_qa and what is made of "
-                         f"their rows with loss on the assistant's turns, not for {protocol.name}; leave "
-                         f"form out, or that protocol")
+        raise ValueError(f"form: {form} is not for {protocol.name}, which is not made of the rows of naive, "
+                         f"paraphrase, implication or self_qa with loss on the assistant's turns; leave form "
+                         f"out, or that protocol")
     return Form(protocol, form)
