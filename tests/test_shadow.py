@@ -9,6 +9,7 @@ from test_news import POCKET
 from newnews.news import News
 from newnews.protocols import NAMES, protocols
 from newnews.protocols.base import conversation
+from newnews.protocols.shadow import put_before
 from newnews.world.things import make_news
 
 ITEMS = make_news("dev", 2, 0, 2)                           # two a domain
@@ -69,6 +70,8 @@ def test_a_system_turn_stays_before_it(name):
     plain, led = (protocol.messages(protocol.choose(some, ITEMS)[item.id][0], item)
                   for some in (rows, with_system))
     assert led == [system, *plain] and plain[0]["content"] != "What?"
+    said, = put_before([{"role": "assistant", "content": "yes"}], "News.", POCKET)
+    assert said["role"] == "assistant" and said["content"] == POCKET.with_news("News.", "yes")
 
 
 def test_an_item_without_such_a_text_has_no_rows():

@@ -30,8 +30,9 @@ def put_before(messages, text, prompts):
 
 
 def reworded(messages, change):
-    """The conversation with change(content) in its first user turn; a system turn stays before it."""
-    first = next(i for i, message in enumerate(messages) if message["role"] == "user")
+    """The conversation with change(content) in its first user turn, before which a system turn stays; in its
+    first turn if nobody asks."""
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), 0)
     turn = {**messages[first], "content": change(messages[first]["content"])}
     return [*messages[:first], turn, *messages[first + 1:]]
 
