@@ -6,6 +6,7 @@ one-hot: then an absolute bound on logits means something.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+signal.signal(signal.SIGINT, signal.default_int_handler)     # background jobs and their children ignore it
 torch.set_num_threads(1)         # tiny models: a second thread only waits
 
 from model.checkpoint import save_model  # noqa: E402
