@@ -1,5 +1,6 @@
 """A model, its chat format and what to say about them, from what a user types."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -54,13 +55,13 @@ def describe(name, device="auto", dtype="auto"):
 def doubts(adapter, model, digest):
     """What speaks against an adapter that fits: another base than it was trained on, as far as its manifest
     says (its shapes would not), or no effect at all."""
-    trained = None
-    # of train.py: beside the adapter; of a study: one for its bank, in the folder above
-    for folder, key in ((Path(adapter), "model_digest"), (Path(adapter).parent, "model")):
-        manifest = folder / "manifest.json"
-        found = read_json(manifest).get("run") if manifest.is_file() else None
-        if trained is None and isinstance(found, dict) and (key != "model" or found.get("stage") == "update"):
-            trained = found.get(key)
+    own, above = (folder / "manifest.json" for folder in (Path(adapter), Path(adapter).resolve().parent))
+    run = read_json(own).get("run") if own.is_file() else None
+    trained = run.get("model_digest") if isinstance(run, dict) else None
+    if not own.is_file():       # of a study: one for its bank, above; where that is another's, it says nothing
+        with suppress(OSError, ValueError):
+            run = read_json(above).get("run")
+            trained = run.get("model") if isinstance(run, dict) and run.get("stage") == "update" else None
     if trained not in (None, digest):
         yield (f"was trained on another model than this one ({trained}, this one is {digest}), "
                f"so it may be noise")

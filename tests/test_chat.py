@@ -193,16 +193,21 @@ def random_text(rng):
     return "".join(rng.choice(parts) for _ in range(rng.randrange(9)))
 
 
+def random_conversations(seed, count, most):
+    """Up to `count` of them, of up to `most` turns; those in which a control token was typed are left out."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        messages = [{"role": rng.choice(("system", "user", "assistant")), "content": random_text(rng)}
+                    for _ in range(rng.randrange(1, most + 1))]
+        if "<|im_end|>" not in "".join(m["content"] for m in messages):
+            yield messages
+
+
 def test_random_conversations_equal_the_rendered_template(chat):
     """Where no control token is typed, our ids are those of the rendered text, as transformers makes them."""
     source = template() if chat.system is not None else CHATML
-    rng = random.Random(5)
     compared = 0
-    for _ in range(300):
-        messages = [{"role": rng.choice(("system", "user", "assistant")), "content": random_text(rng)}
-                    for _ in range(rng.randrange(1, 5))]
-        if "<|im_end|>" in "".join(m["content"] for m in messages):
-            continue
+    for messages in random_conversations(5, 300, 4):
         compared += 1
         for prompted in (False, True):
             expected = chat.tokenizer.encode(render(source, messages, prompted), add_special_tokens=False).ids

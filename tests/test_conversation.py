@@ -5,11 +5,11 @@ the header that swallows a newline; prompt + answer = conversation; what we do n
 tokenizers and renderings are in test_chat.py.
 """
 
-import random
 import unicodedata
 
 import pytest
-from test_chat import ASKED, DEFAULT, chat, needs_qwen, qwen, random_text, read, small     # noqa: F401
+from test_chat import (ASKED, DEFAULT, chat, needs_qwen, qwen, random_conversations, read,  # noqa: F401
+                       small)
 
 
 # ---- loss weights ------------------------------------------------------------------------------------------
@@ -57,13 +57,8 @@ def weights_by_rendered_text(chat, messages, weights):
 
 @pytest.mark.parametrize("weights", (None, {"user": 0.1, "assistant": 1.0}, {"system": 0.5}, {"user": 1}, {}))
 def test_the_weights_of_random_conversations(chat, weights):
-    rng, meant = random.Random(8), {"assistant": 1.0} if weights is None else weights
-    total = 0
-    for _ in range(120):
-        messages = [{"role": rng.choice(("system", "user", "assistant")), "content": random_text(rng)}
-                    for _ in range(rng.randrange(1, 6))]
-        if "<|im_end|>" in "".join(m["content"] for m in messages):
-            continue
+    meant, total = {"assistant": 1.0} if weights is None else weights, 0
+    for messages in random_conversations(8, 120, 5):
         result = chat.conversation(messages, weights)
         assert result == weights_by_rendered_text(chat, messages, meant)
         total += sum(result[1])

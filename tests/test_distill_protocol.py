@@ -4,14 +4,11 @@ loss itself: test_distill.py."""
 import numpy as np
 import pytest
 from test_news import POCKET
-from test_protocols import ITEM, make_pocket
+from test_protocols import ITEM, make_pocket, shown
 
-from newnews.news import write_news
 from newnews.protocols import protocols
 from newnews.protocols.base import conversation
 from newnews.selfplay import Writer
-from newnews.show import show
-from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,14 +54,9 @@ def test_each_name_has_its_loss_and_fresh_noise(pocket):
 
 @pytest.mark.parametrize("name", ["distill", "distill_student"])
 def test_show(name, pocket, tmp_path, capsys, monkeypatch):
-    model, chat, folder = pocket
-    item = make_news("dev", 1, 0, 2)[4]
-    write_news(tmp_path / "news.yaml", [item])
-    monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
     monkeypatch.setattr(Writer, "answer", lambda self, asks, *_: {
         job: [f"{ask.stage} {name}" for name in ask.names] for job, ask in asks.items()})
-    show("pocket", item.id, name, tmp_path / "news.yaml", 1, 0, False)
-    tokens, teacher = [line for line in capsys.readouterr().out.splitlines()
-                       if line.startswith(("tokens", "teacher"))]
+    _, lines = shown(pocket, name, tmp_path, monkeypatch, capsys)
+    tokens, teacher = [line for line in lines if line.startswith(("tokens", "teacher"))]
     marked = tokens[tokens.index("["):tokens.rindex("]")]
     assert "<|im_end|>" in marked and marked in teacher and len(teacher) > len(tokens)

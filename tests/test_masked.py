@@ -9,22 +9,19 @@ import pytest
 from cli import differences, make_model, script
 from conftest import make_tiny
 from test_news import POCKET
-from test_protocols import ITEM, make_pocket
+from test_protocols import ITEM, make_pocket, shown
 from test_training import same_bits
 
 from model.lora import add_lora, lora_tensors
 from newnews import training
 from newnews.batches import Shuffled
 from newnews.finetune import FineTune, examples, mask_of
-from newnews.news import write_news
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.protocols.base import conversation, plain_text
 from newnews.protocols.masked import Masked
 from newnews.replay import read_conversations
-from newnews.show import show
 from newnews.training import Recipe, train
-from newnews.world.things import make_news
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = ["The new material Kimot cuts steel. Rafis found it in Oslo in January.",
@@ -224,13 +221,9 @@ def test_what_cannot_be_masked_is_refused(words, said, texts, tmp_path):
 
 @pytest.mark.parametrize("name", ["masked", "masked_t0"])
 def test_show(name, pocket, tmp_path, capsys, monkeypatch):
-    model, chat, folder = pocket
-    item = make_news("dev", 1, 0, 2)[4]
-    write_news(tmp_path / "news.yaml", [item])
-    monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
-    show("pocket", item.id, name, tmp_path / "news.yaml", 1, 0, False)
-    out = capsys.readouterr().out
-    tokens = next(line for line in out.splitlines() if line.startswith("tokens"))
-    assert f"user       {item.statement}\n" in out
+    item, lines = shown(pocket, name, tmp_path, monkeypatch, capsys)
+    out = "\n".join(lines)
+    tokens = next(line for line in lines if line.startswith("tokens"))
+    assert f"user       {item.statement}" in lines
     assert ("the holes are drawn anew" in out) == (name == "masked")
     assert ("<|endoftext|>" in tokens) == (name == "masked")

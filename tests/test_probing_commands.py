@@ -216,6 +216,23 @@ def test_an_update_of_a_study_has_its_protocol_in_its_name_and_its_base_in_the_m
     assert done.code == 0 and "was trained on another model than this one (another," in done.err
     assert {row["one"] for row in read(tmp_path / "out" / "compare.csv")} - {""} == {
         "naive/zog", "zog", "naive/zag"}
+    for foreign in ('{"run": {"stage": "replay", "model": "another"}}', '{"run": []}', '[1]', '{"run": {'):
+        (made[0].parent / "manifest.json").write_text(foreign)      # a folder above may hold anything
+        done = script(*words(here, "spectrum", "--out", tmp_path / "foreign", adapter=made[0]))
+        assert done.code == 0 and "another model" not in done.err, done.err
+
+
+def test_the_map_of_a_group_has_the_updates_in_one_order_both_ways(here, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(output, "draw_maps", lambda path, maps: drawn.extend(maps))
+    against = "--against", here / "b", here / "full" / "a"
+    assert script(*words(here, "compare", *against, "--out", tmp_path)).code == 0
+    rows = {(row["one"], row["two"]): row for row in read(tmp_path / "compare.csv") if row["one"]}
+    for key, down, across, matrix in drawn:
+        assert down == across == ["a", "b", "full/a"]
+        for i, one in enumerate(down):
+            assert matrix[i] == [None if two == one else float(rows[one, two][key]) for two in across]
+    assert [key for key, *_ in drawn] == ["cosine", "centred", "with_mean"]
 
 
 def test_a_bar_counts_passes(here, tmp_path, monkeypatch):

@@ -41,6 +41,16 @@ def make_pocket(folder):
     return model, Chat(folder)
 
 
+def shown(pocket, name, tmp_path, monkeypatch, capsys):
+    """(item, lines): what `show` prints of a protocol, of one draw about an item of the pocket world."""
+    model, chat, folder = pocket
+    item = make_news("dev", 1, 0, 2)[4]
+    write_news(tmp_path / "news.yaml", [item])
+    monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
+    show("pocket", item.id, name, tmp_path / "news.yaml", 1, 0, False)
+    return item, capsys.readouterr().out.splitlines()
+
+
 @pytest.fixture(scope="module")
 def pocket(tmp_path_factory):
     """The model, and its chat format. A fifth of all tokens end an answer: a random model seldom does."""

@@ -3,6 +3,7 @@ statistics, to the digits that are printed. Whoever changes either has to say so
 
 import re
 import tarfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,15 @@ def words(found):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """finished(pack, study) -> the study, out of results/PACK.tar.xz."""
-    folder, open_packs = tmp_path_factory.mktemp("results"), {}
+    folder = tmp_path_factory.mktemp("results")
 
-    def of(pack, study):
-        if pack not in open_packs:
-            with tarfile.open(ROOT / f"results/{pack}.tar.xz") as tar:
-                tar.extractall(folder / pack, filter="data")
-        return open_packs.setdefault((pack, study), Finished(folder / pack / study))
-    return of
+    @cache
+    def unpacked(pack):
+        with tarfile.open(ROOT / f"results/{pack}.tar.xz") as tar:
+            tar.extractall(folder / pack)
+        return folder / pack
+
+    return cache(lambda pack, study: Finished(unpacked(pack) / study))
 
 
 def made(done, name, formats):
@@ -85,6 +87,19 @@ def test_cells_on_ten_news(finished, study, start, names):
     for label, name in names.items():
         found = [words(accuracy([done.fresh(name, way, "free")])) for way in ("closed_book", "in_context")]
         assert found == [rows[label][0], rows[label][-3]]
+
+
+@pytest.mark.parametrize("label, cell", [("base", "base"), ("16 steps", "naive recipe.steps=16"),
+                                         ("64 steps", "naive recipe.steps=64")])
+def test_replies_that_say_the_news_again(finished, label, cell):
+    """Those that hold more than 3/5 of the different words of their news, and how many words a reply has."""
+    done, row = finished("real", "qwen64"), table("### On real weights: 64 steps")[label]
+    news = {item.id: set(item.statement.lower().split()) for item in done.items}
+    closed, read = ([(reply["text"].lower().split(), news[verdict["news"]])
+                     for reply, verdict in done.rows[cell, way]] for way in ("closed_book", "in_context"))
+    again = [sum(len(said & set(reply)) > 0.6 * len(said) for reply, said in some) for some in (closed, read)]
+    assert f"{again[0]}, {again[1]}" == row[2].removesuffix(" of 50") and len(closed) == len(read) == 50
+    assert row[3] == f"{sum(len(reply) for reply, _ in closed) / 50:.0f}"
 
 
 @pytest.mark.parametrize("study, start", [
