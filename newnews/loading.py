@@ -58,7 +58,7 @@ def doubts(adapter, model, digest):
     own, above = (folder / "manifest.json" for folder in (Path(adapter), Path(adapter).resolve().parent))
     run = read_json(own).get("run") if own.is_file() else None
     trained = run.get("model_digest") if isinstance(run, dict) else None
-    if not own.is_file():       # of a study: one for its bank, above; where that is another's, it says nothing
+    if not own.is_file():       # of a study: one for its bank, above; a foreign one says nothing
         with suppress(OSError, ValueError):
             run = read_json(above).get("run")
             trained = run.get("model") if isinstance(run, dict) and run.get("stage") == "update" else None

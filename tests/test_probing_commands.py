@@ -246,6 +246,10 @@ def test_a_bar_counts_passes(here, tmp_path, monkeypatch):
         assert script(*words(here, kind, "--out", tmp_path)).code == 0
     (lens, none, passes), spectrum = bars
     assert (lens, none, spectrum) == ("probe lens", None, ("probe spectrum", None, 0)) and passes == 4
+    model = load_model(here / "model")
+    with command.counted(model, "lens"):
+        assert model.model._forward_hooks
+    assert not model.model._forward_hooks
     monkeypatch.setattr(console.Lines, "said", -1e9)
     line = io.StringIO()
     with contextlib.redirect_stderr(line):

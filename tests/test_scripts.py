@@ -153,6 +153,16 @@ def test_train_writes_folders_of_the_ecosystem(shared):
     assert bytes_of(shared.folder) == before
 
 
+def test_in_whose_words_is_asked_is_said(shared, tmp_path):
+    words = "--model", shared.model, "--news", shared.news, "--dtype", "fp32"
+    other = shutil.copy(shared.model / "prompts.yaml", tmp_path / "other.yaml")
+    for name, more in (("generate.py", ["--protocol", "naive", "--n", 1]),
+                       ("evaluate.py", ["--formats", "text"])):
+        for path, given in ((shared.model / "prompts.yaml", []), (other, ["--prompts", other])):
+            done = script(name, *words, *more, *given, "--out", tmp_path / f"{name}{len(given)}.jsonl")
+            assert done.code == 0 and re.search(rf"\n +prompts +{re.escape(str(path))}\n", done.err), done.err
+
+
 def test_evaluate_reads_what_train_wrote(shared, tmp_path):
     def ask(name, *words):
         words = ["evaluate.py", "--news", shared.news, "--out", tmp_path / name, *words]
