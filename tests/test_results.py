@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from model.files import read_json
 from newnews.studies.contrasts import contrasted, read_contrasts
 from newnews.studies.summary import Finished, accuracy, recovered
 
@@ -59,23 +60,75 @@ def made(done, name, formats):
     return [*out, words(accuracy([done.fresh(cell, "in_context", formats[0]) for cell in cells]))]
 
 
+def recited(done, cell):
+    """How many replies closed book, and in context, hold more than 3/5 of the different words of their news;
+    and how many words a reply has closed book."""
+    news = {item.id: set(item.statement.lower().split()) for item in done.items}
+    closed, read = ([(reply["text"].lower().split(), news[verdict["news"]])
+                     for reply, verdict in done.rows[cell, way]] for way in ("closed_book", "in_context"))
+    again = [sum(len(said & set(reply)) > 0.6 * len(said) for reply, said in some) for some in (closed, read)]
+    return again, f"{sum(len(reply) for reply, _ in closed) / len(closed):.0f}"
+
+
 @pytest.mark.parametrize("label, name", [("base", "base"), ("naive", "naive"), ("Self-QA", "self_qa")])
 def test_outcomes_on_the_pocket_model(finished, label, name):
     row = table("## Outcomes on the pocket model")[label]
     assert row == made(finished("outcomes", "outcomes"), name, ["free", "text"])
 
 
-@pytest.mark.parametrize("label, name", [
-    ("base", "base"), ("naive, 16 steps of its one row", "naive"), ("Self-QA", "self_qa"),
-    ("Self-QA, shadowed", "self_qa_shadowed"), ("paraphrase", "paraphrase"), ("implication", "implication")])
-def test_outcomes_on_real_weights(finished, label, name):
-    *_, closed, share, context, needs, more = table("**25 news, 125 questions, free form.**")[label]
-    done = finished("real", "qwen25")
+PROTOCOLS = {"base": "base", "naive": "naive", "paraphrase": "paraphrase", "implication": "implication",
+             "Self-QA": "self_qa", "Self-QA, shadowed": "self_qa_shadowed", "mixed": "mixed"}
+STUDIES = [                     # pack, study, where its table begins, its labels
+    ("real", "qwen25", "**25 news, 125 questions, free form.**",
+     {"naive, 16 steps of its one row" if n == "naive" else label: n for label, n in PROTOCOLS.items()
+      if n != "mixed"}),
+    ("real_gpu", "gpu05", "**The 0.5B, 75 news", PROTOCOLS),
+    ("real_gpu", "gpu15", "**The 1.5B, 25 news", PROTOCOLS)]
+
+
+@pytest.mark.parametrize("pack, study, start, label, name", [
+    (*which, label, name) for *which, names in STUDIES for label, name in names.items()])
+def test_outcomes_on_real_weights(finished, pack, study, start, label, name):
+    *recipe, _, closed, share, context, needs, more = table(start)[label]
+    done = finished(pack, study)
     assert [closed, share, context] == made(done, name, ["free"])
     found = accuracy([done.fresh(name, "closed_book", "free")])["by_needs"]
     kinds = [short(found[kind]["mean"]) for kind in ("recall", "reversal", "application", "background",
                                                      "two_steps")]
     assert [needs, more] == [", ".join(kinds[:2]), ", ".join(kinds[2:])]
+    if recipe and name != "base":
+        index = read_json(done.out / "study.json")
+        own = next(cell["recipe"] for cell in index["cells"] if cell["name"] == name)
+        steps, rate = recipe[0].split(", ")
+        assert (int(steps), float(rate)) == (own["steps"], own["rate"])
+
+
+@pytest.mark.parametrize("label, name", PROTOCOLS.items())
+def test_formats_on_real_weights(finished, label, name):
+    done, text = finished("real_gpu", "gpu05"), finished("real_gpu", "gpu15_text")
+    *row, letters = table("| | option text: closed book")[label]
+    assert row == made(done, name, ["text"]) + made(done, name, ["reason"])
+    assert letters == ", ".join(short(accuracy([done.fresh(name, way, "letter")])["mean"])
+                                for way in ("closed_book", "in_context"))
+    assert table("| by option text |")[label] == made(text, name, ["text"])
+    asked = [("cloze", "cloze"), ("reversed", "free"), ("reversed", "text"), ("in_context", "free"),
+             ("counterfactual", "free"), ("insists", "free")]
+    assert table("| | cloze | the name")[label] == [words(accuracy([done.fresh(name, *one)]))
+                                                    for one in asked]
+
+
+@pytest.mark.parametrize("steps", [0, 4, 16, 64, 256])
+def test_steps_on_real_weights(finished, steps):
+    done, name = finished("real_gpu", "gpu05_steps"), f"naive recipe.steps={steps}" if steps else "base"
+    row = table("#### On 75 news, 4 to 256 steps")[f"{steps} steps" if steps else "base"]
+    closed, context, other, insists = (words(accuracy([done.fresh(name, way, "free")])) for way in (
+        "closed_book", "in_context", "counterfactual", "insists"))
+    again, long = recited(done, name)
+    assert [row[0], *row[2:]] == [closed, context, other, insists, f"{again[0]}, {again[1]} of 375", long]
+    if steps:
+        ways = [(name, "closed_book"), ("base", "closed_book"), ("base", "in_context")]
+        tuned, *base = (done.fresh(*way, "free") for way in ways)
+        assert row[1] == words(recovered([tuned], *base))
 
 
 @pytest.mark.parametrize("study, start, names", [
@@ -92,27 +145,34 @@ def test_cells_on_ten_news(finished, study, start, names):
 @pytest.mark.parametrize("label, cell", [("base", "base"), ("16 steps", "naive recipe.steps=16"),
                                          ("64 steps", "naive recipe.steps=64")])
 def test_replies_that_say_the_news_again(finished, label, cell):
-    """Those that hold more than 3/5 of the different words of their news, and how many words a reply has."""
     done, row = finished("real", "qwen64"), table("### On real weights: 64 steps")[label]
-    news = {item.id: set(item.statement.lower().split()) for item in done.items}
-    closed, read = ([(reply["text"].lower().split(), news[verdict["news"]])
-                     for reply, verdict in done.rows[cell, way]] for way in ("closed_book", "in_context"))
-    again = [sum(len(said & set(reply)) > 0.6 * len(said) for reply, said in some) for some in (closed, read)]
-    assert f"{again[0]}, {again[1]}" == row[2].removesuffix(" of 50") and len(closed) == len(read) == 50
-    assert row[3] == f"{sum(len(reply) for reply, _ in closed) / 50:.0f}"
+    again, long = recited(done, cell)
+    assert f"{again[0]}, {again[1]}" == row[2].removesuffix(" of 50") and row[3] == long
 
 
-@pytest.mark.parametrize("study, start", [
-    ("qwen25", "| claim (free form; Holm over the five)"),
-    ("qwen25_claims", "| claim (free form, closed book; Holm over"),
-    ("qwen64", "| claim (Holm over the two) |"), ("qwen15", "| claim (Holm over the two so far) |")])
-def test_claims_on_real_weights(finished, study, start):
-    done, rows = finished("real", study), table(start)
+@pytest.mark.parametrize("pack, study, start, seen", [
+    ("real", "qwen25", "| claim (free form; Holm over the five)", 2),
+    ("real", "qwen25_claims", "| claim (free form, closed book; Holm over", 2),
+    ("real", "qwen64", "| claim (Holm over the two) |", None),
+    ("real", "qwen15", "| claim (Holm over the two so far) |", None),
+    ("real_gpu", "gpu05", "| claim (free form unless said; Holm over the nine)", 5),
+    ("real_gpu", "gpu15", "| claim (free form; Holm over the eight)", 2),
+    ("real_gpu", "gpu05_steps", "| claim (Holm over the three) |", 5)])
+def test_claims_on_real_weights(finished, pack, study, start, seen):
+    """seen: how many news of each domain had been looked at, if the others are told apart."""
+    done, rows = finished(pack, study), table(start)
     claims = read_contrasts(done.study["contrasts"], list(done.answers), done.study["ask"], done.out,
                             lambda: done.items, done.ways)
-    for claim in contrasted(claims, list(done.answers), done.fresh):
-        difference, p, verdict, *_ = rows[claim["says"]]
-        assert difference.lstrip("+") == words({**claim, "mean": claim["difference"]})
-        assert verdict == VERDICTS.get(claim["verdict"], claim["verdict"])
-        digits = len(p.partition(".")[2])
-        assert float(p) == pytest.approx(claim["holm"], abs=0.6 * 10 ** -digits)
+    domains = [item.domain for item in done.items]
+    new = {item.id for i, item in enumerate(done.items) if domains[:i].count(item.domain) >= (seen or 0)}
+
+    def some(*place):
+        return [row for row in done.fresh(*place) if row["news"] in new]
+
+    for column, lists in ((0, done.fresh), (3, some))[:2 if seen else 1]:
+        for claim in contrasted(claims, list(done.answers), lists):
+            difference, p, verdict = rows[claim["says"]][column:column + 3]
+            assert difference.lstrip("+") == words({**claim, "mean": claim["difference"]})
+            assert verdict == VERDICTS.get(claim["verdict"], claim["verdict"])
+            digits = len(p.partition(".")[2])
+            assert float(p) == pytest.approx(claim["holm"], abs=0.6 * 10 ** -digits)
