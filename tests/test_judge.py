@@ -171,6 +171,15 @@ def test_the_unit_of_one_form_holds_for_all():
     assert not is_right("It weighs 20 grams.", "24 g", wrong=["20 g"])
 
 
+def test_a_unit_belongs_to_its_number():
+    """A real reply about a function that runs once a day, and what the third version called right."""
+    two_days = "two days", "2 days", "48 hours"
+    for reply in ("2 days", "48 h", "2", "It takes 48 hours", "After 2 days."):
+        assert is_right(reply, *two_days, wrong=["two hours"])
+    for reply in ("2 hours", "48 days", "It takes 2 hours", "After 48 days."):
+        assert not is_right(reply, *two_days) and not is_right(reply, *two_days, wrong=["two hours"])
+
+
 def test_other_options():
     two = judge("Norway or Sweden", True, [["Norway"], ["Sweden"]], 0)
     assert two["undecided"] and not two["contains"] and not two["exact"]

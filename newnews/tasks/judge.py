@@ -11,8 +11,9 @@ has its counter-example in tests/test_judge.py: a text that looks alike and must
 
 import re
 import unicodedata
+from collections import defaultdict
 
-VERSION = 3
+VERSION = 4
 LONGEST = 20            # words; a longer text is not read as an answer, it names too many things
 
 WORDS = {word: number for number, word in enumerate(
@@ -189,11 +190,11 @@ def equals(answer, forms):
     """Is the normalised answer one of the normalised forms?
 
     "x = 15" is 15, unless a form names another letter. The unit may be missing where a form states it; that
-    of "%" may not. Another unit is another answer.
+    of "%" may not. Another unit is another answer: of "2 days" and "48 hours" neither is "2 hours".
     """
     if answer in forms:
         return True
-    letters, units = letters_of(forms), units_of(forms)
+    letters = letters_of(forms)
     name, value = equation(answer)
     if name and letters and name not in letters:
         return False
@@ -203,8 +204,7 @@ def equals(answer, forms):
         if value == form:
             return True
         wanted, its_unit = quantity(form)
-        if number and number == wanted and (unit is None or unit in units) \
-                and (unit == its_unit or "percent" not in (unit, its_unit)):
+        if number and number == wanted and unit in (its_unit, None) and (unit or its_unit != "percent"):
             return True
     return False
 
@@ -214,7 +214,11 @@ def letters_of(forms):
 
 
 def units_of(forms):
-    return {quantity(form)[1] for form in forms} - {None}
+    """{number: the units that forms state with it}."""
+    units = defaultdict(set)
+    for number, unit in map(quantity, forms):
+        units[number] |= {unit} - {None}
+    return units
 
 
 NOT = re.compile(r"(?:\b(?:not|cannot|never|except|nor|neither|without|instead of|rather than)|n't)"
@@ -244,7 +248,7 @@ def stands(text, start, end, units, letters):
                     r"| (?:hundred|thousand|million|billion)\b", after):        # 5 million is not 5
             return False
         unit = re.match(rf" ?({UNIT})(?!\w)", after)
-        return not (unit and units and UNIT_OF[unit[1]] not in units)
+        return not (unit and any(units.values()) and UNIT_OF[unit[1]] not in units[text[start:end]])
     return True
 
 
