@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.files import read_json
+from newnews.outputs import read_rows
 from newnews.studies.contrasts import contrasted, read_contrasts
 from newnews.studies.summary import Finished, accuracy, recovered
 
@@ -117,6 +118,20 @@ def test_formats_on_real_weights(finished, label, name):
                                                     for one in asked]
 
 
+@pytest.mark.parametrize("label, writer", [
+    ("published", "data/pocket"), ("1,200 steps", "runs/pocket_1200"), ("600 steps", "runs/pocket_600")])
+def test_weaker_writers(finished, label, writer):
+    done, (true, *row) = finished("cpu", "weak"), table("### Weaker writers")[label]
+    base, context = (done.fresh("base", way, "free") for way in ("closed_book", "in_context"))
+    cells = [cell for cell in read_json(done.out / "study.json")["cells"] if cell["writer"] == writer]
+    for i, protocol in enumerate(("paraphrase", "implication", "self_qa")):
+        mine = [cell for cell in cells if cell["protocol"] == protocol]
+        closed = [done.fresh(cell["name"], "closed_book", "free") for cell in mine]
+        assert row[2 * i:2 * i + 2] == [words(accuracy(closed)), words(recovered(closed, base, context))]
+        told = [done.source.truth(read_rows(done.out / cell["replay"][0]), done.items) for cell in mine]
+        assert true.split(", ")[i] == short(sum(told) / len(told))
+
+
 @pytest.mark.parametrize("steps", [0, 4, 16, 64, 256])
 def test_steps_on_real_weights(finished, steps):
     done, name = finished("real_gpu", "gpu05_steps"), f"naive recipe.steps={steps}" if steps else "base"
@@ -157,8 +172,9 @@ def test_replies_that_say_the_news_again(finished, label, cell):
     ("real", "qwen15", "| claim (Holm over the two so far) |", None),
     ("real_gpu", "gpu05", "| claim (free form unless said; Holm over the nine)", 5),
     ("real_gpu", "gpu15", "| claim (free form; Holm over the eight)", 2),
-    ("real_gpu", "gpu05_steps", "| claim (Holm over the three) |", 5)])
-def test_claims_on_real_weights(finished, pack, study, start, seen):
+    ("real_gpu", "gpu05_steps", "| claim (Holm over the three) |", 5),
+    ("cpu", "weak", "| claim (free form, closed book; Holm over the five)", None)])
+def test_claims(finished, pack, study, start, seen):
     """seen: how many news of each domain had been looked at, if the others are told apart."""
     done, rows = finished(pack, study), table(start)
     claims = read_contrasts(done.study["contrasts"], list(done.answers), done.study["ask"], done.out,
