@@ -53,7 +53,8 @@ def user_errors():
             ended(f"error: {error}, which newnews needs; enter its environment first: . .venv/bin/activate "
                   f"(`make setup` makes it)", 2)
         if out_of_memory(error):
-            ended(f"error: out of memory{f' ({error})' if str(error) else ''}", 2)
+            ended(f"error: out of memory{f' ({error})' if str(error) else ''}; less is needed with a smaller "
+                  f"recipe.micro_tokens or bank (train.py: --micro-tokens), or fewer processes beside it", 2)
         if not isinstance(error, (ValueError, OSError)):
             raise
         ended(f"error: {in_words(error)}", 2)
@@ -104,9 +105,10 @@ def check_arguments():
 
 
 def out_of_memory(error):
-    """Python's own, torch's on a GPU, and torch's on a CPU."""
+    """Python's own, torch's on a GPU (its allocator's, and the driver's), and torch's on a CPU."""
     return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+            or isinstance(error, RuntimeError) and any(words in str(error) for words in (
+                "CUDA error: out of memory", "can't allocate memory")))
 
 
 def ended(line, code):

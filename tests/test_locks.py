@@ -226,9 +226,10 @@ class OutOfMemoryError(RuntimeError):
     (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device"),
     (ModuleNotFoundError("No module named 'torch'", name="torch"),
      "error: No module named 'torch', which newnews"),
-    (OSError(), "error: OSError"), (MemoryError(), "error: out of memory"),
+    (OSError(), "error: OSError"), (MemoryError(), "error: out of memory; less is needed with a smaller"),
     (OutOfMemoryError("CUDA out of memory"), "error: out of memory (CUDA out of memory)"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error: out of memory"),
+    (RuntimeError("CUDA error: out of memory\nCompile with"), "error: out of memory (CUDA error: out of"),
     (UnicodeEncodeError("utf-8", "\udc00", 0, 1, "surrogates not allowed"), "error: 'utf-8' codec can't")])
 def test_errors_of_users_are_one_line(error, said, capsys):
     with pytest.raises(SystemExit) as ended, console.user_errors():
