@@ -93,7 +93,8 @@ def print_answers(done, name=None):
     questions = {q.id: q for item in done.items for q in item.questions}
     name = name or next(iter(questions))
     rows = done.walk(name)
-    print(walk(questions[name], rows))
+    others = {q.id: q.right for item in done.news.get("counterfactual", []) for q in item.questions}
+    print(walk(questions[name], rows, others.get(name)))
 
 
 def main(args):

@@ -12,6 +12,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from cli import script
 from conftest import ROOT, make_tiny
 from merging import merged_tensors
 from test_news import POCKET as PROMPTS
@@ -33,7 +34,7 @@ from newnews.studies.report import table
 from newnews.studies.sources import source
 from newnews.studies.stats import paired
 from newnews.studies.summary import Finished, summarise
-from newnews.tasks.news import NewsTask
+from newnews.tasks.news import WAYS, NewsTask
 from newnews.tasks.settings import requests_digest
 from newnews.world import oracle
 from newnews.world.background import FACTS
@@ -234,6 +235,11 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
         line.split()[:2] == ["naive", f"{found['groups']['naive']['counterfactual']['free']['mean']:.2f}"]
         for line in said.split("counterfactual        ")[1].split("\n"))
     done = Finished(tiny.out)
+    asked = {way for _, way, *_ in done.walk("zog-1")}
+    assert asked == {*WAYS, "counterfactual", "others", "others_in_context"}
+    said = script("newnews", "answers", tiny.out, "zog-1").out.split("\n")
+    assert said[1].split() == ["right", "yes"] and said[2].split()[-1] == "no"
+    assert sum(line[2:].startswith("naive ") and " counterfactual " in line for line in said) == 2
     write_report(done, summarise(done))
     page = (tiny.out / "report.html").read_text()
     assert "<h3>KL, nats</h3>" in page and "<h3>Insists</h3>" in page

@@ -137,18 +137,21 @@ def beside(groups, formats, also):
     return lines
 
 
-def walk(question, rows):
+def walk(question, rows, other=None):
     """What was answered to one question: a line a cell and way. rows: [(cell, way, raw response,
-    verdict)]."""
+    verdict)]; other: the right answer by the other version of the news, where that was in context."""
     wide = max(16, *(len(cell) for cell, *_ in rows)) if rows else 16
-    lines = [f"{question.id}: {question.ask}", f"{'right':<{wide + 14}}{question.right}", ""]
+    titles = max(12, *(len(TITLES[way]) + 2 for _, way, *_ in rows)) if rows else 12
+    lines = [f"{question.id}: {question.ask}", f"{'right':<{wide + titles + 2}}{question.right}", ""]
+    if other is not None:
+        lines.insert(2, f"{'right there, counterfactual':<{wide + titles + 2}}{other}")
     for cell, way, response, verdict in rows:
         if verdict["format"] in ("free", "reason"):
             said = " ".join(response["text"].split()) + ("" if response["stopped"] else " ... (cut)")
         else:
             said = question.options[verdict["pick"]]
         mark = "+" if verdict["right"] else "-"
-        lines.append(f"{mark} {cell:<{wide + 1}}{TITLES[way]:<12}{verdict['format']:<8}{said}")
+        lines.append(f"{mark} {cell:<{wide + 1}}{TITLES[way]:<{titles}}{verdict['format']:<8}{said}")
     return "\n".join(lines)
 
 

@@ -186,12 +186,14 @@ class Finished:
         return [row for row in self.every(cell, way, format) if row["question"] not in self.seen]
 
     def walk(self, question):
-        """[(cell, way, raw response, verdict)] about one question, by its id."""
+        """[(cell, way, raw response, verdict)] about one question, by its id. About "others" it was asked of
+        the model that the news item before was trained on."""
         known = [q.id for item in self.items for q in item.questions]
         if question not in known:
             raise ValueError(f"{self.out}: no question {question!r}; it has {', '.join(known[:8])}"
                              f"{', ...' if known[8:] else ''}")
-        return [(cell, way, response, verdict) for cell in self.answers for way in WAYS
+        ways = [way for way in self.ways if way not in (KL, "insists")]      # these have no replies of their own
+        return [(cell, way, response, verdict) for cell in self.answers for way in ways
                 for response, verdict in self.judged(cell, way) if verdict["question"] == question]
 
 
