@@ -183,7 +183,13 @@ def test_paired_over_seeds_by_the_formula():
         (quantile + t.ppf(0.8, 8)) * error)
 
 
-def test_ratio_over_seeds_holds_what_the_two_variances_do_not_reject():
+@pytest.fixture
+def as_seen(monkeypatch):
+    """No changed answers beyond those seen: what the formulas of books say."""
+    monkeypatch.setattr(stats, "two_changes", lambda counts: 0)
+
+
+def test_ratio_over_seeds_holds_what_the_two_variances_do_not_reject(as_seen):
     rng = np.random.default_rng(7)
     below, above = rng.normal(1, 0.2, 20), rng.normal(0.6, 0.2, (1, 20)) + rng.normal(0, 0.1, (3, 20))
     above += np.array([[-0.1], [0], [0.1]])
@@ -292,7 +298,7 @@ def two_gaps(rng, clusters, true, gap):
     return tuned * 1.0 - base, context * 1.0 - base, place
 
 
-def test_ratio_holds_what_a_t_test_does_not_reject():
+def test_ratio_holds_what_a_t_test_does_not_reject(as_seen):
     numerators, denominators, place = two_gaps(np.random.default_rng(3), 15, 0.6, 0.7)
     found = ratio(numerators, denominators, place)
     N, D = (cluster_sums(v, place)[0] for v in (numerators, denominators))
@@ -302,7 +308,7 @@ def test_ratio_holds_what_a_t_test_does_not_reject():
     assert found["low"] < found["mean"] < found["high"]
 
 
-def test_ratio_equals_fiellers_formula():
+def test_ratio_equals_fiellers_formula(as_seen):
     """Fieller's bounds with g, as textbooks give them."""
     numerators, denominators, place = two_gaps(np.random.default_rng(4), 25, 0.3, 0.5)
     N, D = (cluster_sums(v, place)[0] for v in (numerators, denominators))
@@ -324,7 +330,16 @@ def test_ratio_without_a_gap_has_no_interval():
     assert ratio([1, 1], [0, 0], "ab") == ratio([1, -1], [1, -1], "ab") == NOTHING
     assert ratio([1, 1], [1, 1], "aa") == NOTHING            # one cluster
     assert ratio([-0.3, -0.2, -0.4], [-0.5, -0.4, -0.5], "abc") == NOTHING       # worse in context: no gap
-    assert ratio([0] * 5, [2, 3, 2, 2, 3], "abcde") == {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_ratio_counts_two_changed_answers_more_than_were_seen():
+    """25 news of six questions: a model that answers as the base does, and one that answers as in context."""
+    place, gap = np.repeat(np.arange(25), 6), np.tile([1, 1, 1, 1, 0, 1], 25)
+    two = 2 * (1 + 5 * 0.7) / 25 ** 2                       # of 25 sums of six that correlate by .7
+    half = t.ppf(0.975, 24) * math.sqrt(two) / 5            # the gap is 5 in each
+    assert ratio([0] * 150, gap, place) == pytest.approx({"mean": 0, "low": -half, "high": half})
+    assert ratio(gap, gap, place) == pytest.approx({"mean": 1, "low": 1 - half, "high": 1 + half})
+    assert ratio([gap] * 3, gap, place) == pytest.approx(ratio(gap, gap, place))
 
 
 def test_ratio_of_nothing():

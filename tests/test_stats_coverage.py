@@ -74,6 +74,31 @@ def test_coverage_of_ratio(clusters, true, gap):
     assert len(bounded) > 1450 and simulated("ratio", bounded, 0.92, label) <= 0.98
 
 
+@pytest.mark.parametrize("clusters, seeds, rate, near", [
+    (15, 3, .01, 0), (15, 3, .01, 1), (25, 1, .03, 0), (25, 3, .01, 1), (50, 3, .03, 0), (75, 3, .01, 0),
+    (75, 3, .1, 1)])
+def test_coverage_of_ratio_at_its_ends(clusters, seeds, rate, near):
+    """The tuned model answers as the base does (near 0), or as in context (near 1), but for a share `rate` of
+    what lies between. An interval from what was seen alone holds the truth in half of the worlds, not all."""
+    rng = np.random.default_rng([clusters, seeds, int(100 * rate), near])
+    place = np.repeat(np.arange(clusters), 6)
+
+    def clustered(mean):
+        strength = 1 / 0.3 - 1                              # answers about a news item correlate by .3
+        return rng.beta(mean * strength, (1 - mean) * strength, clusters)[place]
+
+    draws = []
+    for _ in range(400):
+        base = rng.random(len(place)) < clustered(0.08)
+        context, rates = base | (rng.random(len(place)) < clustered(0.78)), clustered(rate)
+        flips = rng.random((seeds, len(place))) < rates
+        tuned = context & (base | ~flips) if near else base | flips
+        truth = 1 - rate if near else rate / 0.78
+        draws.append((ratio(tuned * 1.0 - base, context * 1.0 - base, place), truth))
+    label = f"{clusters} news, {seeds} seeds, {rate} changed near {near}"
+    simulated("ratio", [d for d in draws if d[0]["low"] is not None], 0.92, label)
+
+
 def test_a_sign_flip_p_value_under_the_null_is_uniform():
     rng = np.random.default_rng(9)
     p = [sign_flips(rng.normal(0, rng.random(10) + 0.1)) for _ in range(1000)]

@@ -86,7 +86,7 @@ def accuracy_rows(cells, ways):
 
 
 def recovered_rows(groups):
-    return [{"cell": name, "format": format, **{key: group["recovered"][format][key] for key in LIMITS}}
+    return [{"cell": name, "format": format, **group["recovered"][format]}
             for format in ORDER for name, group in groups.items() if format in group["recovered"]]
 
 

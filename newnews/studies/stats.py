@@ -169,12 +169,17 @@ def paired(a, b, clusters, shares=True):
     both = np.concatenate([a.ravel(), b.ravel()])
     is_share = shares and bool(both.min() >= 0 and both.max() <= 1)
     if is_share:
-        squares += 2 * (1 + ((counts ** 2).sum() / n - 1) * CORRELATION)
+        squares += two_changes(counts)
     variance, quantile = with_seeds(squares / n ** 2, C - 1, change.mean(1))
     half = float(quantile * math.sqrt(variance))
     low, high = (max(-1.0, mean - half), min(1.0, mean + half)) if is_share else (mean - half, mean + half)
     return {"mean": mean, "low": low, "high": high, "p": sign_flips(sums), "sd": math.sqrt(variance * C),
             "quantile": float(quantile), "n": n, "clusters": C}
+
+
+def two_changes(counts):
+    """What two answers that changed, at CORRELATION, add to the squared deviations of clusters."""
+    return 2 * (1 + ((counts ** 2).sum() / counts.sum() - 1) * CORRELATION)
 
 
 def sign_flips(sums):
@@ -217,17 +222,21 @@ def ratio(numerators, denominators, clusters):
     Fieller (1954): all r for which the mean of numerator - r * denominator does not differ from zero. Where
     the denominator itself may be zero that set is unbounded, and low and high are None. Seeds add the
     variance of the numerators' means, and their part of the quantile (`with_seeds`, at the ratio found).
+    Numerators are changes of answers: their variance counts two more than were seen, as `paired`'s does. A
+    model that answers everything as the base does, or as it does in context, may still change an answer.
 
-    Simulated for 15 to 75 news and three seeds: coverage .94 to 1.00; down to .85 where the seeds' means
-    scatter by .1 or more near 0 or 1.
+    Simulated for 15 to 75 news and three seeds: coverage .93 to 1.00; down to .85 where the seeds' means
+    scatter by .1 or more near 0 or 1. Where at most a tenth of the answers differs from the base's, or from
+    those in context, .98 to 1.00, so too wide (without the two changes .47 to .92, so no intervals at all).
     """
     numerators = np.atleast_2d(np.asarray(numerators, float))                       # (S, n)
-    sums, _ = cluster_sums(numerators.mean(0), clusters)
+    sums, counts = cluster_sums(numerators.mean(0), clusters)
     below, _ = cluster_sums(denominators, clusters)
     C = len(sums)
     if C < 2 or below.sum() <= 0:               # there is no gap to recover
         return {"mean": None, "low": None, "high": None}
     (vnn, vnd), (_, vdd) = np.cov(sums, below) / C
+    vnn += two_changes(counts) / C ** 2
     N, D = sums.mean(), below.mean()
     mean = float(N / D)
     by_news = max(0.0, vnn - 2 * mean * vnd + mean * mean * vdd)        # the variance of N - mean * D

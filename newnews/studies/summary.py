@@ -97,10 +97,13 @@ def nats(values, clusters):
 
 
 def recovered(tuned, base, context):
-    """Share of the gap recovered: (tuned - base) / (base in context - base), on the questions that all were
-    asked. tuned: a list of verdicts a seed."""
+    """Share of the gap recovered: (tuned - base) / (base in context - base), on the n questions that all were
+    asked. tuned: a list of verdicts a seed, or none."""
+    if not tuned:
+        return {"mean": None, "low": None, "high": None, "n": 0}
     values, rows = answered([*tuned, base, context])
-    return ratio(values[:-2] - values[-2], values[-1] - values[-2], [r["news"] for r in rows])
+    found = ratio(values[:-2] - values[-2], values[-1] - values[-2], [r["news"] for r in rows])
+    return {**found, "n": len(rows)}
 
 
 def block(rows, members, formats, also=()):
@@ -117,7 +120,8 @@ def block(rows, members, formats, also=()):
             for way in WAYS:
                 exact = accuracy([rows(cell, way, f) for cell in cells], "exact")
                 out[name][way][f]["exact"] = exact["mean"]
-        out[name]["recovered"] = {f: recovered([rows(cell, "closed_book", f) for cell in cells],
+        tuned = [cell for cell in cells if cell != base]    # of a base model nothing is recovered
+        out[name]["recovered"] = {f: recovered([rows(cell, "closed_book", f) for cell in tuned],
                                                rows(base, "closed_book", f), rows(base, "in_context", f))
                                   for f in formats}
     return out
@@ -192,7 +196,7 @@ class Finished:
         if question not in known:
             raise ValueError(f"{self.out}: no question {question!r}; it has {', '.join(known[:8])}"
                              f"{', ...' if known[8:] else ''}")
-        ways = [way for way in self.ways if way not in (KL, "insists")]      # these have no replies of their own
+        ways = [way for way in self.ways if way not in (KL, "insists")]     # no replies of their own
         return [(cell, way, response, verdict) for cell in self.answers for way in ways
                 for response, verdict in self.judged(cell, way) if verdict["question"] == question]
 
