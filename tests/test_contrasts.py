@@ -99,7 +99,7 @@ def test_the_studies_in_the_repository_are_whole(path):
 def rows(answers, format="free"):
     """Verdicts of one cell: two questions each about news a, b, c, ...; 0 and 1 for wrong and right."""
     return [{"news": "abcdefghijkl"[i // 2], "domain": "math", "question": f"q{i}", "format": format,
-             "needs": "recall",
+             "needs": "recall", "steps": 0,
              "right": x == "1", "exact": x == "1"} for i, x in enumerate(answers)]
 
 
@@ -130,6 +130,18 @@ def test_differences_are_paired_over_questions_and_crossed_with_seeds():
     assert first["verdict"] == HELD and second["difference"] < 0 and third["verdict"] == UNCLEAR
     assert first["smallest"] > first["difference"] - first["low"]   # what an interval hides cannot be seen
     assert {**GOOD, "way": CLOSED} == {k: first[k] for k in (*GOOD, "way")}
+
+
+def test_so_few_news_cannot_hold_a_claim_and_no_effect_is_said_to_be_seen():
+    """Of five news the least p is 1/16; eight news and two claims: 1/64."""
+    few = {key: mine[:10] for key, mine in PLANTED.items()}
+    two = [GOOD, {**GOOD, "name": "2", "direction": "="}]
+    first, same = summary_of((), few, ["free"], two)["contrasts"]
+    assert first["news"] == 5 and first["smallest"] is None and same["smallest"] > 0
+    assert "could see nothing" in table(summary_of((), few, ["free"], two))
+    enough = {key: mine[:16] for key, mine in PLANTED.items()}
+    first, _ = summary_of((), enough, ["free"], two)["contrasts"]
+    assert first["news"] == 8 and first["smallest"] > 0
 
 
 def test_a_contrast_counts_the_questions_of_its_kind_only():
@@ -234,7 +246,7 @@ def test_the_table_shows_claims_and_groups():
         GOOD, {**GOOD, "name": "2", "a": "base.in_context", "direction": "<", "b": "self_qa.in_context",
                "says": "None is better."}])
     claims, closed, *_, notes = blocks_of(found)
-    assert claims[0] == "Claims, named before the run:"
+    assert claims[0] == "Claims:"
     assert claims[1].split(maxsplit=1) == [HELD, "More."] \
         and "self_qa - naive, free form, closed book: +0." in claims[2]
     assert "n 24 / 12 news" in claims[2] and "base.in_context - self_qa.in_context, free form" in claims[4]

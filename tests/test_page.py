@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from base64 import b64decode, b64encode
+from dataclasses import replace
 
 import pytest
 from cli import refused
@@ -232,6 +233,26 @@ def test_the_tables_are_the_summary(study):
         found = summary["cells"][row["cell"]]["recovered"][row["format"]]
         assert [float(row[k]) if row[k] else None for k in found] == list(found.values())
     assert {row["n"] for row in rows if row["domain"] == "all"} == {"11"}       # zog-1 does not count
+    assert not (study / "figures" / "kinds.csv").exists()                       # they are all of one kind
+
+
+def test_kinds_of_questions_and_their_steps_have_a_table(study):
+    write_news(study / "news.yaml", [replace(item, questions=[
+        replace(q, needs="two_steps", steps=2) if i == 3 else q for i, q in enumerate(item.questions)])
+        for item in NEWS])
+    settings = json.loads((study / "study.json").read_text())
+    settings["study"]["news"] = str(study / "news.yaml")
+    (study / "study.json").write_text(json.dumps(settings))
+    page, summary = written(study)
+    found = summary["groups"]["self_qa"][CLOSED]["text"]
+    assert set(found["by_needs"]) == {"recall", "two_steps"} and set(found["by_steps"]) == {"0", "2"}
+    rows = [row for row in table(study, "kinds")
+            if (row["cell"], row["format"], row["way"]) == ("self_qa", "text", CLOSED)]
+    wanted = [*(found["by_needs"][k] for k in ("recall", "two_steps")), *(found["by_steps"][k] for k in "02")]
+    assert [row["kind"] for row in rows] == ["recall", "two steps", "0 steps", "2 steps"]
+    assert [[float(row[k]) for k in ("mean", "low", "high", "n")] for row in rows] == [
+        [part[k] for k in ("mean", "low", "high", "n")] for part in wanted]
+    assert "By kind of question" in page.text and f"two steps (n = {wanted[1]['n']})" in page.text
 
 
 def test_kept_and_costs_by_hand(study):

@@ -86,7 +86,7 @@ def test_claims_open_the_page(study):
     assert [row["verdict"] for row in rows] == ["held", "not", "too small to tell"] \
         and rows[0]["smallest"] == "0.2"
     page, _ = written(study)                                # without claims: numbers, and no table of claims
-    assert "No claims were named" in page.text and not (study / "figures" / "claims.csv").exists()
+    assert "names no claims" in page.text and not (study / "figures" / "claims.csv").exists()
 
 
 def test_cells_of_several_seeds_are_one_line(study):

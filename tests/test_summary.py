@@ -29,7 +29,7 @@ def rows(free, text, names="aabbcc"):
     out = []
     for i, news in enumerate(names):
         row = {"news": news, "domain": "events" if news == "c" else "math", "question": f"{news}{i % 2}",
-               "needs": "reversal" if i % 2 else "recall"}
+               "needs": "reversal" if i % 2 else "recall", "steps": 1 + (news == "c")}
         out.append({**row, "format": "free", "right": free[i] == "1", "exact": free[i] == "1"})
         out.append({**row, "format": "text", "right": text[i] == "1"})
     return out
@@ -75,10 +75,11 @@ def test_means_and_gap_recovered_by_hand():
     sixths = {"base": [1, 1, 6, 5], "naive": [2, 2, 5, 6], "self_qa": [5, 5, 6, 0]}
     assert means == {name: pytest.approx([n / 6 for n in counts]) for name, counts in sixths.items()}
     cell = dict(named["self_qa"][CLOSED]["text"])
-    by, needs = cell.pop("by_domain"), cell.pop("by_needs")
+    by, needs, steps = (cell.pop(f"by_{key}") for key in ("domain", "needs", "steps"))
     assert cell.pop("seeds") == 1 and cell == share([1, 1, 1, 1, 0, 1], "aabbcc") and cell["n"] == 6
     assert {d: (s["mean"], s["n"]) for d, s in by.items()} == {"math": (1.0, 4), "events": (0.5, 2)}
     assert {k: (s["mean"], s["n"]) for k, s in needs.items()} == {"recall": (2 / 3, 3), "reversal": (1.0, 3)}
+    assert {k: (s["mean"], s["n"]) for k, s in steps.items()} == {"1": (1.0, 4), "2": (0.5, 2)}
     # free form: the context gives the base model 5 more; naive has 1 of them, self_qa 4. Text: 4; 1 and 4
     recovered = {name: p["recovered"] for name, p in named.items()}
     for name, parts in (("base", [None, None]), ("naive", [1 / 5, 1 / 4]), ("self_qa", [4 / 5, 1])):
@@ -154,7 +155,7 @@ def blocks_of(found):
 def test_the_table_has_a_row_a_cell_and_fits_120_columns():
     names = ["base", "naive", "implication_shadowed", "self_qa"]
     made = [{"news": f"{domain}{news}", "domain": domain, "question": f"{domain}{news}{right}", "format": f,
-             "needs": "recall", "right": right, "exact": right}
+             "needs": "recall", "steps": 0, "right": right, "exact": right}
             for domain in DOMAINS for news in (1, 2) for right in (False, True) for f in FORMATS]
     *blocks, notes = blocks_of(summary_of(verdicts={(name, way): made for name in names for way in WAYS}))
     assert len(blocks) == 5
@@ -169,7 +170,7 @@ def test_a_study_without_free_form_has_its_table_and_says_nothing_of_formats_tha
                 for key, some in ROWS.items()}
         *blocks, notes = blocks_of(summary_of(verdicts=made, formats=[format]))
         kinds = [block for block in blocks if "   recall reversal " in block[0]]
-        assert len(blocks) == 5 and [block[-2].split()[1:3] for block in kinds] == [
+        assert len(blocks) == 7 and [block[-2].split()[1:3] for block in kinds] == [
             ["0.67", "1.00"], ["0.00", "0.00"]]
         assert ("by option text" in " ".join(notes)) == said
 

@@ -21,7 +21,8 @@ Holm-corrected over the study's list. What became of the claim:
     not     the interval excludes the claim at a size that matters: for > it ends below SIZE, for < it begins
             above -SIZE, for = it lies beyond SIZE
     too small to tell       neither: more news or seeds are needed; `smallest` says which difference a test
-            like this one (before Holm) finds in four of five studies
+            like this one (before Holm) finds in four of five studies; None: none can, since of so few news
+            the least sign-flip p, 2 / 2^news, is not under .05 after Holm
 """
 
 import difflib
@@ -152,6 +153,8 @@ def contrasted(contrasts, names, rows):
     tested = [row for row in out if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested])):
         row["holm"] = p
+        if row["direction"] != "=" and len(tested) * 2 ** (1 - row["news"]) >= 0.05:
+            row["smallest"] = None
     return [{**row, "verdict": verdict(row)} for row in out]
 
 

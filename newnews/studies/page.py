@@ -26,7 +26,7 @@ from newnews.studies.ways import KL, formats_of
 from newnews.tasks.news import CLOZE, WAYS
 
 MAKER, WHAT = "report", "report of a study"
-TABLES = ("accuracy", "claims", "costs", "fits", "kept", "recovered", "stream", "training")
+TABLES = ("accuracy", "claims", "costs", "fits", "kept", "kinds", "recovered", "stream", "training")
 CLOSED, CONTEXT = WAYS
 LIMITS = ("mean", "low", "high")
 HERE = Path(__file__).parent
@@ -47,6 +47,8 @@ def write_report(done, summary):
     tables = {"accuracy": accuracy_rows({**groups, **summary["cells"]}, done.ways),
               "recovered": recovered_rows({name: groups[name] for name in tuned}),
               "kept": kept_rows(done, tuned), "costs": cost_rows(done, groups, tuned)}
+    if kinds := kind_rows(groups):
+        tables["kinds"] = kinds
     if fits := fit_rows(done, tuned, tables["costs"]):
         tables["fits"] = fits
     if courses := course_rows(done, tuned):
@@ -83,6 +85,18 @@ def accuracy_rows(cells, ways):
             for name, cell in cells.items() for format in (*ORDER, CLOZE, KL) for way in ways
             if format in cell[way]
             for domain, part in {"all": cell[way][format], **cell[way][format]["by_domain"]}.items()]
+
+
+def kind_rows(groups):
+    """Accuracy by what questions need, and by their steps of thought, where they differ in it."""
+    found = [(name, format, way, group[way][format]) for name, group in groups.items() for format in ORDER
+             for way in WAYS if format in group[way]]
+    return [{"cell": name, "format": format, "way": way,
+             "kind": (kind or "other").replace("_", " ") + words,
+             **{key: part[key] for key in (*LIMITS, "n")}}
+            for by, words in (("by_needs", ""), ("by_steps", " steps"))
+            if len(found[0][-1][by]) > 1
+            for name, format, way, parts in found for kind, part in sorted(parts[by].items())]
 
 
 def recovered_rows(groups):
@@ -193,6 +207,8 @@ def page(done, summary, groups, tuned, tables, data):
     made = [sections.section("claims", "Claims" if contrasts else "At a glance",
                              sections.claims(contrasts) if contrasts else sections.headline(groups, formats)),
             sections.section("accuracy", "Closed book", *bars),
+            "kinds" in tables and sections.section("kinds", "By kind of question",
+                                                   sections.kinds(tables["kinds"])),
             sections.section("recovered", "Gap recovered", gap, notes(summary)),
             stream.section(tables["stream"]) if "stream" in tables else None,
             along and sections.section("along", "Against what was varied", *along),

@@ -33,10 +33,11 @@ def table(summary):
         for way in WAYS:
             lines += block(groups, format, way, f"{TITLES[format]}, {TITLES[way]}", domains,
                            way == "closed_book")
-    needs = list(next(iter(groups.values()))["closed_book"][formats[0]]["by_needs"])
-    for way in WAYS if len(needs) > 1 else ():
-        lines += block(groups, formats[0], way, f"{TITLES[formats[0]]}, {TITLES[way]}: kinds", needs, False,
-                       "by_needs")
+    first = next(iter(groups.values()))["closed_book"][formats[0]]
+    for by, title in (("by_needs", "kinds"), ("by_steps", "steps of thought")):
+        for way in WAYS if len(first[by]) > 1 else ():
+            lines += block(groups, formats[0], way, f"{TITLES[formats[0]]}, {TITLES[way]}: {title}",
+                           sorted(first[by]) if by == "by_steps" else list(first[by]), False, by)
     lines += beside(groups, formats, ways_of(summary["study"])[len(WAYS):])
     every = {name: group["all_questions"] for name, group in groups.items()}
     lines += block(every, formats[0], "closed_book", f"{TITLES[formats[0]]}, closed book, all", domains,
@@ -85,12 +86,12 @@ def claims(contrasts):
     """The lines about the claims: what became of each, then its numbers."""
     if not contrasts:
         return []
-    wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims, named before the run:"]
+    wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims:"]
     for c in contrasts:
         sides = f"{c['a']} - {c['b']}, {asked(c)}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:
-            least = f"{c['smallest']:.2f}" if c["smallest"] <= 1 else "nothing"
+            least = f"{c['smallest']:.2f}" if (c["smallest"] or 2) <= 1 else "nothing"
             numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p "
                        f"{c['holm']:.4f}; could see {least}; n {c['n']} / {c['news']} news")
         found = [f"{sides} {numbers}"] if len(sides + numbers) < 113 else [sides, numbers]
@@ -102,7 +103,7 @@ def claims(contrasts):
 
 def block(groups, format, way, title, columns, more, by="by_domain"):
     """The lines of one format and way. columns: the domains, or with by = "by_needs" what questions need.
-    more: the gap recovered and the time are shown too."""
+    and "by_steps" how many steps they take. more: the gap recovered and the time are shown too."""
     wide = max(29, len(title) + 1, *(len(name) + 3 for name in groups))
     head = f"{title:<{wide}}" + "".join(f"{c[:8]:>9}" for c in columns) + f"{'all, 95% interval':>19}"
     lines = [head + (f"{'gap recovered':>20}{'time':>7}" if more else "")]

@@ -68,7 +68,7 @@ def readable(name):
 # ---- sections ----
 
 def claims(contrasts):
-    """The differences that were named before the run, each with its verdict. contrasts: of the summary."""
+    """The differences that the study's YAML names, each with its verdict. contrasts: of the summary."""
     scale, parts = fig.scale_over([c[k] for c in contrasts for k in ("difference", "low", "high")]), []
     for c in contrasts:
         marks, said = fig.rule(scale, 0, "zero"), numbers_of(c)
@@ -83,7 +83,7 @@ def claims(contrasts):
     return figure("claims", fig.legend(fig.INTERVAL, fig.BAND) + "".join(parts),
                   "Differences in accuracy, paired by question; 95% intervals clustered by news; p by sign "
                   "flips; Holm's correction is over all claims. Too small to tell: it takes more news or "
-                  "seeds.")
+                  "seeds; the smallest effect is that before Holm's correction.")
 
 
 def numbers_of(contrast):
@@ -96,18 +96,21 @@ def numbers_of(contrast):
     parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (
         ("p", "p"), ("holm", "after Holm"), ("smallest", "smallest effect that it could see"))
         if c[key] is not None]
+    if c["low"] is not None and c["smallest"] is None:
+        parts.append("so few news cannot hold one of so many claims")
     return "; ".join([*parts, f"{c['n']} questions about {c['news']} news"])
 
 
 def headline(groups, formats):
-    columns = [("cell", False), ("closed book", True), ("in context", True), ("gap recovered", True)]
+    columns = [("cell", False), *((title, True) for title in ("closed book", "in context", "gap recovered",
+                                                              "n"))]
     made = []
     for f in formats:
         rows = [[readable(name), *((part["mean"], interval(part)) for part in
-                                   (group[CLOSED][f], group[CONTEXT][f], group["recovered"][f]))]
-                for name, group in groups.items()]
+                                   (group[CLOSED][f], group[CONTEXT][f], group["recovered"][f])),
+                 (group[CLOSED][f]["n"], str(group[CLOSED][f]["n"]))] for name, group in groups.items()]
         made.append(f"<div><h3>{TITLES[f].capitalize()}</h3>{table(columns, rows)}</div>")
-    return ("<p>No claims were named before the run; these are the numbers.</p>"
+    return ("<p>The study names no claims; these are its numbers.</p>"
             f'<div class="pair">{"".join(made)}</div>')
 
 
@@ -159,8 +162,10 @@ def forest(name, rows, value, references, caption, colours):
                         else interval({**r, "mean": r[value]}, digits))
                 marks += (fig.whisker(scale, r["low"], r["high"])
                           + fig.dot(scale, r[value], colours[r["cell"]]))
-            lines.append((readable(r["cell"]), marks, said, f"{readable(r['cell'])}: {said}"))
-        parts.append(f"<h4>{TITLES[format]}</h4>{fig.chart(scale, lines)}")
+            lines.append((readable(r["cell"]), marks, said, f"{readable(r['cell'])}: {said}, n = {r['n']}"))
+        counts = sorted({r["n"] for r in rows if r["format"] == format})
+        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        parts.append(f"<h4>{TITLES[format]} (n = {n})</h4>{fig.chart(scale, lines)}")
     return figure(name, "".join(parts), caption)
 
 
@@ -187,6 +192,21 @@ def along(rows, bases, format):
                              "intervals clustered by news.")]
 
 
+def kinds(rows):
+    """A column a kind of question. rows: {"cell", "format", "way", "kind", mean, interval, n}."""
+    by = {(r["cell"], r["format"], r["way"], r["kind"]): r for r in rows}
+    names = list(dict.fromkeys(r["kind"] for r in rows))
+    counts = {kind: max(r["n"] for r in rows if r["kind"] == kind) for kind in names}
+    columns = [("cell", False), ("format", False), ("way", False),
+               *((f"{kind} (n = {counts[kind]})", True) for kind in names)]
+    none = {"mean": None}
+    lines = [[readable(c), TITLES[f], TITLES[w],
+              *((r["mean"], interval(r)) for r in (by.get((c, f, w, kind), none) for kind in names))]
+             for c, f, w in dict.fromkeys(key[:3] for key in by)]
+    return (f'{table(columns, lines)}<p class="small">95% intervals, clustered by news. Numbers: '
+            f'<a href="figures/kinds.csv">figures/kinds.csv</a>.</p>')
+
+
 def every_number(rows):
     domains = list(dict.fromkeys(r["domain"] for r in rows if r["domain"] != "all"))
     digits = {r["format"]: 3 if r["format"] == KL else 2 for r in rows}
@@ -194,10 +214,11 @@ def every_number(rows):
     columns = [("cell", False), ("format", False), ("way", False), ("all, 95% interval", True), ("n", True),
                *((d, True) for d in domains)]
     lines = [[readable(c), TITLES[f], TITLES[w], (r["mean"], interval(r, digits[f])), (r["n"], str(r["n"])),
-              *(by.get((c, f, w, d), {"mean": None})["mean"] for d in domains)]
+              *((part["mean"], interval(part, digits[f]))
+                for part in (by.get((c, f, w, d), {"mean": None}) for d in domains))]
              for (c, f, w, domain), r in by.items() if domain == "all"]
-    return (f'{table(columns, lines)}<p class="small">Numbers: <a href="figures/accuracy.csv">'
-            f"figures/accuracy.csv</a>, with the interval of each domain.</p>")
+    return (f'{table(columns, lines)}<p class="small">95% intervals, clustered by news. Numbers: '
+            f'<a href="figures/accuracy.csv">figures/accuracy.csv</a>, with the n of each domain.</p>')
 
 
 def costs(rows, fits, bases, colours, more):
@@ -225,8 +246,8 @@ def costs(rows, fits, bases, colours, more):
                f"FLOPs or tokens. Replay that cells share counts in each.{more}")
     slopes = [[readable(r["protocol"]), TITLES[r["format"]],
                (r["slope"], interval({**r, "mean": r["slope"]}, 3)), (r["p"], number(r["p"], 4)),
-               (r["cells"], str(r["cells"]))] for r in fits]
-    titles = ("closed book, for twice the FLOPs", "p", "cells")
+               (r["n"], str(r["n"])), (r["cells"], str(r["cells"]))] for r in fits]
+    titles = ("closed book, for twice the FLOPs", "p", "n", "cells")
     fitted = ('<p class="small">A straight line over the logarithm of FLOPs, fitted to each question; mean '
               'of its slopes with the 95% interval for other news. Numbers: <a href="figures/fits.csv">'
               'figures/fits.csv</a>. The last loss of training should not tell it.</p>'

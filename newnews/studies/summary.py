@@ -74,8 +74,9 @@ def rehearsed(files, items, keys):
 
 
 def accuracy(lists, field="right"):
-    """Share of right answers with its interval, over all, by domain, and by what a question needs (recall,
-    computation, ...). lists: verdicts, a list a seed."""
+    """Share of right answers with its interval, over all, by domain, by what a question needs (recall,
+    computation, ...), and by how many steps of thought it takes ("0": not said). lists: verdicts, a list a
+    seed."""
     values, rows = answered(lists, field)
     news = [r["news"] for r in rows]
     mean = nats if any(row["format"] == KL for row in rows) else crossed
@@ -84,10 +85,10 @@ def accuracy(lists, field="right"):
         return {**mean(values[:, places], [news[i] for i in places]), "seeds": len(lists)}
 
     def by(key):
-        return {value: of([i for i, row in enumerate(rows) if row[key] == value])
+        return {str(value): of([i for i, row in enumerate(rows) if row[key] == value])
                 for value in dict.fromkeys(row[key] for row in rows)}
 
-    return {**of(range(len(rows))), "by_domain": by("domain"), "by_needs": by("needs")}
+    return {**of(range(len(rows))), **{f"by_{key}": by(key) for key in ("domain", "needs", "steps")}}
 
 
 def nats(values, clusters):
@@ -163,7 +164,8 @@ class Finished:
         if way == KL:
             domain = {item.id: item.domain for item in self.items}
             return [(row, {"news": row["item"], "domain": domain[row["item"]], "question": row["id"],
-                           "needs": "", "format": KL, "right": row["kl"]}) for row in read_rows(file)]
+                           "needs": "", "steps": 0, "format": KL, "right": row["kl"]})
+                    for row in read_rows(file)]
         rows = judged(file, self.tasks[key], self.news[way])
         if read_manifest(file)["run"].get("requests") != self.asked[key]:
             raise ValueError(f"{file}: the news, questions or options were changed since they were asked; "

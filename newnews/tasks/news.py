@@ -64,11 +64,12 @@ class NewsTask:
         return [{"role": "user", "content": text}]
 
     def judge(self, item, request, response):
-        """{"question", "domain", "needs", "format", "right", ...}: "right" is what the headline counts."""
+        """{"question", "domain", "needs", "steps", "format", "right", ...}: "right" is what the headline
+        counts."""
         name, _, format = request.id.rpartition("/")
         question = next(q for q in item.questions if q.id == name)
         row = {"news": item.id, "domain": item.domain, "question": question.id, "needs": question.needs,
-               "format": format}
+               "steps": question.steps, "format": format}
         if format == "letter":
             pick = shown_order(question, self.seed)[int(np.argmax(response["logprobs"]))]
             return {**row, "pick": pick, "right": pick == question.answer}
