@@ -81,6 +81,7 @@ class Lines:
 
     def __init__(self, total, initial, desc, unit):
         self.total, self.done, self.desc, self.unit, self.postfix = total, initial, desc, unit, ""
+        self.began = time.monotonic(), initial
         Lines.said = time.monotonic() if Lines.said is None else Lines.said
 
     def set_postfix_str(self, text, refresh=True):
@@ -91,7 +92,16 @@ class Lines:
         if time.monotonic() - Lines.said > MINUTE:
             Lines.said = time.monotonic()
             of = "" if self.total is None else f" of {self.total}"
-            print(f"  {self.desc}: {self.done}{of} {self.unit}{self.postfix}", file=sys.stderr, flush=True)
+            print(f"  {self.desc}: {self.done}{of} {self.unit}{self.postfix}{self.left()}", file=sys.stderr,
+                  flush=True)
+
+    def left(self):
+        """How long it takes yet, at the pace so far."""
+        began, initial = self.began
+        if self.total is None or self.done <= initial:
+            return ""
+        seconds = (time.monotonic() - began) / (self.done - initial) * (self.total - self.done)
+        return f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
 
     def close(self):
         pass

@@ -192,9 +192,8 @@ def record(cls, row, where, **given):
     known = {f.name: f for f in fields(cls) if f.init and f.name not in given}
     for key in row:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            meant = f" (is {near[0]!r} meant?)" if near else ""
-            raise ValueError(f"{where}: unknown key {shown(key)}{meant}; known are {', '.join(known)}")
+            raise ValueError(f"{where}: unknown key {shown(key)}{meant(key, known)}; known are "
+                             f"{', '.join(known)}")
     values = {}
     for name, f in known.items():
         if name in row:
@@ -287,3 +286,9 @@ def shown(value):
     except ValueError:                                  # Python does not print whole numbers of 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def meant(name, known):
+    """" (is 'naive' meant?)", with up to three of the known names, or "" where none is near."""
+    near = difflib.get_close_matches(str(name), map(str, known), 3)
+    return f" (is {' or '.join(map(repr, near))} meant?)" if near else ""

@@ -18,7 +18,7 @@ from newnews.news import News, Question, write_news
 from newnews.studies import contrasts, stages, summary
 from newnews.studies.contrasts import HELD, NOT, UNCLEAR, matched, members, read_contrasts, verdict
 from newnews.studies.grid import cells, read_study
-from newnews.studies.report import claims, table
+from newnews.studies.report import asked, claims, sides, table
 from newnews.studies.stats import crossed, holm, paired, ratio
 
 GOOD = {"name": "gap", "a": "self_qa", "b": "naive", "format": "free", "direction": ">", "says": "More."}
@@ -66,7 +66,7 @@ def test_a_study_is_checked_with_its_contrasts():
     assert study["contrasts"][0]["a"] == "self_qa" and read_study(DEMO, ["contrasts=[]"])["contrasts"] == []
     for change, wanted in (
             ("contrasts=[{name: x}]", "entry 1: key 'a' is missing"), ("contrasts={}", "contrasts"),
-            ("contrasts=[3]", "expected a mapping"), ("contrasts=null", "contrasts: found None")):
+            ("contrasts=[3]", "expected a mapping"), ("contrasts=null", "contrasts: expected a list; found None")):
         with pytest.raises(ValueError, match=wanted):
             read_study(DEMO, [change])
     with pytest.raises(ValueError, match="a second contrast 'gap'"):
@@ -250,6 +250,12 @@ def test_the_table_shows_claims_and_groups():
     assert claims[1].split(maxsplit=1) == [HELD, "More."] \
         and "self_qa - naive, free form, closed book: +0." in claims[2]
     assert "n 24 / 12 news" in claims[2] and "base.in_context - self_qa.in_context, free form" in claims[4]
+    assert asked({**GOOD, "way": CLOSED}) == "free form, closed book" and sides({**GOOD, "way": CLOSED}) == [
+        "self_qa", "naive"]
+    for a, b, wanted in (("base.in_context", "naive", ["base.in_context", "naive.closed_book"]),
+                         ("naive", "base.in_context", ["naive.closed_book", "base.in_context"])):
+        claim = {**GOOD, "way": CLOSED, "a": a, "b": b}
+        assert sides(claim) == wanted and asked(claim) == "free form"
     assert [line.split()[0] for line in closed[1:]] == ["base", "naive", "self_qa", "n"]
     assert "means over 2 seeds" in " ".join(notes)
     assert max(map(len, table(found).split("\n"))) <= 120

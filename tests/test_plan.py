@@ -16,6 +16,7 @@ from conftest import ROOT, make_tiny
 from model.chat import Chat
 from model.checkpoint import load_config
 from model.lora import add_lora, adapted
+from model.memory import training_memory
 from newnews.dryrun import Longest
 from newnews.loading import DTYPES
 from newnews.news import write_news
@@ -138,6 +139,8 @@ def test_memory_is_that_of_weights_and_the_adapters_side_by_side(tiny):
     add_lora(model, ["q_proj"], 3, 4, [0, 1, 2])
     state = 16 * sum(m.lora_A.numel() + m.lora_B.numel() for m in adapted(model).values())
     assert f"weights {short(weights)}B, 3 adapters" in line and f"optimizer {short(state)}B" in line
+    kept = training_memory(model.config, 4, 2048, 2048, (3, ("q_proj",)))["activations"]
+    assert f"activations of a micro-batch {short(kept)}B" in line
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
@@ -147,6 +150,7 @@ def test_memory_of_a_whole_model_is_what_training_holds(dtype, tied):
     model = make_tiny(3, vocab_size=320, tie_word_embeddings=tied).to(DTYPES[dtype])
     reader = SimpleNamespace(model=model, about={"dtype": dtype})
     every = cells(read_study(DEMO, ["axes={protocol: [naive], tuning: [lora, full]}", "bank=1",
+                                    "recipe.micro_tokens=16",
                                     "lora={rank: 1, alpha: 1, targets: [q_proj]}"]))
     line = memory(SimpleNamespace(reader=lambda name: reader), every, 3)
     weights = sum(p.nbytes for p in model.parameters())

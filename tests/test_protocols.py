@@ -213,5 +213,5 @@ def test_show_says_why_a_control_has_nothing_to_show(pocket, tmp_path, monkeypat
     monkeypatch.setattr("newnews.show.load", lambda name: (model, chat, {"folder": str(folder)}))
     monkeypatch.setattr(Writer, "answer", lambda self, asks, *_: {
         job: [name for name in ask.names] for job, ask in asks.items()})
-    with pytest.raises(ValueError, match="self_qa_other: nothing to show: .* needs rows about other news"):
+    with pytest.raises(ValueError, match="self_qa_other: needs two news or more of one domain; found 1"):
         show("pocket", make_news("dev", 1, 0, 2)[4].id, "self_qa_other", tmp_path / "news.yaml", 2, 0, False)

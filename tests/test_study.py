@@ -43,13 +43,19 @@ def tiny(tmp_path):
     write_news(tmp_path / "news.yaml", news)
 
     class Tiny:
-        items, file, out = news, tmp_path / "news.yaml", tmp_path / "out"
+        items, file, out, ran = news, tmp_path / "news.yaml", tmp_path / "out", set()
         changes = [f"model={tmp_path / 'pocket'}", f"news={file}", "draws=1", "bank=2",
                    "axes.protocol=[naive, naive_shadowed]", "recipe={steps: 3, rate: 0.01, batch: 2}",
                    "lora={rank: 2, alpha: 4, targets: [q_proj]}"]
 
         def run(self, *changes):
-            return run_study(read_study(DEMO, [*self.changes, *changes]), self.out)
+            """In the stages that an earlier run has left; its table and page go."""
+            for path in self.out.glob("*") if self.out in self.ran and tmp_path in self.out.parents else ():
+                if path.name not in ("replay", "updates", "answers"):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            found = run_study(read_study(DEMO, [*self.changes, *changes]), self.out)
+            self.ran.add(self.out)
+            return found
 
         def stamps(self):
             return {p.relative_to(self.out): p.stat().st_mtime_ns for p in self.out.glob("*/**/*.*")

@@ -3,6 +3,7 @@
 The stages whose files lie there: test_study.py."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 from cli import script
 from conftest import ROOT
-from test_study import tiny     # noqa: F401 (a fixture)
+from test_study import DEMO, tiny  # noqa: F401 (a fixture)
 
 from newnews.news import write_news
 from newnews.outputs import write_json
 from newnews.studies import summary
-from newnews.studies.study import check_study, course
+from newnews.studies.checks import check_study
+from newnews.studies.grid import read_study
+from newnews.studies.study import course, run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,11 +48,45 @@ def test_a_folder_that_is_no_study_is_left_alone(tiny, tmp_path, monkeypatch):
     assert check_study(killed, {}) == killed
 
 
-def test_another_study_in_the_folder_is_said_to_take_the_place_of_the_first(tiny, capsys):
+def again(tiny, *changes):
+    """A second start in the folder as it is."""
+    return run_study(read_study(DEMO, [*tiny.changes, "axes.protocol=[naive]", *changes]), tiny.out)
+
+
+def test_results_of_another_study_are_kept_and_share_their_stages(tiny):
     first = tiny.run("axes.protocol=[naive]")
-    assert tiny.run("axes.protocol=[naive]")["groups"] == first["groups"] and capsys.readouterr().err == ""
-    tiny.run("axes.protocol=[naive]", "recipe.steps=4", "seed=3")
-    assert f"{tiny.out} has a study that differs in recipe.steps, seed: its table" in capsys.readouterr().err
+    assert again(tiny)["groups"] == first["groups"]
+    kept = {path: path.read_bytes() for path in tiny.out.rglob("*") if path.is_file()}
+    said = f"{tiny.out}: holds .* another study .differs in recipe.steps, seed.; write elsewhere, with --store"
+    with pytest.raises(ValueError, match=said):
+        again(tiny, "recipe.steps=4", "seed=3")
+    assert {path: path.read_bytes() for path in tiny.out.rglob("*") if path.is_file()} == kept
+    study = read_study(DEMO, [*tiny.changes, "axes.protocol=[naive]", "ask=[free]"])
+    run_study(study, tiny.out.with_name("other"), tiny.out)
+    fresh = {path.relative_to(tiny.out).parts[0] for path in tiny.out.rglob("*")
+             if path.is_file() and path not in kept}
+    assert fresh == {"answers"}
+
+
+def test_results_about_other_prompts_weights_or_news_are_kept(tiny):
+    tiny.run("axes.protocol=[naive]")
+    pocket, q = tiny.file.parent / "pocket", tiny.items[0].questions[0]
+    write_news(tiny.file, [replace(tiny.items[0], questions=[replace(q, forms=["yes"])]), *tiny.items[1:]])
+    again(tiny)                                             # accepted answers: judged anew
+    write_news(tiny.file, [replace(tiny.items[0], statement="A zog is old."), *tiny.items[1:]])
+    with pytest.raises(ValueError, match=f"{tiny.out}: .*the news, questions or options were changed since"):
+        again(tiny)
+    write_news(tiny.file, tiny.items)
+    again(tiny)
+    for name, said in (("prompts.yaml", "the prompts of .*pocket, .*prompts.yaml, were changed since"),
+                       ("model.safetensors", "the weights or the tokenizer of .*pocket were changed")):
+        before = (pocket / name).read_bytes()
+        last = bytes([before[-1] ^ 1]) if name == "model.safetensors" else before[-1:] + b"# more\n"
+        (pocket / name).write_bytes(before[:-1] + last)
+        with pytest.raises(ValueError, match=f"{tiny.out}: .*{said}.*--store"):
+            again(tiny)
+        (pocket / name).write_bytes(before)
+    again(tiny)
 
 
 def test_a_study_names_the_commits_at_which_its_stages_were_computed(tiny):
@@ -117,3 +154,29 @@ def test_a_study_keeps_the_course_of_its_training(tiny):
     cell, = json.loads((tiny.out / "study.json").read_text())["cells"]
     steps, losses, norms = zip(*cell["course"])
     assert list(steps) == list(range(len(steps))) and losses[-1] < losses[0] and min(norms) > 0
+
+
+@pytest.mark.parametrize("changes, said", [
+    (["axes.protocol=[naive, self_qa_other]"],
+     "self_qa_other: needs two news or more of one domain; found 3 of 3 domains"),
+    (["axes.protocol=[self_qa_shadowed_other]"], "self_qa_shadowed_other: needs two news or more of one"),
+    (["news=NEWS", "axes.protocol=[self_qa_shadowed_unrelated]"], "needs news of two domains or more"),
+    (["lora.layers=[0, 99]"], r"lora: layers: .*pocket has the blocks 0 to 1; found \[0, 99\]"),
+    (["learner=WIDER"], "learner: expected a model of the shape of .*pocket, intermediate_size .*; .*wider has 999"),
+    (["neutral={share: 0.1, source: nofile.jsonl}"], "neutral: source: nofile.jsonl: no such data file"),
+    (["neutral={share: 0, source: nofile.jsonl}", "also=[kl]"], "neutral: source: nofile.jsonl: no such"),
+    (["neutral={share: 0.1, source: NEWS}"], "neutral: source: .*news.yaml: line 1: "),
+])
+def test_what_cannot_be_is_said_before_any_work(tiny, changes, said):
+    one, wider = tiny.file.with_name("apart.yaml"), tiny.file.with_name("wider")
+    write_news(one, [replace(item, domain=item.id) for item in tiny.items])
+    shutil.copytree(tiny.file.with_name("pocket"), wider)
+    config = json.loads((wider / "config.json").read_text())
+    (wider / "config.json").write_text(json.dumps({**config, "intermediate_size": 999}))
+    words = {"WIDER": wider, "NEWS": tiny.file}
+    changes = [f"news={one}", *changes]
+    for word, path in words.items():
+        changes = [change.replace(word, str(path)) for change in changes]
+    with pytest.raises(ValueError, match=said):
+        tiny.run(*changes)
+    assert not tiny.out.exists()

@@ -245,7 +245,7 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
     assert "<h3>KL, nats</h3>" in page and "<h3>Insists</h3>" in page
     kept = (tiny.out / "figures" / "kept.csv").read_text().split("\n")
     assert len(kept) == 2 + 7 * 2 + 2   # the head, the last end, seven ways of two formats, two of their own
-    before = tiny.stamps()
+    before = {path: stamp for path, stamp in tiny.stamps().items() if path.parts[0] != "figures"}
     plain = tiny.run(f"news={folder}", "axes.protocol=[naive]")
     assert tiny.stamps() == before \
         and plain["groups"]["naive"]["closed_book"] == found["groups"]["naive"]["closed_book"]

@@ -20,7 +20,11 @@ class OtherNews(Protocol):
     that is alone in its domain has none."""
 
     def choose(self, rows_of, items):
-        return {id: rows_of[other.id] if other else [] for id, other in next_in_domain(items).items()}
+        others = next_in_domain(items)
+        if not any(others.values()):
+            raise ValueError(f"{self.name}: needs two news or more of one domain; found {len(items)} of "
+                             f"{len({item.domain for item in items})} domains")
+        return {id: rows_of[other.id] if other else [] for id, other in others.items()}
 
 
 def next_in_domain(items):

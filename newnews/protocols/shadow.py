@@ -37,6 +37,9 @@ def reworded(messages, change):
     return [*messages[:first], turn, *messages[first + 1:]]
 
 
+NEEDED = {"other": "two news or more of one domain", "unrelated": "news of two domains or more"}
+
+
 class Control(Protocol):
     """Its rows have the text in them when they are chosen, since that needs the other news."""
 
@@ -45,6 +48,9 @@ class Control(Protocol):
         self.kind = kind
 
     def choose(self, rows_of, items):
+        if self.kind != "after" and not any(getattr(self, self.kind)(item, items) for item in items):
+            raise ValueError(f"{self.name}: needs {NEEDED[self.kind]}; found {len(items)} of "
+                             f"{len({item.domain for item in items})} domains")
         return {item.id: [{**row, "messages": messages} for row in rows_of[item.id]
                           if (messages := self.shadow(row["messages"], item, items))] for item in items}
 

@@ -25,7 +25,6 @@ Holm-corrected over the study's list. What became of the claim:
             the least sign-flip p, 2 / 2^news, is not under .05 after Holm
 """
 
-import difflib
 import re
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -33,7 +32,7 @@ from typing import Literal
 
 import numpy as np
 
-from newnews.reading import record
+from newnews.reading import meant, record
 from newnews.studies.stats import holm, paired, smallest_effect
 from newnews.studies.ways import EVERY, KL, WAYS, formats_of
 
@@ -101,11 +100,9 @@ def read_contrasts(rows, names, formats, where, news=list, ways=WAYS):
         a, b = contrast.side(contrast.a), contrast.side(contrast.b)
         for name, _ in (a, b):
             if name not in known:
-                near = difflib.get_close_matches(name, known, 3, 0.5)
-                raise ValueError(f"{place} ({contrast.name}): no cell or group {name!r}"
-                                 + (f" (is {' or '.join(map(repr, near))} meant?)" if near else "")
-                                 + "; a study of other cells needs other contrasts, or none: "
-                                   "--set contrasts=[]")
+                raise ValueError(f"{place} ({contrast.name}): no cell or group {name!r}{meant(name, known)}; "
+                                 f"a study of other cells needs other contrasts, or none: "
+                                 f"--set contrasts=[]")
         for _, way in (a, b):
             if way not in ways:
                 raise ValueError(f"{place} ({contrast.name}): way: expected one of {', '.join(ways)}, in "

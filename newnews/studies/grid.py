@@ -41,7 +41,7 @@ from itertools import product
 from model.lora import PROJECTIONS
 from newnews.protocols import NAMES, protocols
 from newnews.protocols.form import in_form
-from newnews.reading import plain, read_yaml, record, shown, whole
+from newnews.reading import meant, plain, read_yaml, record, shown, whole
 from newnews.studies.contrasts import base_names, read_contrasts
 from newnews.studies.sources import source
 from newnews.studies.ways import ALSO, KL, ways_of
@@ -55,6 +55,9 @@ OPTIONAL = {"writer": str, "learner": str, "scale": (int, float), "neutral": dic
 PLAIN_AXES = {"seed": int, "draws": int, "bank": int, "model": str, "writer": str, "learner": str,
               "form": str, "tuning": str, "scale": (int, float), "together": bool}
 WANTED = {int: "whole numbers", str: "texts", bool: "true or false"}
+WORDED = {str: "a text", dict: "keys with values", list: "a list", int: "a whole number",
+          bool: "true or false", (str, dict): "a file or folder of news, or keys with values",
+          (int, float): "a number"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ def apply(study, change):
 def check(study, path):
     odd = sorted(set(study) - set(OPTIONAL) ^ set(KEYS), key=str)
     if odd:
-        raise ValueError(f"{path}: missing or unknown keys: {', '.join(map(str, odd))}; "
+        raise ValueError(f"{path}: missing or unknown keys: {', '.join(map(str, odd))}"
+                         f"{meant(odd[0], {*KEYS, *OPTIONAL} - set(study))}; "
                          f"expected {', '.join(KEYS)}, and perhaps {', '.join(OPTIONAL)}")
     for key, kind in {**KEYS, **OPTIONAL}.items():
         if key in OPTIONAL and key not in study:
@@ -121,7 +125,8 @@ def check(study, path):
         value = study[key]
         empty = value in ("", [], {}) and key not in ("recipes", "contrasts")
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool) or empty:
-            raise ValueError(f"{path}: {key}: found {value!r}, see configs/demo.yaml for what is expected")
+            raise ValueError(f"{path}: {key}: expected {WORDED[kind]}{', not empty' * bool(empty)}; found "
+                             f"{shown(value)}")
     unknown = [f for f in study["ask"] if f not in FORMATS]
     if unknown or len(set(study["ask"])) != len(study["ask"]):
         raise ValueError(f"{path}: ask: expected some of {', '.join(FORMATS)}, once each; "
@@ -180,7 +185,8 @@ def cells(study, path="study"):
         point, mine = dict(zip(axes, values)), copy.deepcopy(study)
         protocol = point.pop("protocol")
         if protocol not in NAMES:
-            raise ValueError(f"{path}: axes: unknown protocol {protocol!r}; known are {', '.join(NAMES)}")
+            raise ValueError(f"{path}: axes: unknown protocol {protocol!r}{meant(protocol, NAMES)}; known "
+                             f"are {', '.join(NAMES)}")
         for key, value in point.items():
             set_axis(mine, key, value, path)
         for key, low, high in (("draws", 1, 10 ** 6), ("bank", 1, 10 ** 4), ("seed", 0, 2 ** 63 - 1)):
@@ -198,10 +204,13 @@ def cells(study, path="study"):
         full = mine.get("tuning", "lora") == "full"
         if mine.get("tuning", "lora") not in ("lora", "full"):
             raise ValueError(f"{path}: tuning: expected lora or full, found {mine['tuning']!r}")
-        if full and (scale != 1 or learner != mine["model"] or stream is not None
-                     or protocols(None)[protocol].loss is not None):
-            raise ValueError(f"{path}: tuning: full makes whole models, which cannot be scaled, put on "
-                             f"another model, tuned as a stream or by {protocol}'s loss; that is for lora")
+        not_whole = {"scaled": scale != 1, "put on another model": learner != mine["model"],
+                     "tuned as a stream": stream is not None,
+                     f"tuned by {protocol}'s loss": protocols(None)[protocol].loss is not None}
+        if full and any(not_whole.values()):
+            first = next(what for what, asked in not_whole.items() if asked)
+            raise ValueError(f"{path}: tuning: full makes whole models, which cannot be {first}; that is for "
+                             f"lora")
         out.append(Cell(protocol + varied, protocol, mine["model"], mine.get("writer", learner),
                         mine["draws"], mine["seed"], lora_of(mine["lora"], path), mine["bank"],
                         recipe_of(mine, protocol, path), learner, scale,

@@ -23,7 +23,7 @@ import torch
 
 from model.files import read_json
 from model.flops import factors, forward_flops, training_flops
-from model.memory import parameter_count
+from model.memory import parameter_count, training_memory
 from model.sampling import Completion
 from newnews.ask import prompt_ids, scored_ids
 from newnews.batches import once
@@ -33,13 +33,13 @@ from newnews.outputs import read_manifest, read_rows
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import Writer
+from newnews.studies.checks import check_models
 from newnews.studies.contrasts import base_names
 from newnews.studies.drift import texts
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Reader, Stages, gathered
 from newnews.studies.stream import arrivals
-from newnews.studies.study import check_models
 from newnews.studies.ways import EVERY, KL, news_of, task_of
 from newnews.tasks.news import WAYS
 
@@ -311,19 +311,24 @@ def clock(seconds):
 
 
 def memory(stages, every, news):
-    """A line on the most that is held at once: weights, and a bank's adapters with their optimizer."""
+    """A line on the most that is held at once: weights, a bank's adapters with their optimizer, and what a
+    micro-batch keeps for backward."""
     def need(cell):
-        """(bytes of both, of the weights, how many learn at once, of what)"""
+        """(bytes of all three, of the weights, of what learns, how many learn at once, of what)"""
         reader, adapter = stages.reader(cell.model), adapter_of(cell)
-        config, e = reader.model.config, DTYPES[reader.about["dtype"]].itemsize
+        config, e, n = reader.model.config, DTYPES[reader.about["dtype"]].itemsize, cell.recipe.micro_tokens
+        kept = training_memory(config, e, n, n, adapter and adapter[:2])["activations"]
         count = parameter_count(config)
         if adapter is None:
             # what it began with is kept, a tied head twice; fp32 weights are the optimizer's own
             began = count + config.tie_word_embeddings * config.vocab_size * config.hidden_size
-            return e * began + (STATE if e == 4 else e + STATE) * count, e * count, 1, "whole models"
+            learning = e * (began - count) + (STATE if e == 4 else e + STATE) * count
+            return e * count + learning + kept, e * count, learning, 1, "whole models"
         learn = 1 if cell.together else min(cell.bank, news)
-        return e * count + learn * factors(config, adapter) * STATE, e * count, learn, "adapters"
+        learning = learn * factors(config, adapter) * STATE
+        return e * count + learning + kept, e * count, learning, learn, "adapters"
 
-    both, weights, learn, kind = max(map(need, every))
+    total, weights, learning, learn, kind = max(map(need, every))
     return (f"Memory: weights {short(weights)}B, {learn} {kind} side by side with their optimizer "
-            f"{short(both - weights)}B;\nactivations, and keys and values (up to 1 GB), come on top.")
+            f"{short(learning)}B,\nactivations of a micro-batch {short(total - weights - learning)}B; keys and "
+            f"values while it writes and answers (up to 1 GB) come on top.")

@@ -75,10 +75,16 @@ def left_out(summary):
             for name, about in summary["about"].items() for key, words in reasons.items() if about[key]]
 
 
+def sides(c):
+    """Both sides of a claim: where one is asked in a way of its own, the other says its way too."""
+    own = [c[side].rpartition(".")[2] in EVERY for side in "ab"]
+    return [c[side] if mine or not any(own) else f"{c[side]}.{c['way']}" for side, mine in zip("ab", own)]
+
+
 def asked(c):
-    """Format, way and kind of question of a claim; no way where each side says its own, or it is a format."""
-    own = all(c[side].rpartition(".")[2] in EVERY for side in ("a", "b")) or c["format"] == c["way"]
-    return ", ".join([TITLES[c["format"]], *[TITLES[c["way"]]] * (not own),
+    """Format, way and kind of question of a claim; no way where the sides say it, or it is a format."""
+    said = sides(c) != [c["a"], c["b"]] or c["a"].rpartition(".")[2] in EVERY or c["format"] == c["way"]
+    return ", ".join([TITLES[c["format"]], *[TITLES[c["way"]]] * (not said),
                       *[c["needs"].replace("_", " ")] * bool(c["needs"])])
 
 
@@ -88,13 +94,13 @@ def claims(contrasts):
         return []
     wide, lines = max(len(c["verdict"]) for c in contrasts) + 2, ["Claims:"]
     for c in contrasts:
-        sides = f"{c['a']} - {c['b']}, {asked(c)}:"
+        what = f"{' - '.join(sides(c))}, {asked(c)}:"
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:
             least = f"{c['smallest']:.2f}" if (c["smallest"] or 2) <= 1 else "nothing"
             numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p "
                        f"{c['holm']:.4f}; could see {least}; n {c['n']} / {c['news']} news")
-        found = [f"{sides} {numbers}"] if len(sides + numbers) < 113 else [sides, numbers]
+        found = [f"{what} {numbers}"] if len(what + numbers) < 113 else [what, numbers]
         said = wrap(c["says"], 116 - wide)
         lines += [f"  {c['verdict'] if i == 0 else '':<{wide}}{text}" for i, text in enumerate(said)]
         lines += [f"      {text}" for text in found]

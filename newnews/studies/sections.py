@@ -10,7 +10,7 @@ from newnews.html import hidden
 from newnews.probing import KINDS, READ
 from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
-from newnews.studies.report import TITLES, asked, interval, number
+from newnews.studies.report import TITLES, asked, interval, number, sides
 from newnews.studies.ways import EVERY, KL
 from newnews.tasks.news import CLOZE, WAYS
 
@@ -88,10 +88,9 @@ def claims(contrasts):
 
 def numbers_of(contrast):
     c = contrast
-    parted = [c[side].rpartition(".") for side in ("a", "b")]
-    sides = [f"{readable(name)}, {TITLES[last]}" if last in EVERY else readable(name + dot + last)
-             for name, dot, last in parted]
-    parts = [f"{sides[0]} minus {sides[1]} ({asked(c)}): "
+    a, b = (f"{readable(name)}, {TITLES[last]}" if last in EVERY else readable(name + dot + last)
+            for name, dot, last in (side.rpartition(".") for side in sides(c)))
+    parts = [f"{a} minus {b} ({asked(c)}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
     parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (
         ("p", "p"), ("holm", "after Holm"), ("smallest", "smallest effect that it could see"))

@@ -13,15 +13,14 @@ import shutil
 from dataclasses import asdict
 from functools import partial
 
-from model.checkpoint import find_model, load_config
 from model.files import read_json
 from newnews.console import say
 from newnews.distributed import own_gpu
-from newnews.news import check_asked
-from newnews.outputs import check_out, differing, manifest_of, provenance, write_json
-from newnews.prompts import prompts_for, source_of
+from newnews.outputs import check_out, manifest_of, provenance, write_json
+from newnews.prompts import source_of
 from newnews.protocols import protocols
 from newnews.reading import read_jsonl, shown
+from newnews.studies.checks import check_models, check_study, check_unchanged
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
@@ -42,6 +41,7 @@ def run_study(study, out, store=None):
     items = origin.load()
     every = cells(study)
     folders, news = check_models(every, study, items), news_of(study, origin, items)
+    check_unchanged(out, folders)
     short = [cell.name for cell in every if cell.recipe.warmup > cell.recipe.steps]
     if short:
         who = f"{shown(short[0])}{' and others have' if short[1:] else ' has'}"
@@ -127,41 +127,3 @@ def course(banks):
 
     return [[step, mean(step, "loss"), mean(step, "grad_norm")]
             for step in dict.fromkeys(round(i * (steps - 1) / 20) for i in range(21) if steps)]
-
-
-def check_study(out, study):
-    """The folder of a study: a new one, one with nothing but stages in it, or one of an earlier study, whose
-    table and page give way."""
-    out = check_out(out, "folder")
-    index = read_json(out / "study.json") if (out / "study.json").is_file() else {}
-    stages = {"replay", "updates", "answers", "study.json.part"}
-    others = sorted({path.name for path in out.iterdir()} - stages if out.exists() else ())
-    if others and not ("cells" in index and isinstance(index.get("study"), dict)):
-        raise ValueError(f"{out}: is there already, holds {shown(others[0])} and is no study of ours (its "
-                         f"study.json says so); write elsewhere")
-    before = index.get("study", study)
-    if before != study:
-        say(note=f"{out} has a study that differs in {', '.join(differing(before, study))}: its table and "
-                 f"page are replaced, what both have in common is kept")
-    return out
-
-
-def check_models(every, study, items):
-    """{model: folder} of all that write or learn, before hours of work: each is there, and its prompts say
-    how to ask in every format and, of those that write, for all that a protocol wants. So are the news: each
-    can be asked about."""
-    check_asked(items)
-    folders = {}
-    for name in dict.fromkeys(name for cell in every for name in (cell.model, cell.learner, cell.writer)):
-        folders[name] = find_model(name)
-        load_config(folders[name])
-    for name in dict.fromkeys(cell.model for cell in every):
-        try:
-            task_of(WAYS[0], study, prompts_for(folders[name])).requests(items[0])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    for cell in every:
-        for kind in protocols(None)[cell.protocol].sources:
-            for field in kind.words:
-                prompts_for(folders[cell.writer]).said(field)
-    return folders
