@@ -250,11 +250,11 @@ def test_the_table_shows_claims_and_groups():
     assert claims[1].split(maxsplit=1) == [HELD, "More."] \
         and "self_qa - naive, free form, closed book: +0." in claims[2]
     assert "n 24 / 12 news" in claims[2] and "base.in_context - self_qa.in_context, free form" in claims[4]
-    assert asked({**GOOD, "way": CLOSED}) == "free form, closed book" and sides({**GOOD, "way": CLOSED}) == [
-        "self_qa", "naive"]
+    whole = {**GOOD, "way": CLOSED, "needs": ""}
+    assert asked(whole) == "free form, closed book" and sides(whole) == ["self_qa", "naive"]
     for a, b, wanted in (("base.in_context", "naive", ["base.in_context", "naive.closed_book"]),
                          ("naive", "base.in_context", ["naive.closed_book", "base.in_context"])):
-        claim = {**GOOD, "way": CLOSED, "a": a, "b": b}
+        claim = {**whole, "a": a, "b": b}
         assert sides(claim) == wanted and asked(claim) == "free form"
     assert [line.split()[0] for line in closed[1:]] == ["base", "naive", "self_qa", "n"]
     assert "means over 2 seeds" in " ".join(notes)

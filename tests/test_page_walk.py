@@ -77,7 +77,7 @@ def test_claims_open_the_page(study):
     first = text[text.index("<h2"):text.index("<h2", text.index("<h2") + 1)]
     assert re.findall(r'class="verdict (\w+)">([\w ]+)<', first) == [("held", "held"), ("not", "not"),
                                                                     ("unsure", "too small to tell")]
-    assert "(free form, closed book, two steps): 0.30" in first
+    assert "self qa, closed book minus naive, in context (free form, two steps): 0.30" in first
     assert f"It teaches. {EVIL}" in page.text \
         and "0.30 [0.10, 0.50]; p\u00a00.004; after Holm\u00a00.012" in first
     scale = figures.scale_over([0.3, 0.1, 0.5])

@@ -139,7 +139,8 @@ def test_memory_is_that_of_weights_and_the_adapters_side_by_side(tiny):
     add_lora(model, ["q_proj"], 3, 4, [0, 1, 2])
     state = 16 * sum(m.lora_A.numel() + m.lora_B.numel() for m in adapted(model).values())
     assert f"weights {short(weights)}B, 3 adapters" in line and f"optimizer {short(state)}B" in line
-    kept = training_memory(model.config, 4, 2048, 2048, (3, ("q_proj",)))["activations"]
+    tokens = cells(study)[0].recipe.micro_tokens
+    kept = training_memory(model.config, 4, tokens, tokens, (3, ("q_proj",)))["activations"]
     assert f"activations of a micro-batch {short(kept)}B" in line
 
 

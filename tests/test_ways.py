@@ -298,7 +298,8 @@ def test_all_news_in_one_whole_model(tiny):  # noqa: F811
 @pytest.mark.parametrize("changes, said", [
     (["also=[song]"], "also: expected some of counterfactual, .*'song'"), (["also=[kl, kl]"], "once each"),
     (["also=[kl]"], "also: kl reads neutral texts"),
-    (["also=[others]", "together=true"], "others: where news share"), (["also=[]"], "also: found"),
+    (["also=[others]", "together=true"], "others: where news share"),
+    (["also=[]"], "also: expected a list, not empty; found"),
     (["tuning=half"], "tuning: expected lora or full"), (["tuning=full", "scale=2"], "cannot be scaled"),
     (["tuning=full", "axes.protocol=[distill]"], "distill's loss"),
     (["tuning=full", "also=[kl]", NEUTRAL], "kl compares adapters"),
