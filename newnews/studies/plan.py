@@ -330,5 +330,5 @@ def memory(stages, every, news):
 
     total, weights, learning, learn, kind = max(map(need, every))
     return (f"Memory: weights {short(weights)}B, {learn} {kind} side by side with their optimizer "
-            f"{short(learning)}B,\nactivations of a micro-batch {short(total - weights - learning)}B; keys and "
-            f"values while it writes and answers (up to 1 GB) come on top.")
+            f"{short(learning)}B,\nactivations of a micro-batch {short(total - weights - learning)}B; keys "
+            f"and values while it writes and answers (up to 1 GB) come on top.")
