@@ -9,7 +9,7 @@ import pytest
 
 from newnews.studies import figures
 from newnews.studies.figures import SHARES
-from newnews.studies.page import fit_rows
+from newnews.studies.fits import fit_rows
 from newnews.studies.sections import along, readable
 from newnews.tasks.news import WAYS
 
@@ -27,9 +27,34 @@ def test_the_gain_for_twice_the_flops_is_the_slope_of_a_line():
     costs = [{"cell": name, "protocol": name.split()[0], "flops": x} for name, x in flops.items()]
     row, = fit_rows(SimpleNamespace(study={"ask": ["free"]}, fresh=fresh), tuned, costs)
     means = [np.mean([right[cell][:23] for cell in tuned[name]]) for name in list(flops)[:3]]
-    assert row["slope"] == pytest.approx(np.polyfit(np.log2([1e9, 3e9, 2e10]), means, 1)[0])
-    assert row["low"] < row["slope"] < row["high"] \
-        and (row["protocol"], row["cells"], row["n"]) == ("a", 3, 23)
+    assert row["value"] == pytest.approx(np.polyfit(np.log2([1e9, 3e9, 2e10]), means, 1)[0])
+    assert row["low"] < row["value"] < row["high"] \
+        and [row[k] for k in ("protocol", "what", "cells", "n")] == ["a", "twice the FLOPs, one line", 3, 23]
+
+
+def test_one_curve_or_several_is_told_by_how_far_they_lie_apart_at_equal_flops():
+    """Two models of three lengths of training; answers as sure as numbers, so the fit is that of numpy."""
+    rng, cells = np.random.default_rng(1), [(m, s) for m in "uv" for s in (5, 20, 90)]
+    names = [f"a model={m} recipe.steps={s}" for m, s in cells]
+    flops = [s * (1e9 if m == "u" else 3e9) for m, s in cells]
+    right = {name: rng.random(40) for name in names}
+    fresh = lambda cell, way, format: [{"news": "abcdefgh"[i // 5], "question": f"q{i}", "right": x}
+                                       for i, x in enumerate(right[cell])]
+    costs = [{"cell": name, "protocol": "a", "flops": x} for name, x in zip(names, flops)]
+    done = SimpleNamespace(study={"ask": ["free"]}, fresh=fresh)
+    one, each, above = fit_rows(done, {name: [name] for name in names}, costs)
+    x, y = np.log2(flops), [right[name].mean() for name in names]
+    assert one["value"] == pytest.approx(np.polyfit(x, y, 1)[0])
+    design = np.column_stack([x, [m == "u" for m, _ in cells], [m == "v" for m, _ in cells]])
+    slope, low, high = np.linalg.lstsq(design.astype(float), y, rcond=None)[0]
+    assert each["value"] == pytest.approx(slope) and above["value"] == pytest.approx(high - low)
+    assert (each["what"], above["what"]) == ("twice the FLOPs, a line each", "a model=v above a model=u")
+    assert above["low"] < above["value"] < above["high"] and above["n"] == 40
+    # curves of one cell each have no slope of their own
+    lone = [{**c, "cell": f"a draws={i}"} for i, c in enumerate(costs)]
+    right.update({f"a draws={i}": rng.random(40) for i in range(6)})
+    row, = fit_rows(done, {c["cell"]: [c["cell"]] for c in lone}, lone)
+    assert row["what"] == "twice the FLOPs, one line"
 
 
 def test_curves_over_each_number_that_was_varied():

@@ -264,6 +264,7 @@ def test_kept_and_costs_by_hand(study):
         and kept["naive", "free"]["n"] == "11"
     naive, qa = table(study, "costs")
     assert (naive["writing_flops"], qa["writing_flops"], qa["written_tokens"]) == ("0.0", "5000.0", "77.0")
+    assert (naive["elements"], qa["elements"], qa["distinct"]) == ("0.3", "5.0", "5.0")
     assert [float(qa[key]) for key in ("flops", "trained_tokens", "seconds")] == [1e11, 1001, 8765]
     assert float(qa["mean"]) == pytest.approx(10 / 11)
 

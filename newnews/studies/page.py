@@ -10,7 +10,6 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from newnews.html import check_page, shell, write_page
@@ -19,6 +18,7 @@ from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
 from newnews.studies import sections, stream
 from newnews.studies.contrasts import answered
+from newnews.studies.fits import fit_rows
 from newnews.studies.report import ORDER, TITLES, left_out, overlapping
 from newnews.studies.stats import paired
 from newnews.studies.walk import embedded, walk_data
@@ -121,13 +121,22 @@ def kept_rows(done, tuned):
 
 def cost_rows(done, groups, tuned):
     """What each group cost, the mean of its cells: writing (its own replay; shared files count in each) and
-    training; seconds are those of asking too."""
+    training; seconds are those of asking too. elements: conversations written a news item, and how many
+    distinct ones these are."""
     format = next(f for f in ORDER if f in done.study["ask"])
     about, rows = {cell["name"]: cell for cell in done.index["cells"]}, []
     truth = cache(lambda file: done.source.truth(read_rows(done.out / file), done.items))
+
+    @cache
+    def elements(file):
+        said = [(row["news"], *(m["content"] for m in row["messages"])) for row in read_rows(done.out / file)]
+        return {"elements": len(said) / len(done.items), "distinct": len(set(said)) / len(done.items)}
+
     for name, cells in tuned.items():
         costs = [about[cell] for cell in cells]
         written = [read_manifest(done.out / file)["totals"] for cost in costs for file in cost["replay"]]
+
+        wrote = [elements(file) for cost in costs for file in cost["replay"]]
 
         def mean(dicts, key):
             return round(sum(d.get(key, 0) for d in dicts) / len(costs), 1)
@@ -139,30 +148,10 @@ def cost_rows(done, groups, tuned):
                      **{key: groups[name][CLOSED][format][key] for key in LIMITS},
                      "true": sum(true) / len(true) if true else None,
                      "loss": sum(known) / len(known) if known else None,
+                     "elements": mean(wrote, "elements"), "distinct": mean(wrote, "distinct"),
                      "written_tokens": mean(written, "new_tokens"), "trained_tokens": mean(costs, "tokens"),
                      "writing_flops": mean(written, "flops"), "flops": mean(costs, "flops"),
                      "seconds": mean(costs, "seconds")})
-    return rows
-
-
-def fit_rows(done, tuned, costs):
-    """What each protocol of three cells or more gains closed book with twice the FLOPs: the slope of a line
-    over log2 FLOPs, fitted to the answers to each question."""
-    rows = []
-    for protocol in dict.fromkeys(r["protocol"] for r in costs):
-        mine = [r for r in costs if r["protocol"] == protocol and r["flops"] > 0]
-        x = np.log2([r["flops"] for r in mine] or [1.0])
-        x -= x.mean()                                                                   # (G,)
-        if len(mine) < 3 or x @ x < 0.1:
-            continue
-        for format in [f for f in ORDER if f in done.study["ask"]]:
-            values, common = answered([done.fresh(cell, CLOSED, format)                 # (G * S, n)
-                                       for r in mine for cell in tuned[r["cell"]]])
-            values = values.reshape(len(mine), -1, len(common))
-            slopes = np.tensordot(x / (x @ x), values, 1)                               # (S, n)
-            found = paired(slopes, 0 * slopes, [row["news"] for row in common], shares=False)
-            rows.append({"protocol": protocol, "format": format, "slope": found["mean"],
-                         **{key: found[key] for key in ("low", "high", "p", "n")}, "cells": len(mine)})
     return rows
 
 

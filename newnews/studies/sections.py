@@ -225,9 +225,11 @@ def costs(rows, fits, bases, colours, more):
     more: the end of the caption."""
     format, points = rows[0]["format"], []
     columns = [("cell", False), *((title, True) for title in (
-        "closed book", "share true", "last loss", "tokens written", "tokens trained on",
-        "FLOPs, writing", "FLOPs, all", "seconds"))]
-    lines = [[readable(r["cell"]), (r["mean"], interval(r)), r["true"], (r["loss"], number(r["loss"], 3)),
+        "closed book", "elements", "distinct", "share true", "last loss", "tokens written",
+        "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
+    lines = [[readable(r["cell"]), (r["mean"], interval(r)),
+              *((r[key], f"{r[key]:,.1f}") for key in ("elements", "distinct")),
+              r["true"], (r["loss"], number(r["loss"], 3)),
               *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
               *((r[key], f"{r[key]:.2e}".replace("e+", "e") if r[key] else "0")
                 for key in ("writing_flops", "flops")),
@@ -242,15 +244,18 @@ def costs(rows, fits, bases, colours, more):
                         dict.fromkeys((colours[r["cell"]], readable(r["protocol"])) for r in rows),
                         "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
     caption = ("Accuracy over what a cell cost, all its news together; asking is counted in seconds, not in "
-               f"FLOPs or tokens. Replay that cells share counts in each.{more}")
-    slopes = [[readable(r["protocol"]), TITLES[r["format"]],
-               (r["slope"], interval({**r, "mean": r["slope"]}, 3)), (r["p"], number(r["p"], 4)),
-               (r["n"], str(r["n"])), (r["cells"], str(r["cells"]))] for r in fits]
-    titles = ("closed book, for twice the FLOPs", "p", "n", "cells")
-    fitted = ('<p class="small">A straight line over the logarithm of FLOPs, fitted to each question; mean '
-              'of its slopes with the 95% interval for other news. Numbers: <a href="figures/fits.csv">'
+               f"FLOPs or tokens. Replay that cells share counts in each. Elements: conversations written a "
+               f"news item.{more}")
+    found = [[readable(r["protocol"]), TITLES[r["format"]], readable(r["what"]),
+              (r["value"], interval({**r, "mean": r["value"]}, 3)), (r["p"], number(r["p"], 4)),
+              (r["n"], str(r["n"])), (r["cells"], str(r["cells"]))] for r in fits]
+    titles = ("closed book", "p", "n", "cells")
+    fitted = ('<p class="small">Straight lines over the logarithm of FLOPs, fitted to each question, with '
+              '95% intervals for other news. Cells that differ in steps alone are one curve; one that lies '
+              'above another at equal FLOPs is no part of it. Numbers: <a href="figures/fits.csv">'
               'figures/fits.csv</a>. The last loss of training should not tell it.</p>'
-              + table([("protocol", False), ("format", False), *((title, True) for title in titles)], slopes))
+              + table([("protocol", False), ("format", False), ("what", False),
+                       *((title, True) for title in titles)], found))
     return figure("costs", drawn, caption) + table(columns, lines) + fitted * bool(fits)
 
 
