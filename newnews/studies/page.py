@@ -31,8 +31,9 @@ CLOSED, CONTEXT = WAYS
 LIMITS = ("mean", "low", "high")
 COVERAGE = ("How often the 95% intervals hold the truth, simulated for 15 to 75 news under one seed and "
             "three (tests/test_stats_coverage.py): .92 to 1.00; above .97, so too wide, where answers hardly "
-            "differ, with few news, and where seeds agree; down to .85 where the means of three seeds scatter "
-            "by .1 or more near 0 or 1, or where few answers change, of a few news, all in one direction.")
+            "differ, with few news, and where seeds agree; down to .85 where the means of three seeds "
+            "scatter by .1 or more near 0 or 1, or where few answers change, of a few news, all in one "
+            "direction.")
 HERE = Path(__file__).parent
 
 
