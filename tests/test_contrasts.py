@@ -66,7 +66,8 @@ def test_a_study_is_checked_with_its_contrasts():
     assert study["contrasts"][0]["a"] == "self_qa" and read_study(DEMO, ["contrasts=[]"])["contrasts"] == []
     for change, wanted in (
             ("contrasts=[{name: x}]", "entry 1: key 'a' is missing"), ("contrasts={}", "contrasts"),
-            ("contrasts=[3]", "expected a mapping"), ("contrasts=null", "contrasts: expected a list; found None")):
+            ("contrasts=[3]", "expected a mapping"),
+            ("contrasts=null", "contrasts: expected a list; found None")):
         with pytest.raises(ValueError, match=wanted):
             read_study(DEMO, [change])
     with pytest.raises(ValueError, match="a second contrast 'gap'"):
@@ -225,7 +226,7 @@ def test_a_loss_that_is_no_number_ends_its_adapter_and_not_the_study(tiny):
         set(found["groups"][sick]["left_out"])
     assert found["groups"][sick][CLOSED]["free"]["mean"] is None \
         and found["groups"][well][CLOSED]["free"]["n"] == 3
-    assert f"{sick}: 3 of 3 news diverged and are left out: zog, zag, zug" in table(found)
+    assert f"{sick}: 3 of 3 news diverged and are left out: zog (step 1), zag (step 1), zug" in table(found)
 
 
 def test_a_question_rehearsed_under_one_seed_is_left_out_under_all(tiny, monkeypatch):

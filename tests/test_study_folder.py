@@ -57,7 +57,7 @@ def test_results_of_another_study_are_kept_and_share_their_stages(tiny):
     first = tiny.run("axes.protocol=[naive]")
     assert again(tiny)["groups"] == first["groups"]
     kept = {path: path.read_bytes() for path in tiny.out.rglob("*") if path.is_file()}
-    said = f"{tiny.out}: holds .* another study .differs in recipe.steps, seed.; write elsewhere, with --store"
+    said = f"{tiny.out}: holds .* another study .differs in recipe.steps, seed.; write elsewhere, with --st"
     with pytest.raises(ValueError, match=said):
         again(tiny, "recipe.steps=4", "seed=3")
     assert {path: path.read_bytes() for path in tiny.out.rglob("*") if path.is_file()} == kept

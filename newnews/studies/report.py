@@ -70,8 +70,9 @@ def left_out(summary):
     """A line for each cell and reason for which it lacks news items."""
     under = ", under every seed" * (max(len(group["cells"]) for group in summary["groups"].values()) > 1)
     reasons = {"diverged": "diverged", "empty": "had nothing usable written"}
+    at = lambda found, news: f"{news} (step {found[news]})" if isinstance(found, dict) else news
     return [f"{name}: {len(about[key])} of {summary['news']} news {words} and are left out{under}: "
-            + ", ".join(about[key])
+            + ", ".join(at(about[key], news) for news in about[key])
             for name, about in summary["about"].items() for key, words in reasons.items() if about[key]]
 
 
