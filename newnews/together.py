@@ -70,7 +70,9 @@ def write_together(path, run, size, fill):
     part = fill(Part(names[rank()], {**run, "share": [rank(), world()]}), (rank(), world()))
     wait()                                  # until all are whole
     if rank() == 0:
-        chunks, c = [iter(Part(n, {**run, "share": [r, world()]}).read()) for r, n in enumerate(names)], 0
+        parts = [Part(n, {**run, "share": [r, world()]}) for r, n in enumerate(names)]
+        output.versions += [v for some in parts for v in some.versions if v not in output.versions]
+        chunks, c = [iter(some.read()) for some in parts], 0
         while (chunk := next(chunks[c // size % world()], None)) is not None:
             if c >= output.chunks:
                 output.add(chunk["rows"], **chunk["totals"])

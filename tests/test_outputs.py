@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from newnews import locks, outputs
-from newnews.outputs import Rows, build_folder, provenance, read_rows
+from newnews.outputs import Rows, build_folder, read_rows
+from newnews.provenance import provenance
 
 RUN = {"seed": 1, "model": "m", "draws": 4}
 TOTALS = {"tokens": 1111, "seconds": 2.0}

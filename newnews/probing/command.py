@@ -15,7 +15,7 @@ from newnews.console import progress, say
 from newnews.identity import file_sha256, model_digest
 from newnews.loading import load
 from newnews.news import read_news
-from newnews.outputs import check_out, digest, provenance, refuse_other, write_json
+from newnews.outputs import check_out, digest, refuse_other, write_json
 from newnews.probing import READ, output
 from newnews.probing.asked import another, asked
 from newnews.probing.compare import inner
@@ -27,6 +27,7 @@ from newnews.probing.report_weights import run_compare, run_spectrum
 from newnews.probing.updates import (NULL, choose, difference, mean_of, mount, projections, random_twin,
                                      read_update)
 from newnews.prompts import prompts_for
+from newnews.provenance import provenance
 
 
 @dataclass

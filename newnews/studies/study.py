@@ -18,9 +18,10 @@ from model.files import read_json
 from newnews.console import say
 from newnews.distributed import own_gpu
 from newnews.news import check_asked
-from newnews.outputs import check_out, differing, manifest_of, provenance, write_json
+from newnews.outputs import check_out, differing, manifest_of, write_json
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
+from newnews.provenance import provenance
 from newnews.reading import read_jsonl, shown
 from newnews.studies.grid import cells
 from newnews.studies.sources import source
