@@ -49,7 +49,13 @@ class Probe:
     def asked(self, in_context, instead=None):
         """The item's questions as a batch; instead: behind another item's statement, the null of reading."""
         item = self.item if instead is None else another(self.item, instead)
-        return asked(self.chat, self.prompts, item, in_context, self.device)
+        batch = asked(self.chat, self.prompts, item, in_context, self.device)
+        long, most = batch.ids.shape[1], self.model.config.max_position_embeddings
+        if long > most:
+            behind = f" behind the statement of news {(instead or item).id}" if in_context else ""
+            raise ValueError(f"news {item.id}: its longest question and answer{behind} take {long} tokens, "
+                             f"which do not fit the model's context of {most}")
+        return batch
 
     @property
     def groups(self):
