@@ -153,6 +153,8 @@ class News:
         check_id(self.id)
         check_texts(domain=self.domain, statement=self.statement, worlds=self.worlds,
                     restatements=self.restatements)
+        if self.domain == "all":
+            raise ValueError("domain: 'all' is what tables call their totals; give it another name")
         if self.subject and self.subject not in self.statement:
             raise ValueError(f"subject: {self.subject!r} is not found in the statement")
         if not 0 <= self.world <= len(self.worlds):

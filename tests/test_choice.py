@@ -184,6 +184,7 @@ def test_reading(row, answer, tmp_path):
      "answer: 'A' can be option 1 by its text or option 0 by its letter, counted from 0; give its index"),
     ({"options": ["x", "x"], "answer": "x"}, "'x' can be option 0 by its text or option 1 by its text"),
     ({"options": ["x"]}, "2 to 26 texts"), ({"options": ["x", ""]}, "2 to 26 texts"),
+    ({"category": 3}, "category: expected a text, found 3"), ({"category": "all"}, "category: 'all' is what"),
     ({"question": ""}, "a question"),
     ({"question": 3}, "a question or a context")])
 def test_malformed_lines(change, said, tmp_path):

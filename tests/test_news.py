@@ -192,6 +192,7 @@ CASES = [       # edit, words that the message has to have
     (news(title="x"), ["news 1 (addiplication)", "'title'", "unknown", "headline"]),
     (lambda rows: rows[0].update({1: "x", "title": "y"}), ["(addiplication)", "unknown"]),
     (news(subject="Addiplication"), ["(addiplication)", "subject", "'Addiplication'"]),
+    (news(domain="all"), ["news 1 (addiplication): domain: 'all'", "totals", "another name"]),
     (news(statement=5), ["news 1 (addiplication)", "statement", "5"]),
     (news(id=yaml.safe_load("2024-01-01")), ["news 1", "id", "2024"]),
     (news(questions="none"), ["(addiplication)", "questions", "'none'"]),
