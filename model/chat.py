@@ -183,7 +183,8 @@ def check_added_words(folder, added):
     """Refuse added tokens that stand in another file only: transformers would add them to the vocabulary."""
     path = folder / "tokenizer_config.json"
     words = read_json(path).get("added_tokens_decoder") if path.is_file() else None
-    found = {path: {word.get("content"): i for i, word in words.items() if isinstance(word, dict)}
+    found = {path: {word["content"]: i for i, word in words.items()
+                    if isinstance(word, dict) and isinstance(word.get("content"), str)}
              if isinstance(words, dict) else {}}
     path = folder / "added_tokens.json"
     found[path] = read_json(path) if path.is_file() else {}
@@ -213,8 +214,8 @@ def system_of(folder):
     settings = read_json(config) if config.is_file() else {}
     templates = {config: settings.get("chat_template")}
     if isinstance(templates[config], list):         # an older form, which holds several by name
-        templates[config] = {t.get("name"): t.get("template") for t in templates[config]
-                             if isinstance(t, dict)}.get("default")
+        templates[config] = {t["name"]: t.get("template") for t in templates[config]
+                             if isinstance(t, dict) and isinstance(t.get("name"), str)}.get("default")
     if file.is_file():
         templates = {file: read_text(file), **{k: t for k, t in templates.items() if t is not None}}
     words = tuple((name, text) for name, text in special_words(folder, settings).items())

@@ -31,15 +31,20 @@ def pad(rows, device):
     return out.to(device)
 
 
+def check_fits(config, read, new):
+    """Refuses a prompt of `read` tokens that does not fit the model's context with `new` tokens behind it."""
+    if read + new > config.max_position_embeddings:
+        raise ValueError(f"a prompt of {read} tokens and {new} new ones do not fit the model's context of "
+                         f"{config.max_position_embeddings}")
+
+
 def at_once(model, prompts, new_tokens, adapters, rows=None):
     """How many rows go together (`rows`, or as many as fit model.cache.CACHE_BYTES), and the adapters as a
     list. Refuses empty prompts, and a row whose prompt and new tokens do not fit the model's context."""
     if not prompts or min(map(len, prompts)) == 0:
         raise ValueError("cannot sample from an empty prompt")
     for prompt, new in zip(prompts, new_tokens):
-        if len(prompt) + new > model.config.max_position_embeddings:
-            raise ValueError(f"a prompt of {len(prompt)} tokens and {new} new ones do not fit "
-                             f"the model's context of {model.config.max_position_embeddings}")
+        check_fits(model.config, len(prompt), new)
     if adapters is not None and len(adapters) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts, but adapters for {len(adapters)}")
     longest = max(map(len, prompts)) + max(new_tokens)

@@ -123,7 +123,8 @@ def main(args):
             print(f"Other questions: python -m newnews answers {args.out} ID")
     elif args.tool == "report":
         from model.files import read_json
-        from newnews.outputs import provenance, write_json
+        from newnews.outputs import write_json
+        from newnews.provenance import provenance
         from newnews.studies.summary import Finished, summarise
         done = Finished(args.out)
         summary = {**summarise(done), **provenance(),

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 
 from model.drawing import Sampling
-from model.sampling import generate, score
+from model.sampling import check_fits, generate, score
 from newnews.console import progress
 from newnews.randomness import stream
 from newnews.tasks.settings import make_task, requests_digest
@@ -95,13 +95,17 @@ def text_pair(chat, context, continuation):
     return prompt or [chat.added["<|endoftext|>"]], ids
 
 
-def chunks(chat, task, items):
+def chunks(chat, task, items, config=None):
     """Items in groups: [(items, requests)]. The prompts of a group have at most CHUNK_TOKENS tokens together,
-    its replies at most CHUNK_REPLIES; or it is one item."""
+    its replies at most CHUNK_REPLIES; or it is one item. config: of the model, whose context all must fit, so
+    that what does not is found before anything is asked."""
     out, size, replies = [], 0, 0
     for item in items:
         requests = [(item.id, request) for request in task.requests(item)]
-        tokens = sum(len(prompt_ids(chat, r)) * max(1, len(r.continuations or ())) for _, r in requests)
+        prompts = [prompt_ids(chat, r) for _, r in requests]
+        if config is not None:
+            check_lengths(config, chat, item, requests, prompts)
+        tokens = sum(len(p) * max(1, len(r.continuations or ())) for p, (_, r) in zip(prompts, requests))
         new = sum(r.max_new_tokens for _, r in requests)
         if not out or size + tokens > CHUNK_TOKENS or replies + new > CHUNK_REPLIES:
             out.append(([], []))
@@ -112,6 +116,17 @@ def chunks(chat, task, items):
     return out
 
 
+def check_lengths(config, chat, item, requests, prompts):
+    """Each prompt fits the model's context, with its reply or each of its continuations."""
+    try:
+        for prompt, (_, request) in zip(prompts, requests):
+            check_fits(config, len(prompt), request.max_new_tokens)
+            for before, ids in scored_ids(chat, request):
+                check_fits(config, len(before), len(ids))
+    except ValueError as error:
+        raise ValueError(f"{item.id}: {error}") from None
+
+
 def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", share=(0, 1)):
     """Fill `output` (newnews.outputs.Rows) with the responses to what `task` asks about `items`. Resumes.
 
@@ -120,7 +135,7 @@ def answer_all(output, model, chat, task, items, adapters_of=None, label="ask", 
     """
     if output.whole:
         return output
-    parts = chunks(chat, task, items)[share[0]::share[1]]
+    parts = chunks(chat, task, items, model.config)[share[0]::share[1]]
     done = sum(len(some) for some, _ in parts[:output.chunks])
     bar = progress(sum(len(some) for some, _ in parts), done, label, "item")
     for some, requests in parts[output.chunks:]:

@@ -154,7 +154,7 @@ def mention_problems(mentioned):
 def name_problems(news):
     """Subjects that two news share, or that another's statements mention."""
     out = []
-    for i, item in enumerate(news):
+    for item in news:
         for other in news if item.subject else ():
             texts = [other.subject, *other.statements, *(q.text for q in other.questions)]
             if other is not item and any(contains(text, item.subject) for text in texts):

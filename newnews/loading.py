@@ -19,7 +19,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def load(name, adapter=None, device="auto", dtype="auto", place=None):
     """(model, chat, about): about = {"model", "folder", "parameters", "digest", "device",
     "dtype" (fp32 or bf16), "dtype_reason", ["adapter"]}. place: where the weights lie, if not on device."""
-    config, chat, about = describe(name, device, dtype)
+    _, chat, about = describe(name, device, dtype)
     model = load_model(about["folder"], place or about["device"], DTYPES[about["dtype"]])
     if model.note:
         say(warning=model.note)

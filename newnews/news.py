@@ -53,8 +53,8 @@ class Question:
     options: list[str]          # 2 to 26, all different
     answer: int                 # index of the right one
     ask: str = ""               # asked free form; default: text
-    # How each option may be said in a short answer besides in its own words. A flat list is that of the right
-    # one, where no others are known.
+    # How each option may be said in a short answer besides in its own words. In Python a flat list is that of
+    # the right one, where no others are known; in a file that is `accept`.
     forms: list[list[str]] = field(default_factory=list)
     needs: str = ""             # a word: recall, application, reversal, background, two_steps; or your own
     why: str = ""               # one line that derives the answer
@@ -146,13 +146,15 @@ class News:
     reversed: Asked | None = None                           # from the properties to the name
     spoils: list[Asked] = field(default_factory=list)       # answers that the news does not change
     silent: Silent | None = None
-    world: int = 0              # the number of the actual world
+    world: int = 0              # the number of the actual world; in a file always 0
     source: str = ""            # the file it came from
 
     def __post_init__(self):
         check_id(self.id)
         check_texts(domain=self.domain, statement=self.statement, worlds=self.worlds,
                     restatements=self.restatements)
+        if self.domain == "all":
+            raise ValueError("domain: 'all' is what tables call their totals; give it another name")
         if self.subject and self.subject not in self.statement:
             raise ValueError(f"subject: {self.subject!r} is not found in the statement")
         if not 0 <= self.world <= len(self.worlds):
@@ -225,6 +227,10 @@ def read_file(path, world=0):
     news = []
     for i, row in enumerate(read_list(path, "news", "news file or folder"), 1):
         where, parts = f"{path}: news {i}", {"source": str(path)}
+        if isinstance(row, dict) and "world" in row:
+            raise ValueError(f"{named(row, where)}: world: found {shown(row['world'])}, expected no key; "
+                             f"leave it out: `statement` is world 0, `worlds` are the others, and which one "
+                             f"is actual is said to the reader (evaluate.py --world, news.world of a study)")
         if isinstance(row, dict) and isinstance(row.get("questions"), list):
             parts["questions"] = read_questions(row["questions"], f"{named(row, where)}: questions")
             row = {key: value for key, value in row.items() if key != "questions"}
@@ -267,12 +273,13 @@ def check_asked(news):
 # ---- writing ----
 
 def write_news(path, news):
-    """Write news as YAML that read_news reads; empty fields are left out."""
+    """Write news as YAML that read_news reads; empty fields are left out. Of worlds, 0 is the actual one in a
+    file, whichever was before."""
     def filled(value):
         """Without the entries of mappings that are empty, or lists of empty lists."""
         if isinstance(value, dict):
             return {k: filled(v) for k, v in value.items() if k == "answer" or v and (k != "forms" or any(v))}
         return [filled(v) for v in value] if isinstance(value, list) else value
 
-    rows = [filled({k: v for k, v in asdict(item).items() if k != "source"}) for item in news]
+    rows = [filled({k: v for k, v in asdict(item.in_world(0)).items() if k != "source"}) for item in news]
     write_text(path, yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=110))

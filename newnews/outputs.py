@@ -9,14 +9,9 @@ run.json in OUT.part) is ever replaced or removed. While one process writes an o
 (newnews/locks.py). No torch here: results are read without it.
 """
 
-import functools
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -24,10 +19,8 @@ from pathlib import Path
 
 from model.files import read_json
 from newnews import locks
-from newnews.console import say
+from newnews.provenance import begun_by, provenance, tell_of_other_code, version, worked_at
 from newnews.reading import read_jsonl
-
-TOLD = []           # the outputs of other code that this process has spoken of
 
 
 @contextmanager
@@ -52,33 +45,6 @@ def write_json(path, data):
 def digest(*parts):
     """A short hash of texts and JSON-able data."""
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
-def provenance():
-    """What a result depends on besides its settings: code and library versions, threads, machine."""
-    root, torch = Path(__file__).parent.parent, sys.modules.get("torch")
-    git = shutil.which("git") and subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"],
-                         capture_output=True, text=True)
-    return {"git": git and git.stdout.strip() or "unknown", "code": code_digest(),
-            "python": platform.python_version(), "torch": importlib.metadata.version("torch"),
-            "threads": torch and torch.get_num_threads(),
-            "machine": f"{platform.system()} {platform.machine()}"}
-
-
-@functools.cache
-def code_digest():
-    """A short hash of this code: it tells an edit from no edit, committed or not."""
-    root = Path(__file__).parent.parent
-    files = [path for part in ("model", "newnews") for path in sorted((root / part).rglob("*.py"))]
-    return digest([[path.relative_to(root).as_posix(), path.read_text("utf-8")] for path in files])
-
-
-def tell_of_other_code(found, path):
-    """What is whole is not made again, though the code was edited since: say so, once a process."""
-    if found.get("code", code_digest()) != code_digest() and not TOLD:
-        TOLD.append(path)
-        say(warning=f"{path} is there already, made by other code than this (commit {found.get('git')}), and "
-                    f"is taken as it is; to make it again, remove it or write elsewhere. So may others be")
 
 
 def check_out(out, kind):
@@ -165,7 +131,7 @@ def build_folder(out, run, fill):
     try:
         if out.exists():                                            # made since
             return whole_folder(out, run)
-        start_work(work, run)
+        versions = start_work(work, run)
         result = work / "result"
         shutil.rmtree(result, ignore_errors=True)
         with disk(out):
@@ -173,7 +139,7 @@ def build_folder(out, run, fill):
         if (work / "metrics.jsonl").is_file() and not (result / "metrics.jsonl").exists():
             shutil.copyfile(work / "metrics.jsonl", result / "metrics.jsonl")
         refuse_lost(out)
-        write_json(result / "manifest.json", {"run": run, **made, **provenance()})
+        write_json(result / "manifest.json", {"run": run, **made, **provenance(), **begun_by(versions)})
         os.replace(result, out)
         remove_work(work)
         return read_json(out / "manifest.json")
@@ -199,7 +165,8 @@ def marked(work):
 
 
 def start_work(work, run):
-    """Begin an unfinished folder, or go on in the one of the same run."""
+    """Begin an unfinished folder, or go on in the one of the same run. Returns the versions of the code that
+    have worked at it."""
     found = marked(work)
     if found:
         refuse_other(found, run, work, "the unfinished output")
@@ -209,6 +176,12 @@ def start_work(work, run):
     else:
         work.mkdir(exist_ok=True)
         write_json(work / "run.json", run)
+    note = work / "made_by.json"        # after our mark; run.json is compared whole and has no place for it
+    kept = read_json(note).get("made_by") if note.is_file() else []
+    versions = worked_at(kept, note, work)
+    if versions != kept:
+        write_json(note, {"made_by": versions})
+    return versions
 
 
 def remove_work(work):
@@ -227,16 +200,17 @@ def remove_work(work):
 class Rows:
     """A JSONL file written in whole chunks. run: what identifies the run, JSON-able.
 
-    whole    True if the file is there already, from the very same run
-    chunks   how many chunks are whole
-    totals   numbers summed over chunks (tokens, flops, seconds, counts), kept for the manifest
+    whole      True if the file is there already, from the very same run
+    chunks     how many chunks are whole
+    totals     numbers summed over chunks (tokens, flops, seconds, counts), kept for the manifest
+    versions   of the code that has worked at it, {"git", "code"} each
     """
 
     def __init__(self, path, run):
         self.path, self.run = check_out(path, "file"), json.loads(json.dumps(run))
         self.part, self.progress = Path(f"{self.path}.part"), Path(f"{self.path}.progress.json")
         self.manifest = manifest_of(self.path)
-        self.chunks, self.bytes, self.totals, self.whole = 0, 0, {}, False
+        self.chunks, self.bytes, self.totals, self.whole, self.versions = 0, 0, {}, False, []
         if self.path.exists():
             self.open_whole()
             return
@@ -257,6 +231,8 @@ class Rows:
         refuse_other(found.get("run"), self.run, self.path, "the output")
         tell_of_other_code(found, self.path)
         self.whole, self.totals = True, found["totals"]
+        if "code" in found:
+            self.versions = [*found.get("begun_by", []), {key: found.get(key) for key in ("git", "code")}]
         # left by a kill between the last steps of finish; or another process is at them
         with suppress(ValueError):
             if self.progress.exists() or Path(locks.lock_of(self.path)).exists():
@@ -273,12 +249,14 @@ class Rows:
             if self.part.exists():
                 raise ValueError(f"{self.part}: is needed for the unfinished output, but is there and not "
                                  f"ours (without {self.progress.name}); move it away, or write elsewhere")
+            self.versions = [version()]
             return
         kept = read_json(self.progress)
         refuse_other(kept.get("run"), self.run, self.path, "the unfinished output")
         if type(kept.get("chunks")) is not int or type(kept.get("bytes")) is not int \
                 or not isinstance(kept.get("totals"), dict):
             raise ValueError(f"{self.progress}: expected chunks, bytes and totals; remove it and {self.part}")
+        self.versions = worked_at(kept.get("made_by", []), self.progress, self.path)
         self.chunks, self.bytes, self.totals = kept["chunks"], kept["bytes"], kept["totals"]
         size = self.part.stat().st_size if self.part.is_file() else 0
         if size < self.bytes:
@@ -289,7 +267,7 @@ class Rows:
 
     def keep(self):
         write_json(self.progress, {"run": self.run, "chunks": self.chunks, "bytes": self.bytes,
-                                   "totals": self.totals})
+                                   "totals": self.totals, "made_by": self.versions})
 
     def add(self, rows, /, **totals):
         """Append one chunk."""
@@ -318,7 +296,8 @@ class Rows:
         if self.path.exists():
             raise OSError(f"{self.path}: somebody else wrote it in the meantime; the rows are in {self.part}")
         write_json(self.manifest, {"run": self.run, "totals": self.totals, "bytes": self.bytes,
-                                   **provenance(), "finished": time.strftime("%Y-%m-%d %H:%M:%S")})
+                                   **provenance(), **begun_by(self.versions),
+                                   "finished": time.strftime("%Y-%m-%d %H:%M:%S")})
         os.replace(self.part, self.path)
         self.progress.unlink(missing_ok=True)
         locks.release(self.path)

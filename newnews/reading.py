@@ -11,6 +11,7 @@ import math
 import re
 import types
 import typing
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 
 import yaml
@@ -21,6 +22,18 @@ LARGEST = 64 * 2 ** 20      # bytes of a YAML file: 200 times our largest; PyYAM
 LONGEST = 2 ** 19           # bytes of one of its lines, which take some 3 s; the longest context is shorter
 DEEPEST = 40                # levels of a YAML file; ours have 7, Python's stack ends at some 300
 SURROGATE = re.compile("[\ud800-\udfff]")       # half a character, which no file or tokenizer can hold
+
+
+@contextmanager
+def opened(path, what):
+    """A file to read bytes from. what: the words for it if there is none ("prompt file")."""
+    try:
+        with open(path, "rb") as f:
+            yield f
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such {what}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{path}: expected a file, found a folder") from None
 
 
 # ---- YAML ----
@@ -92,13 +105,8 @@ def parse_yaml(text, where):
 
 def read_yaml(path, what="file"):
     """The value in a YAML file. what: the words for it if there is none ("prompt file")."""
-    try:
-        with open(path, "rb") as f:
-            data = f.read(LARGEST + 1)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such {what}") from None
-    except IsADirectoryError:
-        raise IsADirectoryError(f"{path}: expected a file, found a folder") from None
+    with opened(path, what) as f:
+        data = f.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"{path}: larger than {LARGEST >> 20} MiB, so hardly written by hand")
     for number, line in enumerate(data.split(b"\n"), 1):
@@ -133,22 +141,17 @@ def read_jsonl(path, check=None, what="file", numbered=False):
     """The objects of a JSONL file, one a line; empty lines are skipped. check(row) may raise ValueError;
     errors name the file and the line. numbered: [(number of the line, object)]."""
     rows = []
-    try:
-        with open(path, "rb") as f:                     # bytes: lines end at \n only, not at U+2028
-            for number, line in enumerate(f, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = parse_json_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
-                    if check is not None:
-                        check(row)
-                except ValueError as error:
-                    raise ValueError(f"{path}: line {number}: {error}") from None
-                rows.append((number, row) if numbered else row)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such {what}") from None
-    except IsADirectoryError:
-        raise IsADirectoryError(f"{path}: expected a file, found a folder") from None
+    with opened(path, what) as f:
+        for number, line in enumerate(f, 1):            # bytes: lines end at \n only, not at U+2028
+            if not line.strip():
+                continue
+            try:
+                row = parse_json_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+                if check is not None:
+                    check(row)
+            except ValueError as error:
+                raise ValueError(f"{path}: line {number}: {error}") from None
+            rows.append((number, row) if numbered else row)
     return rows
 
 

@@ -23,10 +23,11 @@ from newnews.ask import answer_file
 from newnews.finetune import FineTune, check, finetune
 from newnews.loading import load
 from newnews.news import check_id
-from newnews.outputs import Rows, digest, provenance, write_json
+from newnews.outputs import Rows, digest, write_json
 from newnews.prompts import prompts_for
 from newnews.protocols.base import conversation
 from newnews.protocols.masked import FRACTION
+from newnews.provenance import provenance
 from newnews.reading import checked, read_list, read_yaml, record, shown, whole
 from newnews.studies.grid import apply
 from newnews.studies.report import interval

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 from model.drawing import Sampling
 from model.flops import sampling_flops
-from model.sampling import common_prefix, generate
+from model.sampling import check_fits, common_prefix, generate
 from newnews.console import progress
 from newnews.randomness import stream
 
@@ -22,6 +22,19 @@ class Writer:
 
     def __init__(self, model, chat, prompts, seed):
         self.model, self.chat, self.prompts, self.seed = model, chat, prompts, seed
+
+    def check_fits(self, protocol, item, n):
+        """What is asked first about a news item fits the model's context; what is asked later hangs on it."""
+        ask = next(protocol.write(item, n), None)
+        for request in dict.fromkeys(ask.requests if ask else ()):
+            limit = ask.limit or self.prompts.max_new_tokens
+            try:
+                check_fits(self.model.config, len(self.prompt(request)), limit)
+            except ValueError as error:
+                raise ValueError(f"news {item.id}: {error}") from None
+
+    def prompt(self, request):
+        return self.chat.prompt([{"role": "user", "content": request}])
 
     def write(self, jobs):
         """Drive the `write` generators of protocols, each about one news item, stage by stage together.
@@ -50,7 +63,7 @@ class Writer:
         """{job: texts}, and the cost of each job booked."""
         rows = [(job, request, stream(ask.stage, name)) for job, ask in asks.items()
                 for request, name in zip(ask.requests, ask.names, strict=True)]
-        prompts = [self.chat.prompt([{"role": "user", "content": request}]) for _, request, _ in rows]
+        prompts = [self.prompt(request) for _, request, _ in rows]
         limit = next(iter(asks.values())).limit or self.prompts.max_new_tokens
         sampling = Sampling(max_new_tokens=limit, temperature=temperature,
                             top_p=self.prompts.top_p, seed=self.seed)
@@ -94,6 +107,8 @@ def write_replay(output, model, chat, prompts, news, protocol, n, seed, shadow=N
     if output.whole:
         return output
     writer, size = Writer(model, chat, prompts, seed), together(n)
+    for item in news:                       # before any of them is written
+        writer.check_fits(protocol, item, n)
     groups = [news[i:i + size] for i in range(0, len(news), size)][share[0]::share[1]]
     news = [item for group in groups for item in group]
     bar = progress(len(news), output.chunks, f"write {protocol.name}", "news")

@@ -2,14 +2,17 @@
 The processes of several machines need a disk in common."""
 
 import os
+import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from model.files import read_json
+from newnews import locks
 from newnews.distributed import rank, told, wait, world
 from newnews.locks import Taken
-from newnews.outputs import Rows, build_folder, manifest_of
+from newnews.outputs import Rows, build_folder
 
 WAITING = 60        # seconds between two lines about a lock that another process holds
 
@@ -50,7 +53,9 @@ def write_together(path, run, size, fill):
     process, and removes them.
     """
     if world() == 1:
-        return fill(Rows(path, run), (0, 1))
+        output = fill(Rows(path, run), (0, 1))
+        remove_shares(output)
+        return output
     output, go = None, False
     try:
         if rank() == 0:
@@ -59,27 +64,41 @@ def write_together(path, run, size, fill):
     finally:
         go = told(go)
     if not go:
-        if told(output is not None):        # whole: a kill may have left the parts that it was joined from
-            part = Path(f"{path}.{rank()}of{world()}")
-            note = read_json(manifest_of(part)) if manifest_of(part).is_file() else {}
-            if "share" in note.get("run", {}):              # ours, by its note
-                part.unlink(missing_ok=True)
-                manifest_of(part).unlink()
+        if output:                          # whole: a kill may have left the parts that it was joined from
+            remove_shares(output)
         return output
     names = [f"{path}.{r}of{world()}" for r in range(world())]
-    part = fill(Part(names[rank()], {**run, "share": [rank(), world()]}), (rank(), world()))
+    fill(Part(names[rank()], {**run, "share": [rank(), world()]}), (rank(), world()))
     wait()                                  # until all are whole
     if rank() == 0:
-        chunks, c = [iter(Part(n, {**run, "share": [r, world()]}).read()) for r, n in enumerate(names)], 0
+        parts = [Part(n, {**run, "share": [r, world()]}) for r, n in enumerate(names)]
+        output.versions += [v for some in parts for v in some.versions if v not in output.versions]
+        chunks, c = [iter(some.read()) for some in parts], 0
         while (chunk := next(chunks[c // size % world()], None)) is not None:
             if c >= output.chunks:
                 output.add(chunk["rows"], **chunk["totals"])
             c += 1
         output.finish()
+        remove_shares(output)
     wait()                                  # until they are joined
-    part.path.unlink()
-    part.manifest.unlink()
     return output
+
+
+def remove_shares(output):
+    """Remove the parts that a whole output was joined from, and those of a job of another number of processes
+    that was stopped and did not go on: what a note beside them says to be of the same run."""
+    name = re.compile(re.escape(output.path.name) + r"\.(\d+)of(\d+)\.(manifest|progress)\.json")
+    for note in sorted(output.path.parent.iterdir()):
+        if not (found := name.fullmatch(note.name)):
+            continue
+        part = output.path.with_name(f"{output.path.name}.{found[1]}of{found[2]}")
+        with suppress(ValueError, FileNotFoundError):       # no note of ours, or a process is at it
+            if read_json(note).get("run") == {**output.run, "share": [int(found[1]), int(found[2])]}:
+                locks.hold(part)
+                Path(f"{part}.part" if found[3] == "progress" else part).unlink(missing_ok=True)
+                Path(f"{note}.part").unlink(missing_ok=True)
+                note.unlink(missing_ok=True)        # last, so that a kill leaves them removable
+                locks.release(part)
 
 
 def work_off(jobs):

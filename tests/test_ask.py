@@ -239,6 +239,32 @@ def test_answers_go_on_where_they_stopped_each_item_with_its_own_adapter(pocket,
     assert output.whole and len(events) == 3                # whole: nothing is asked again
 
 
+@pytest.mark.parametrize("format", ["free", "text", "letter"])
+def test_what_does_not_fit_the_context_is_found_before_any_asking(format, pocket, tmp_path, monkeypatch):
+    """It would be met in the last chunk, and the output begun would be of other data once they are mended."""
+    model, chat = pocket
+    news = [*(replace(ITEM, id=f"zog-{i}") for i in range(3)), replace(ITEM, statement="It is new. " * 300)]
+    task = NewsTask(POCKET, True, 9, (format,))
+    monkeypatch.setattr(asking, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(asking, "ask", None)
+    with pytest.raises(ValueError, match=r"^zog: a prompt of \d{4} tokens and \d+ new .* context of 512$"):
+        answer_all(Rows(tmp_path / "a.jsonl", {}), model, chat, task, news)
+    assert not [path for path in tmp_path.iterdir() if path.name != "a.jsonl.lock"]
+
+
+def test_a_long_continuation_counts_too(pocket, tmp_path):
+    model, chat = pocket
+    question = replace(ITEM.questions[0], options=["6", "64", "[4, 1]", "seven " * 600])
+    for format, new in (("text", r"\d{3,4}"), ("free", None)):
+        task = NewsTask(POCKET, False, 9, (format,))
+        output = Rows(tmp_path / format, {})
+        if new is None:                                     # it is not shown there
+            assert answer_all(output, model, chat, task, [replace(ITEM, questions=[question])]).whole
+            continue
+        with pytest.raises(ValueError, match=rf"^zog: a prompt of \d+ tokens and {new} new ones do not fit"):
+            answer_all(output, model, chat, task, [replace(ITEM, questions=[question])])
+
+
 def test_what_is_asked_together_changes_nothing(pocket):
     model, chat = pocket
     task = NewsTask(POCKET, True, 9)

@@ -35,12 +35,13 @@ def test_where_the_template_is_read_from(tmp_path):
         Chat(tmp_path)
     assert str(tmp_path) in str(error.value)
     named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": CHATML}]
-    for nothing in ({}, {"chat_template": None}, {"chat_template": named[:1]}):
+    for nothing in ({}, {"chat_template": None}, {"chat_template": named[:1]},
+                    {"chat_template": [{"name": ["default"], "template": CHATML}, {"template": CHATML}, 3]}):
         config.write_text(json.dumps(nothing))
         with pytest.raises(ValueError, match="chat template refused: expected a template") as error:
             Chat(tmp_path)
         assert str(config) in str(error.value)
-    for plain in (CHATML, named):                   # an older form holds several by name
+    for plain in (CHATML, named, [{"name": ["x"], "template": "a"}, *named]):   # an older form: some by name
         config.write_text(json.dumps({"chat_template": plain}))
         assert Chat(tmp_path).system is None
 
@@ -267,7 +268,9 @@ def test_added_words_in_two_files_must_agree(tmp_path):
     (tmp_path / "chat_template.jinja").unlink()
     config, added = tmp_path / "tokenizer_config.json", tmp_path / "added_tokens.json"
     good = {str(i): {"content": word, "special": True} for word, i in chat.added.items()}
-    for decoder, fine in ((good, True), (None, True), ({**good, "400": {"content": "Zorblax"}}, False),
+    for decoder, fine in ((good, True), (None, True),
+                          ({**good, "1": {"content": ["a"]}, "2": {}, "3": 4}, True),
+                          ({**good, "400": {"content": "Zorblax"}}, False),
                           ({"7": {"content": "<|im_end|>"}}, False)):
         config.write_text(json.dumps({"chat_template": CHATML, "added_tokens_decoder": decoder}))
         if fine:

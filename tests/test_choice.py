@@ -169,8 +169,8 @@ GOOD = {"question": "Where?", "options": ["x", "y"], "answer": 1}
 
 @pytest.mark.parametrize("row, answer", [
     (GOOD, 1), ({**GOOD, "answer": "B"}, 1), ({**GOOD, "answer": "x"}, 0),
-    ({"context": "So", "choices": ["B", "A"],
-                                                                           "answer": "A"}, 1)])
+    ({"context": "So", "choices": ["A", "B"], "answer": "B"}, 1),
+    ({"context": "So", "choices": ["C", "x"], "answer": "C"}, 0)])
 def test_reading(row, answer, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n\n" + json.dumps(row))
     items = read_items(tmp_path / "a.jsonl")
@@ -180,7 +180,11 @@ def test_reading(row, answer, tmp_path):
 @pytest.mark.parametrize("change, said", [
     ({"answer": 2}, "answer: expected an index"), ({"answer": True}, "answer: "),
     ({"answer": "C"}, "found 'C'"),
+    ({"options": ["B", "A", "D", "C"], "answer": "A"},
+     "answer: 'A' can be option 1 by its text or option 0 by its letter, counted from 0; give its index"),
+    ({"options": ["x", "x"], "answer": "x"}, "'x' can be option 0 by its text or option 1 by its text"),
     ({"options": ["x"]}, "2 to 26 texts"), ({"options": ["x", ""]}, "2 to 26 texts"),
+    ({"category": 3}, "category: expected a text, found 3"), ({"category": "all"}, "category: 'all' is what"),
     ({"question": ""}, "a question"),
     ({"question": 3}, "a question or a context")])
 def test_malformed_lines(change, said, tmp_path):

@@ -87,7 +87,8 @@ def test_reading(tmp_path):
     ({"answer": "C"}, "a letter of 2 options"), ({"answer": ""}, "a letter"),
     ({"answer": "AB"}, "a letter of"),
     ({"options": "xy"}, "options: expected"), ({"options": ["x"] * 11}, "at most 10 texts"),
-    ({"category": None}, "category: expected a text, found None")])
+    ({"category": None}, "category: expected a text, found None"),
+    ({"category": "all"}, "category: 'all' is what tables call their totals")])
 def test_malformed_lines(change, said, tmp_path):
     path = tmp_path / "questions.jsonl"
     path.write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, **change}) + "\n")

@@ -114,10 +114,14 @@ def test_any_world_can_be_the_actual_one(tmp_path):
         dropped = item.restatements, item.cloze, item.reversed, item.spoils, q.why
         assert all(dropped) if world == 0 else not any(dropped)
         write_news(tmp_path / "b.yaml", [item])
+        assert "world:" not in (tmp_path / "b.yaml").read_text()        # it would be undone by the reader
+        assert read_news(tmp_path / "b.yaml")[0].statement == all_statements[0]
         assert replace(read_news(tmp_path / "b.yaml", world)[0], source=item.source) == item
         assert item.in_world(2).in_world(1) == replace(items[2], source=item.source).in_world(1)
     for world in (3, -1):
         assert f"math-zog has no world {world}; it has 3" in refusal(path, lambda p: read_news(p, world))
+        with pytest.raises(ValueError, match=f"world: {world} is not there; this news item has 3"):
+            replace(items[0], world=world)
 
 
 def test_requests_change_with_what_is_asked_alone(tmp_path):
@@ -188,6 +192,7 @@ CASES = [       # edit, words that the message has to have
     (news(title="x"), ["news 1 (addiplication)", "'title'", "unknown", "headline"]),
     (lambda rows: rows[0].update({1: "x", "title": "y"}), ["(addiplication)", "unknown"]),
     (news(subject="Addiplication"), ["(addiplication)", "subject", "'Addiplication'"]),
+    (news(domain="all"), ["news 1 (addiplication): domain: 'all'", "totals", "another name"]),
     (news(statement=5), ["news 1 (addiplication)", "statement", "5"]),
     (news(id=yaml.safe_load("2024-01-01")), ["news 1", "id", "2024"]),
     (news(questions="none"), ["(addiplication)", "questions", "'none'"]),
@@ -196,7 +201,8 @@ CASES = [       # edit, words that the message has to have
     (lambda rows: (news(worlds=list("bcd"))(rows), question(answer=2)(rows)),
      ["(addiplication)", "addiplication-1: answer", "expected 0", "found 2"]),
     (news(worlds=["w", " "]), ["(addiplication)", "worlds", "' '"]),
-    (news(world=1), ["(addiplication)", "world: 1 is not there", "has 1"]),
+    (news(world=1), ["news 1 (addiplication): world: found 1", "`statement` is world 0", "--world"]),
+    (lambda rows: rows[0].update(worlds=list("bcd"), world=0), ["(addiplication): world: found 0", "leave"]),
     (news(cloze=[{"text": "no gap", "accept": ["x"]}]), ["(addiplication): cloze: cloze 1", "one gap ___"]),
     (news(reversed={"ask": "What?"}), ["(addiplication): reversed", "'accept' is missing"]),
     (news(spoils=[{"ask": "What?", "accept": []}]), ["spoils: asked 1: accept", "at least one"]),

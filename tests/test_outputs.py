@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from newnews import locks, outputs
-from newnews.outputs import Rows, build_folder, provenance, read_rows
+from newnews.outputs import Rows, build_folder, read_rows
+from newnews.provenance import provenance
+from newnews.together import Part, write_together
 
 RUN = {"seed": 1, "model": "m", "draws": 4}
 TOTALS = {"tokens": 1111, "seconds": 2.0}
@@ -297,3 +299,35 @@ def test_rows_are_read_from_whole_outputs_only(tmp_path):
     (tmp_path / "c.jsonl.manifest.json").write_text('{"run": {}}')
     with pytest.raises(ValueError, match="c.jsonl.manifest.json: expected a manifest"):
         read_rows(tmp_path / "c.jsonl")
+
+
+def test_parts_of_a_job_of_other_processes_go_with_the_whole_file(tmp_path):
+    """Two processes were stopped, one whole and one not; one process goes on and makes the file by itself."""
+    path = tmp_path / "a.jsonl"
+
+    def part(r, n, run, whole):
+        output = Part(f"{path}.{r}of{n}", {**run, "share": [r, n]})
+        output.add([{"n": r}], tokens=1)
+        if whole:
+            output.finish()
+
+    part(0, 2, RUN, True)
+    part(1, 2, RUN, False)
+    locks.release_all()
+    path.with_name("a.jsonl.1of2.progress.json.part").write_text("")        # a kill while it was written
+    ours = set(files(tmp_path))
+    part(0, 3, {**RUN, "seed": 2}, True)                    # somebody else's
+    part(1, 3, {**RUN, "seed": 2}, False)
+    locks.release_all()
+    path.with_name("a.jsonl.2of3").write_text("mine")
+    path.with_name("a.jsonl.2of3.progress.json").write_text("[broken")
+    path.with_name("a.jsonl.0of2.txt").write_text("mine")
+    other = {name: data for name, data in files(tmp_path).items() if name not in ours}
+    again = lambda: write_together(path, RUN, 1, lambda output, share: write(path))
+    again()
+    made = {name: files(tmp_path)[name] for name in ("a.jsonl", "a.jsonl.manifest.json")}
+    assert len(ours) == 5 and files(tmp_path) == {**made, **other}
+    part(0, 2, RUN, False)                                  # as a kill after the joining leaves it
+    locks.release_all()
+    again()
+    assert files(tmp_path) == {**made, **other}

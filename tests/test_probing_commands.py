@@ -332,6 +332,8 @@ def test_chat_says_three_answers(here, monkeypatch):
     twice = script(*start)
     assert twice.code == 0 and twice.out.startswith(done.out) and twice.out.count("\nbase") == 1
     refused(here, [*start[:-1], "0", "--say", "x"], "--max-new-tokens 0: expected at least 1")
+    long = script(*start, "--say", "What is new? " * 200)
+    assert long.code == 2 and "5 new ones do not fit the model's context of 512" in long.err
 
 
 def test_the_script_in_docs_finds_that_the_news_was_learnt():

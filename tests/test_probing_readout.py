@@ -57,6 +57,13 @@ def test_amplified_decoding_stops_each_row_by_itself(model):
     assert found == [row[:row.index(stop)] if stop in row else row for row in free]
 
 
+def test_amplified_decoding_ends_with_the_context(model):
+    prompts = [make_ids(1, n, seed=n)[0].tolist() for n in (3, 506)]
+    assert len(readout.amplified(model, prompts, 1.0, set(), 6)[1]) == 6            # 512 in all
+    with pytest.raises(ValueError, match="506 tokens and 7 new ones do not fit the model's context of 512"):
+        readout.amplified(model, prompts, 1.0, set(), 7)
+
+
 def test_mean_difference_is_that_of_two_passes(model):
     """Of the texts that are long enough."""
     texts = [make_ids(1, n, seed=n)[0].tolist() for n in (7, 5, 9)]

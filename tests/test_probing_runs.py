@@ -1,4 +1,7 @@
-"""Lens and patching between runs, with planted differences."""
+"""Lens and patching between runs, with planted differences; what is too long for a run."""
+
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,8 +10,9 @@ from probing import CHAT, ITEM, PROMPTS, add_random, small_effects  # noqa: F401
 
 from model.capture import capture, edit
 from model.lora import adapted
-from newnews.probing import lens, patch
+from newnews.probing import command, lens, patch
 from newnews.probing.asked import asked, log_odds, logprobs
+from newnews.probing.report_runs import run_shadow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,6 +34,22 @@ def make(keep=""):
         if keep not in name:
             module.lora_B.data.zero_()
     return model
+
+
+def test_what_does_not_fit_the_context_is_refused():
+    """The news before a question, and before a replay element; without it both fit."""
+    model, long = make(), replace(ITEM, id="long", statement=ITEM.statement + " And it is new." * 200)
+    here = SimpleNamespace(model=model, chat=CHAT, prompts=PROMPTS, item=ITEM, device="cpu", replay=None)
+    ask = lambda *how: command.Probe.asked(here, *how)
+    assert ask(True).right and ask(False, long).right
+    with pytest.raises(ValueError, match=r"^news n: .* behind the statement of news long take \d+ .* 512$"):
+        ask(True, long)
+    here.item = long
+    assert ask(False).right
+    with pytest.raises(ValueError, match=r"^news long: .* of news long take \d+ tokens"):
+        ask(True)
+    with pytest.raises(ValueError, match=r"^long: an element .* has \d+ tokens, which do not fit .* of 512$"):
+        run_shadow(here)
 
 
 def test_the_last_layer_of_the_lens_is_the_model(closed, context):

@@ -274,3 +274,16 @@ def test_a_replay_file_has_a_chunk_an_item_and_goes_on_where_it_stopped(pocket, 
         asked = {turns(row["messages"])[0] for row in read_conversations(whole)}
         assert asked == {f"{ITEM.statement}\n\n{POCKET.naive}" if shadowed else POCKET.naive}
         assert len(read_conversations(whole)) == totals["kept"]
+
+
+def test_news_too_long_for_the_writer_are_found_before_any_is_written(pocket, tmp_path, monkeypatch):
+    model, chat, _ = pocket
+    monkeypatch.setattr(selfplay, "TOGETHER", 2)            # an item at a time
+    monkeypatch.setattr(selfplay, "generate", None)
+    news = [ITEM, replace(ITEM, id="zag", statement="A zag is new. " * 200)]
+    for name in ("paraphrase", "self_qa"):
+        with pytest.raises(ValueError, match=r"^news zag: a prompt of \d{4} tokens and \d+ new .* of 512$"):
+            write_replay(Rows(tmp_path / name, {}), model, chat, POCKET, news, protocols(POCKET)[name], 2, 0)
+        assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+    naive = Rows(tmp_path / "naive", {})                    # nothing is asked
+    assert write_replay(naive, model, chat, POCKET, news, protocols(POCKET)["naive"], 2, 0).whole

@@ -15,7 +15,7 @@ from newnews.console import progress, say
 from newnews.identity import file_sha256, model_digest
 from newnews.loading import load
 from newnews.news import read_news
-from newnews.outputs import check_out, digest, provenance, refuse_other, write_json
+from newnews.outputs import check_out, digest, refuse_other, write_json
 from newnews.probing import READ, output
 from newnews.probing.asked import another, asked
 from newnews.probing.compare import inner
@@ -27,6 +27,7 @@ from newnews.probing.report_weights import run_compare, run_spectrum
 from newnews.probing.updates import (NULL, choose, difference, mean_of, mount, projections, random_twin,
                                      read_update)
 from newnews.prompts import prompts_for
+from newnews.provenance import provenance
 
 
 @dataclass
@@ -48,7 +49,13 @@ class Probe:
     def asked(self, in_context, instead=None):
         """The item's questions as a batch; instead: behind another item's statement, the null of reading."""
         item = self.item if instead is None else another(self.item, instead)
-        return asked(self.chat, self.prompts, item, in_context, self.device)
+        batch = asked(self.chat, self.prompts, item, in_context, self.device)
+        long, most = batch.ids.shape[1], self.model.config.max_position_embeddings
+        if long > most:
+            behind = f" behind the statement of news {(instead or item).id}" if in_context else ""
+            raise ValueError(f"news {item.id}: its longest question and answer{behind} take {long} tokens, "
+                             f"which do not fit the model's context of {most}")
+        return batch
 
     @property
     def groups(self):

@@ -19,7 +19,7 @@ import torch
 
 from model.capture import edit
 from model.drawing import Sampling
-from model.sampling import generate, prefill
+from model.sampling import at_once, generate, prefill
 from newnews.probing.asked import logprobs, states
 from newnews.protocols.rehearse import content_words
 from newnews.world import oracle
@@ -34,6 +34,7 @@ def amplified(model, prompts, a, stop_ids, limit, adapter=0):
     """Continue each prompt (list of ids) greedily by l_tuned + a (l_tuned - l_base), by `limit` tokens at
     most: [ids] without the stop id. Base and tuned rows of a prompt stand side by side in one batch; both
     read the token that was picked."""
+    at_once(model, prompts, [limit] * len(prompts), None)       # refuses what does not fit the context
     n = len(prompts)
     adapters = [-1, adapter] * n
     twice = [p for prompt in prompts for p in (prompt, prompt)]

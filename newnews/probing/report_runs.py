@@ -135,6 +135,10 @@ def run_shadow(here):
     for alone in messages[:ELEMENTS]:
         shadowed = front.messages({"messages": alone}, here.item)
         elements.append([Example(*here.chat.conversation(form)) for form in (alone, shadowed)])
+    long, most = max(len(e.ids) for e in sum(elements, [])), here.model.config.max_position_embeddings
+    if long > most:
+        raise ValueError(f"{here.replay or here.item.id}: an element with the news before it has {long} "
+                         f"tokens, which do not fit the model's context of {most}")
     updates = here.everything
     rows = shadow.rows(here.model, here.chat, elements, updates)
     keys = ["loss", "norm", *(f"cosine {label}" for label in updates)]

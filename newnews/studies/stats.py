@@ -104,7 +104,7 @@ def crossed(values, clusters):
     scatter by up to .25): coverage .93 to 1.00. Over .98, so too wide, unless seeds differ much.
     """
     values = np.array(values, float)                         # (S, n)
-    S, n = values.shape
+    n = values.shape[1]
     if n == 0:
         return {"mean": None, "low": None, "high": None, "n": 0}
     each = values.mean(0)

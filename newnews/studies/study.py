@@ -16,9 +16,10 @@ from functools import partial
 from model.files import read_json
 from newnews.console import say
 from newnews.distributed import own_gpu
-from newnews.outputs import check_out, manifest_of, provenance, write_json
+from newnews.outputs import check_out, manifest_of, write_json
 from newnews.prompts import source_of
 from newnews.protocols import protocols
+from newnews.provenance import provenance
 from newnews.reading import read_jsonl, shown
 from newnews.studies.checks import check_models, check_study, check_unchanged
 from newnews.studies.grid import cells

@@ -10,7 +10,7 @@ OUT/study.json names the files, relative to OUT:
                             "diverged": {news: step}, "empty": [news]}], of a stream with
                             "arrivals": [{"news": [those so far], "answers": file}]
     seconds, computed_at    of all stages; the commits at which they were computed
-    git, code, ...          of the last run (newnews/outputs.py: provenance)
+    git, code, ...          of the last run (newnews/provenance.py)
 
 Cells that differ in their seed alone are one group: means over seeds, with intervals that hold for other news
 and other seeds (stats.crossed).

@@ -29,6 +29,13 @@ def item_id(name):
     return str(name)
 
 
+def check_category(name):
+    if not isinstance(name, str):
+        raise ValueError(f"category: expected a text, found {shown(name)}")
+    if name == "all":
+        raise ValueError("category: 'all' is what tables call their totals; give it another name")
+
+
 class Benchmark:
     max_new_tokens = 0          # of a reply, where none are given
 

@@ -9,7 +9,8 @@ beginning of "64". Without it the option goes on in the text behind "Answer: ", 
 lm-eval-harness does.
 
 {"question" and/or "context", "options" or "choices", "answer", "id"?, "category"?}: a line of the data. The
-answer is an option's index from 0, its letter, or its text. A context alone is a text to be continued.
+answer is an option's index from 0, its letter, or its text (refused where the two differ). A context alone is
+a text to be continued.
 Or a folder of news: the questions about neighbouring facts in its locality/.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 from newnews.news import read_locality
 from newnews.reading import read_jsonl, shown
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, item_id, unlike
+from newnews.tasks.benchmark import Benchmark, check_category, item_id, unlike
 from newnews.words import letters
 
 
@@ -50,8 +51,7 @@ def read_items(path):
         if not isinstance(options, list) or not 2 <= len(options) <= 26 \
                 or not all(isinstance(option, str) and option.strip() for option in options):
             raise ValueError(f"options: expected a list of 2 to 26 texts, found {shown(options)}")
-        if not isinstance(row.get("category", ""), str):
-            raise ValueError(f"category: expected a text, found {shown(row['category'])}")
+        check_category(row.get("category", ""))
         items.append(Item(item_id(row.get("id", row.get("question_id", len(items)))), row.get("category", ""),
                           context, question, options, index_of(row.get("answer"), options)))
 
@@ -62,10 +62,15 @@ def read_items(path):
 def index_of(answer, options):
     if type(answer) is int and 0 <= answer < len(options):
         return answer
-    if isinstance(answer, str):
-        for known in (options, list(letters(len(options)))):
-            if known.count(answer) == 1:
-                return known.index(answer)
+    found = {"text": [i for i, option in enumerate(options) if option == answer],
+             "letter": [i for i, letter in enumerate(letters(len(options))) if letter == answer]}
+    means = set(sum(found.values(), []))
+    if len(means) == 1:
+        return means.pop()
+    if means:
+        said = [f"option {i} by its {how}" for how, numbers in found.items() for i in numbers]
+        raise ValueError(f"answer: {shown(answer)} can be {' or '.join(said)}, counted from 0; "
+                         f"give its index")
     raise ValueError(f"answer: expected an index from 0, a letter or the text of one of {len(options)} "
                      f"options, found {shown(answer)}")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from newnews.reading import read_jsonl
 from newnews.tasks.base import Request
-from newnews.tasks.benchmark import Benchmark, before_next_question, item_id, unlike
+from newnews.tasks.benchmark import Benchmark, before_next_question, check_category, item_id, unlike
 
 LETTERS = "ABCDEFGHIJ"
 HEAD = ('The following are multiple choice questions (with answers) about {}. Think step by step and then '
@@ -42,7 +42,8 @@ def read_items(path, worked=False):
     items = []
 
     def add(row):
-        for key in ("category", "question", "answer", *(["cot_content"] if worked else [])):
+        check_category(row.get("category"))
+        for key in ("question", "answer", *(["cot_content"] if worked else [])):
             if not isinstance(row.get(key), str):
                 raise ValueError(f"{key}: expected a text, found {row.get(key)!r}")
         options = row.get("options")
