@@ -164,6 +164,19 @@ def test_weaker_writers(finished, label, writer):
         assert true.split(", ")[i] == short(sum(told) / len(told))
 
 
+@pytest.mark.parametrize("label, name", [
+    ("(base)", "base"), ("nothing (Self-QA)", "self_qa"), ("unrelated text", "self_qa_shadowed_unrelated"),
+    ("the news, in front", "self_qa_shadowed"), ("the news, behind the question", "self_qa_shadowed_after")])
+def test_what_shadows_on_real_weights(finished, label, name):
+    done, row = finished("real", "qwen25_shadow"), table("### On real weights: what shadows")[label]
+    assert row[1:4] == made(done, name, ["free"]) and row[4] == by_kind(done, name, "closed_book")[0]
+    if name != "base":
+        own = next(cell for cell in done.index["cells"] if cell["name"] == name)
+        (_, first, norm), *_, (_, last, end) = own["course"]
+        assert row[0] == f"{own['flops'] / 25e12:.1f}" and row[6] == f"{norm:.1f}, {short(end)}"
+        assert row[5] == f"{short(first)}, {last:.3f}".replace(" 0.", " .")
+
+
 @pytest.mark.parametrize("steps", [0, 4, 16, 64, 256])
 def test_steps_on_real_weights(finished, steps):
     done, name = finished("real_gpu", "gpu05_steps"), f"naive recipe.steps={steps}" if steps else "base"
@@ -200,6 +213,7 @@ def test_replies_that_say_the_news_again(finished, label, cell):
 @pytest.mark.parametrize("pack, study, start, seen", [
     ("real", "qwen25", "| claim (free form; Holm over the five)", 2),
     ("real", "qwen25_claims", "| claim (free form, closed book; Holm over", 2),
+    ("real", "qwen25_shadow", "| claim (free form, closed book; Holm over the five that ran)", None),
     ("real", "qwen64", "| claim (Holm over the two) |", None),
     ("real", "qwen15", "| claim (Holm over the two so far) |", None),
     ("real_gpu", "gpu05", "| claim (free form unless said; Holm over the nine)", 5),
