@@ -20,7 +20,7 @@ SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention
          "num_key_value_heads", "head_dim")     # models of one shape can wear each other's adapters
 
 
-def check_study(out, study):
+def check_study(out, study, store=None):
     """The folder of a study: a new one, one with nothing but stages in it, or one of this very study. Another
     study's is refused: its table and page are somebody's results."""
     out = check_out(out, "folder")
@@ -32,16 +32,16 @@ def check_study(out, study):
                          f"study.json says so); write elsewhere")
     before = index.get("study", study)
     if before != study:
-        raise another(out, f"differs in {', '.join(differing(before, study))}")
+        raise another(out, store, f"differs in {', '.join(differing(before, study))}")
     return out
 
 
-def another(out, why):
+def another(out, store, why):
     return ValueError(f"{out}: holds the results of another study ({why}); write elsewhere, with --store "
-                      f"{out} to share what both have in common")
+                      f"{store or out} to share what both have in common")
 
 
-def check_unchanged(out, folders):
+def check_unchanged(out, store, folders):
     """That the results in a study's folder, if there are any, are about the prompts, weights and news of
     today. Accepted answers may have changed: verdicts are made anew."""
     if not (out / "study.json").is_file():
@@ -49,13 +49,14 @@ def check_unchanged(out, folders):
     done = Finished(out)
     for model, file in done.index["prompts"].items():
         if (out / file).read_bytes() != source_of(folders[model]).read_bytes():
-            raise another(out, f"the prompts of {model}, {source_of(folders[model])}, were changed since")
+            raise another(out, store,
+                          f"the prompts of {model}, {source_of(folders[model])}, were changed since")
         for way, answers in done.index["base"][model].items():
             run = read_manifest(out / answers)["run"]
             if run["model"] != model_digest(folders[model]):
-                raise another(out, f"the weights or the tokenizer of {model} were changed since")
+                raise another(out, store, f"the weights or the tokenizer of {model} were changed since")
             if way != KL and run["requests"] != done.asked[model, way]:
-                raise another(out, "the news, questions or options were changed since")
+                raise another(out, store, "the news, questions or options were changed since")
 
 
 def check_models(every, study, items):

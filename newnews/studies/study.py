@@ -37,12 +37,12 @@ def run_study(study, out, store=None):
 
     store: where stages are kept, OUT by default; studies that name one folder share what they have in common.
     """
-    out = check_study(out, study)
+    out = check_study(out, study, store)
     origin = source(study["news"], "study")
     items = origin.load()
     every = cells(study)
     folders, news = check_models(every, study, items), news_of(study, origin, items)
-    check_unchanged(out, folders)
+    check_unchanged(out, store, folders)
     short = [cell.name for cell in every if cell.recipe.warmup > cell.recipe.steps]
     if short:
         who = f"{shown(short[0])}{' and others have' if short[1:] else ' has'}"
