@@ -97,7 +97,7 @@ def kind_rows(groups):
     found = [(name, format, way, group[way][format]) for name, group in groups.items() for format in ORDER
              for way in WAYS if format in group[way]]
     return [{"cell": name, "format": format, "way": way,
-             "kind": (kind or "other").replace("_", " ") + words,
+             "kind": (kind or "other").replace("_", " ") + (words if kind != "1" else " step"),
              **{key: part[key] for key in (*LIMITS, "n")}}
             for by, words in (("by_needs", ""), ("by_steps", " steps"))
             if len(found[0][-1][by]) > 1
