@@ -98,7 +98,7 @@ class Lines:
     def left(self):
         """How long it takes yet, at the pace so far."""
         began, initial = self.began
-        if self.total is None or self.done <= initial:
+        if self.total is None or not initial < self.done < self.total:
             return ""
         seconds = (time.monotonic() - began) / (self.done - initial) * (self.total - self.done)
         return f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"

@@ -261,7 +261,7 @@ def test_a_log_file_gets_a_line_a_minute(capsys, monkeypatch):
     for clock[0] in (30, 61, 100, 125):
         bar.set_postfix_str("loss 1")
         bar.update(2)
-    assert capsys.readouterr().err == "  ask: 6 of 9 item, loss 1\n  ask: 10 of 9 item, loss 1\n"
+    assert capsys.readouterr().err == "  ask: 6 of 9 item, loss 1, 46 s left\n  ask: 10 of 9 item, loss 1\n"
     for clock[0] in (150, 180, 210):                        # bars of half a minute share the clock
         console.progress(1, 0, "train", "step").update(1)
     assert capsys.readouterr().err == "  train: 1 of 1 step\n"
