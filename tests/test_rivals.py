@@ -229,8 +229,9 @@ def test_a_killed_replay_ends_in_the_same_bytes(name, scripted, tmp_path, monkey
             for p, s in zip(prompts, streams)])
     monkeypatch.setattr("newnews.selfplay.TOGETHER", 6)                 # two news of three draws
     news = [replace(FROG, id=f"frog{i}") for i in range(5)]
-    writer, protocol = make(QWEN), protocols(QWEN)[name]
-    arguments = writer.model, writer.chat, QWEN, news, protocol, 3, 7
+    words = replace(QWEN, max_new_tokens=100, document_tokens=100)      # a context of 512 has room for it
+    writer, protocol = make(words), protocols(words)[name]
+    arguments = writer.model, writer.chat, words, news, protocol, 3, 7
     whole = write_replay(Rows(tmp_path / "whole.jsonl", {"run": 1}), *arguments)
     assert whole.chunks == 5
     add = Rows.add

@@ -76,7 +76,12 @@ def test_a_system_turn_stays_before_it(name):
 
 def test_an_item_without_such_a_text_has_no_rows():
     alone = [News("zog", "math", "A zog is new.", []), News("zag", "events", "A zag is here.", [])]
-    assert shadowed("other", alone) == {"zog": [], "zag": []}
-    assert shadowed("unrelated", [replace(i, domain="math") for i in alone]) == {"zog": [], "zag": []}
+    some = [*alone, replace(alone[0], id="zug")]
+    assert {name: len(turns) for name, turns in shadowed("other", some).items()} == {
+        "zog": 2, "zag": 0, "zug": 2}
+    with pytest.raises(ValueError, match="needs two news or more of one domain; found 2 of 2 domains"):
+        shadowed("other", alone)
+    with pytest.raises(ValueError, match="needs news of two domains or more; found 2 of 1 domains"):
+        shadowed("unrelated", [replace(i, domain="math") for i in alone])
     assert all(len(turns) == 2
                for turns in shadowed("other", [replace(i, domain="math") for i in alone]).values())
