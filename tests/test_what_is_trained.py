@@ -210,7 +210,7 @@ def test_neutral_examples_make_another_update_and_no_share_the_same_one(tiny, ge
     fresh = {str(path).split("/")[0] for path in tiny.stamps().keys() - before.keys()}
     assert fresh == {"updates", "answers"}
     before = tiny.stamps()
-    moved = shutil.copy(general[0], tiny.out.with_name("other.jsonl"))      # its content counts, not its place
+    moved = shutil.copy(general[0], tiny.out.with_name("other.jsonl"))     # its content counts, not its place
     tiny.run(f"neutral.source={moved}", "axes={protocol: [naive], neutral.share: [0, 0.5]}")
     assert tiny.stamps() == before
 
