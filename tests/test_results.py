@@ -165,6 +165,30 @@ def test_weaker_writers(finished, label, writer):
 
 
 @pytest.mark.parametrize("label, name", [
+    ("base", "base"), ("Self-QA", "self_qa"), ("Self-QA as multiple choice", "self_qa_choice")])
+def test_multiple_choice_on_real_weights(finished, label, name):
+    one, two = finished("real", "qwen_choice"), finished("real", "qwen_choice_text")
+    for cell, done, format in zip(table("### Self-QA written as multiple choice, on real")[label],
+                                  (one, one, two, two), ("free", "letter", "text", "reason")):
+        assert cell == ", ".join(short(accuracy([done.fresh(name, way, format)])["mean"])
+                                 for way in ("closed_book", "in_context"))
+    *_, cloze, other = table("### Self-QA written as multiple choice, on real")[label]
+    assert cloze == words(accuracy([two.fresh(name, "cloze", "cloze")]))
+    assert other == short(accuracy([two.fresh(name, "reversed", "text")])["mean"])
+
+
+def test_claims_about_multiple_choice_on_real_weights(finished):
+    """Holm over the three, which stand in two studies."""
+    found = [claim for study in ("qwen_choice", "qwen_choice_text") for claim in read_json(
+        finished("real", study).out / "summary.json")["contrasts"]]
+    assert min(claim["p"] for claim in found) * 3 > 1
+    assert {claim["verdict"] for claim in found} == {"too small to tell"}
+    free, letter, text = ({**claim, "mean": claim["difference"]} for claim in found)
+    assert f"less free form: +{words(free)}; less by option text: {words(text)}; more by letter: " \
+           f"{words(letter)}; all too small" in PAGE
+
+
+@pytest.mark.parametrize("label, name", [
     ("(base)", "base"), ("nothing (Self-QA)", "self_qa"), ("unrelated text", "self_qa_shadowed_unrelated"),
     ("the news, in front", "self_qa_shadowed"), ("the news, behind the question", "self_qa_shadowed_after")])
 def test_what_shadows_on_real_weights(finished, label, name):
