@@ -7,13 +7,15 @@ Real       tests/data/judged_replies.jsonl: the labels were written by reading, 
 """
 
 import json
+import random
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from newnews.tasks.judge import clock, dates, extract, judge, latex, lists, normalise, number_words, thousands
+from newnews.tasks.judge import (MONTHS, NUMBERS, UNIT_OF, clock, dates, extract, judge, latex, lists,
+                                 normalise, number_words, thousands)
 
 REPLIES = [json.loads(line) for line in
            (Path(__file__).parent / "data" / "judged_replies.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -27,14 +29,18 @@ def is_right(reply, *accepted, wrong=()):
 # ---- rules ----
 
 @pytest.mark.parametrize("text, wanted", [
-    ("  The  Large\tBadger. ", "large badger"), ("a cat", "cat"), ("An apple a day", "apple day"), ("A", "a"),
-    ("the", "the"), ("banana the", "banana the"), ("theatre", "theatre"), ("“Oslo”", "oslo"), ("-5", "-5"),
+    ("  The  Large\tBadger. ", "large badger"), ("a cat", "cat"), ("An apple a day", "apple day"),
+    ("A", "A"), ("the", "the"), ("banana the", "banana the"), ("theatre", "theatre"), ("“Oslo”", "oslo"),
+    ("-5", "-5"),
     ("**42**", "42"), ("1,234", "1234"), ("1,234,567.5", "1234567.5"), ("12,34", "12,34"), ("'Oslo'", "oslo"),
     ("1,2345", "1,2345"), ("-5.", "-5"), ("-1,234", "-1234"), ("[4, 1, 3]", "[4, 1, 3]"), ("3.14", "3.14"),
     ("[4,  1, 3].", "[4, 1, 3]"), ("５", "5"), ("5 %", "5%"), ("", ""), ("...", ""), ("ÉTÉ!", "été"),
     ("x\u00a0y", "x y"), ("the first of January", "first of january"), (".5", ".5"), ("\u22125", "-5"),
     ("It’s", "it's"), ("5²", "5^2"), ("1½", "1 1/2"), ("$n^{2}-1$", "n^2-1"), ("80 °", "80°"),
-    ("60 per cent", "60%"), ("Monday 10 p.m.", "monday 22:00")])
+    ("60 per cent", "60%"), ("Monday 10 p.m.", "monday 22:00"),
+    ("Plan A works", "plan A works"), ("plan a is used", "plan A is used"), ("It Is A Cat", "it is cat"),
+    ("Type-A people", "type-A people"), ("the A and the B", "A and b"), ("a for loop", "for loop"),
+    ("at 17:30 April 5", "at 17:30 april-5"), ("an OR gate", "or gate"), ("a + b", "A+b")])
 def test_normalise(text, wanted):
     assert normalise(text) == wanted == normalise(normalise(text))
 
@@ -50,7 +56,10 @@ SAME = [
     ("April 1", "1 April"), ("1,234", "1234"), ("n²", "n^2"),
     ("(x + y) * y", "(x+y)*y"), ("3 × 4", "3*4"), ("12 ÷ 4", "12/4"), (r"3 \times 4", "3 * 4"),
     ("2 ** 3", "2**3"), ("x = (3 - y)", "x=(3-y)"), ("**42** metres", "42 metres"), ("in *Oslo*", "in Oslo"),
-    ("__Oslo__", "Oslo")]
+    ("__Oslo__", "Oslo"), ("plan a", "Plan A"), ("A = 15", "a=15"), ("x = the sum", "x = sum"),
+    ("seven pm", "19:00"), ("April twenty-one, 2030", "21 April 2030"), ("July  7", "7 July"),
+    ("seven × three", "7*3"), ("seven – nine", "7-9"), ("5  %", "5%"), ("5 \\( % \\)", "5%"),
+    ("5 a.m. - 7 a.m.", "05:00 - 07:00")]
 APART = [
     ("1-5", "-15"), ("-5", "5"), ("[4,100]", "[4100]"), ("[4, 1]", "[1, 4]"), ("50", "50%"),
     ("$5 and $6", "5 and 6"),
@@ -61,7 +70,9 @@ APART = [
     ("2 * 3 * 4", "2 3 4"), ("2*3*4", "234"), ("2 ** 3", "2 3"), ("snake_case_name", "snakecasename"),
     ("vitamin c - it helps", "vitamin c-it helps"), ("x - a word", "x-a word"), ("3 x 4", "3*4"),
     ("c++ 20", "c+20"), ("12,34", "1234"), ("5²", "52"), ("1½", "11/2"), ("5.0", "50"), ("3.19", "3.1"),
-    ("may", "5")]
+    ("may", "5"), ("Plan A", "Plan"), ("Plan A works", "Plan works"), ("Plan A", "Plan B"), ("A", "the"),
+    ("seven pm", "seven am"), ("seven pm", "7"), ("April twenty-one, 2030", "April 20, 2030"),
+    ("one may stay", "1 May"), ("the * operator", "operator"), ("5 a.m. - 7 p.m.", "05:00 - 07:00")]
 
 
 @pytest.mark.parametrize("one, other", SAME)
@@ -95,6 +106,19 @@ def test_single_rules():
 def test_normalising_the_labelled_texts_twice_changes_nothing():
     texts = [text for row in REPLIES for text in [row["text"], *sum(row["forms"], [])]]
     assert [t for t in texts if normalise(normalise(t)) != normalise(t)] == []
+
+
+def test_normalising_jumbles_twice_changes_hardly_any():
+    """Words and signs of all rules in any order; of 300,000 such texts 171 change."""
+    rng = random.Random(0)
+    words = [*NUMBERS, *MONTHS, *UNIT_OF, *"0123456789+-*/^=×·÷–—−⁄²½,.:;!?…'\"`’“()[]{}$\n\u00a0", *r"""
+        am pm A.M. p.m. A a an the is and or of not Plan cat x hundred million 1st 2nd twenty-one per cent
+        percent ** __ *** $x$ \( \) \[ \] \left \text{Oslo} \frac{1}{2} \times \cdot \% ^{2} 12 31 2030 1,234
+        12,34 3.19 .5 -5 05:50 5:50 17:00 2030-04-01 1-5""".split()]
+    jumbles = ["".join(rng.choice(words) + rng.choice(("", " ", " ", " ", "  "))
+                       for _ in range(rng.randint(1, 9))) for _ in range(5000)]
+    once = [normalise(text) for text in jumbles]
+    assert sum(normalise(text) != text for text in once) <= 15
 
 
 # ---- finding the answer ----
@@ -192,6 +216,40 @@ def test_other_options():
     assert judge("It is Marit Vey.", True, [["Vey"], ["Marit Vey"]], 1)["contains"]
     assert judge("Marit Vey", True, [["Vey"], ["Marit Vey"]], 1)["exact"]
     assert is_right("Either of them", "either of them", wrong=["either"])
+
+
+def test_the_letter_a_is_no_article():
+    """To the fourth version every "A" before a word was an article, and "Plan A is used" was wrong."""
+    for accepted, other, replies in (
+            ("Plan A", "Plan B", ("Plan A is used", "plan a is used", "Plan A works", "Plan A, not Plan B")),
+            ("Vitamin A", "Vitamin C", ("It is Vitamin A that helps", "vitamin **A** has it")),
+            ("Type-A", "Type-B", ("the Type-A people",)), ("U.S.A", "U.S.", ("The U.S.A won",)),
+            ("Hepatitis A", "Hepatitis B", ("the Hepatitis A virus",)),
+            ("A", "B", ("A is right", "It is A, as in Oslo", "a", "the A")),
+            ("last letter nearest A", "last letter nearest Z", ("the last letter nearest A wins",)),
+            ("those only in A", "those only in B", ("those only in A are kept",))):
+        for reply in replies:
+            assert is_right(f"Answer: {reply}", accepted, wrong=[other]), reply
+            assert not is_right(f"Answer: {reply}", other, wrong=[accepted]), reply
+    for reply, accepted in (("Plan a trip", "Plan A"), ("A cat", "A"), ("It is a mistake", "A"),
+                            ("It Is A Mistake", "A"), ("IT IS A MISTAKE", "A"), ("not A", "A"),
+                            ("Take a vitamin a day", "Vitamin A"), ("not a cat", "cat"),
+                            ("those only in a set", "those only in A")):
+        assert not is_right(reply, accepted), reply
+    for right in (0, 1):        # who names both says neither; "Plan A and Plan B" was Plan B
+        assert judge("Plan A and Plan B", True, [["Plan A"], ["Plan B"]], right)["undecided"]
+        assert judge("A or B", True, [["A"], ["B"]], right)["undecided"]
+
+
+def test_numbers_in_words_are_numbers_to_every_rule():
+    assert is_right("It begins at seven pm.", "7 pm", wrong=["7 am"])
+    assert not is_right("It begins at seven pm.", "7") and not is_right("It begins at seven am.", "7 pm")
+    assert is_right("on April twenty-one, 2030", "21 April 2030")
+    assert not is_right("on April twenty-one, 2030", "April 21, 2031")
+    assert not is_right("April twenty-one", "1 April") and not is_right("seven – nine", "9")
+    assert is_right("Only one may stay", "one") and is_right("5 may be left", "5")      # verbs, no months
+    assert is_right("on 5 May in Oslo", "5 May") and not is_right("on 5 May", "5")
+    assert is_right("at 17:30 April 5", "17:30") and not is_right("17:30 April 5", "30 April")
 
 
 def test_exact_is_stricter_than_contains():

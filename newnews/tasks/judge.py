@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections import defaultdict
 
-VERSION = 4
+VERSION = 5
 LONGEST = 20            # words; a longer text is not read as an answer, it names too many things
 
 WORDS = {word: number for number, word in enumerate(
@@ -21,6 +21,9 @@ WORDS = {word: number for number, word in enumerate(
     "seventeen eighteen nineteen twenty".split())}
 TENS = {word: 10 * number for number, word in enumerate(
     "twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+NUMBERS = {**WORDS, **TENS}
+TENS_AND_ONES = re.compile(rf"\b({'|'.join(TENS)})[- ]({'|'.join(list(WORDS)[1:10])})\b")
+NUMBER = re.compile(rf"(?<![\w-])(?:{'|'.join(NUMBERS)})(?![\w-])")
 MONTHS = ("january february march april may june july august september october november december").split()
 UNITS = {"km": "kilometre kilometer km", "m": "metre meter m", "cm": "centimetre centimeter cm",
          "mm": "millimetre millimeter mm", "mile": "mile mi", "foot": "foot feet ft",
@@ -63,14 +66,15 @@ def marker_pattern(marker):
     return rf"(?<![\w-]){re.escape(marker[:-1])}\s*(?:\*\*)?(?:\s+is)?\s*(?::|\s-\s)\s*(?:\*\*(?=\s))?"
 
 
-# ---- rules: each takes and gives a text in lower case ----
+# ---- rules: each takes and gives a text in lower case, but for the letter A ----
 
 def characters(text):
-    """One character for one meaning. NFKC makes full-width digits plain, but would make 5² to 52."""
+    """One character for one meaning, one space between words. NFKC makes full-width digits plain, but would
+    make 5² to 52. The A of "Plan A works" stays a capital: a small one would be an article."""
     text = re.sub("[⁰¹²³⁴-⁹]+", lambda m: "^" + m[0], text)
     text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)        # 1½ is not 11/2
-    text = unicodedata.normalize("NFKC", text).lower()
-    text = re.sub(r"(?<=\d) ?[–—] ?(?=\d)", "-", text)       # 10–12 is a range
+    text = " ".join(unicodedata.normalize("NFKC", text).split())
+    text = "A".join(part.lower() for part in re.split(r"(?<=[a-z\d] )A(?= [a-zA\d])", text))
     return text.translate(str.maketrans("−⁄‘’“”‐‑", "-/''\"\"--"))
 
 
@@ -94,11 +98,18 @@ def grouped(text):
     return text if re.fullmatch(r"\w+", text) else f"({text})"
 
 
+def articles(text):
+    """No articles. "a" is none before a verb, an "or" or an operator, nor at the end: it is the letter A."""
+    text = re.sub(r"(?<![.-])\b(?:an|the|a(?! (?:is|was|are|has|and|or)\b))(?= [^-+*/^=×·÷])", " ", text)
+    return re.sub(r"\ba\b", "A", " ".join(text.split()))
+
+
 def operators(text):
     """(x + y) * z is (x+y)*z, and 3 × 4 is 3*4. A minus between words is a dash."""
     text = re.sub(r"(?<=[\d)]) ?[×·] ?(?=[\d(])", "*", re.sub(r"(?<=[\d)]) ?÷ ?(?=[\d(])", "/", text))
     text = re.sub(r"(?<=[\w)\]]) ?(\*\*|[*+/^=]) ?(?=[\w(\[-])", r"\1", text)
-    return re.sub(r"(?:(?<=[\d)])|(?<=\b[a-z])) - (?=\d|\(|[b-hj-z]\b)", "-", text)  # "a", "I": words
+    text = re.sub(r"(?<=\d) ?[–—] ?(?=\d)", "-", text)       # 10–12 is a range
+    return re.sub(r"(?:(?<=[\d)])|(?<=\b[a-zA])) - (?=\d|\(|[b-hj-z]\b)", "-", text)  # "a", "I": words
 
 
 def lists(text):
@@ -127,13 +138,15 @@ def clock(text):
 
 def dates(text):
     """1 April 2030, April 1st, 2030 and 2030-04-01 become the one word april-1-2030, so that "1 April" does
-    not stand in "1 April 2028"."""
+    not stand in "1 April 2028". "17:30 April" and "one may stay" have none."""
     def joined(month, day, year):
         return f"{month}-{int(day)}" + (f"-{year}" if year else "")
 
-    month, day, year = f"({'|'.join(MONTHS)})", r"\b(\d{1,2})(?:st|nd|rd|th)?", r"\b(?:,? (\d{4})\b)?"
-    text = re.sub(rf"{day}(?: of)? {month}{year}", lambda m: joined(m[2], m[1], m[3]), text)
-    text = re.sub(rf"\b{month} (?:the )?{day}{year}", lambda m: joined(m[1], m[2], m[3]), text)
+    day, month = r"(?<!\d[.,:])(?<![a-z]-)\b(\d{1,2})(?:st|nd|rd|th)?", f"({'|'.join(MONTHS)})"
+    no_verb = r"(?:(?<!may)(?<!march)|(?! [a-z])|(?= (?:in|at|on|and|or|is|was)\b))"
+    year = r"\b(?![.:]\d)(?:,? (\d{4})\b)?"
+    text = re.sub(rf"{day}(?: of)? {month}(?!-\d){no_verb}{year}", lambda m: joined(m[2], m[1], m[3]), text)
+    text = re.sub(rf"\b{month} {day}{year}", lambda m: joined(m[1], m[2], m[3]), text)
     return re.sub(r"\b(\d{4})-(0[1-9]|1[0-2])-(\d\d)\b",
                   lambda m: joined(MONTHS[int(m[2]) - 1], m[3], m[1]), text)
 
@@ -142,10 +155,8 @@ def number_words(text):
     """Seven is 7, twenty-four 24; hundreds stay words, since "one hundred and five" has no 5 in it."""
     if re.search(r"\b(?:hundred|thousand|million|billion)", text):
         return text
-    tens, ones = "|".join(TENS), "|".join(list(WORDS)[1:10])
-    text = re.sub(rf"\b({tens})[- ]({ones})\b", lambda m: str(TENS[m[1]] + WORDS[m[2]]), text)
-    return re.sub(rf"(?<![\w-])({'|'.join([*WORDS, *TENS])})(?![\w-])",
-                  lambda m: str({**WORDS, **TENS}[m[1]]), text)
+    text = TENS_AND_ONES.sub(lambda m: str(TENS[m[1]] + WORDS[m[2]]), text)
+    return NUMBER.sub(lambda m: str(NUMBERS[m[0]]), text)
 
 
 def percent(text):
@@ -154,19 +165,19 @@ def percent(text):
     return re.sub(r"(?<=\d) (?=[%°])", "", text)
 
 
-def articles_and_edges(text):
-    """No articles, one space between words, no punctuation or quotes at the ends. ".5" keeps its point."""
-    text = re.sub(r"\b(a|an|the)\b(?=\s)", " ", text)
-    text = " ".join(text.split()).rstrip(" .,;:!?\"'`*")
-    return re.sub(r"^(?:[\s,;:!?\"'`*]|\.(?!\d))+", "", text)
+def edges(text):
+    """No punctuation or quotes at the ends. ".5" keeps its point."""
+    return re.sub(r"^(?:[\s,;:!?\"'`*]|\.(?!\d))+", "", text.rstrip(" .,;:!?\"'`*"))
 
 
-RULES = (characters, emphasis, latex, operators, lists, thousands, clock, dates, number_words, percent,
-         articles_and_edges)
+# marks go before spaces are joined; numbers are digits, and articles gone, before others look for a number
+RULES = (emphasis, latex, characters, number_words, clock, articles, operators, lists, thousands, dates,
+         percent, edges)
 
 
 def normalise(text):
-    """The one form in which texts are compared: every rule above, in order. Twice is the same as once."""
+    """The one form in which texts are compared: every rule above, in order. Twice is the same as once, but
+    for one in two thousand random jumbles of what the rules know, as "3 December pm" (tests)."""
     for rule in RULES:
         text = rule(text)
     return text
@@ -176,7 +187,7 @@ def normalise(text):
 
 def equation(text):
     """(name, value) of "x = 15"; the name is None if there is none."""
-    found = re.fullmatch(r"([a-z]) ?= ?([^=]+)", text)
+    found = re.fullmatch(r"([a-zA]) ?= ?([^=]+)", text)
     return (found[1], found[2]) if found else (None, text)
 
 
@@ -240,7 +251,7 @@ def stands(text, start, end, units, letters):
             return False
         if "=" in after:                                    # 3 * 4 - 6 = 6 says what stands at the end
             return False
-        name = re.search(r"(?<!\w)([a-z]) ?= ?$", before)
+        name = re.search(r"(?<!\w)([a-zA]) ?= ?$", before)
         if name and letters and name[1] not in letters:
             return False
     if text[end - 1].isdigit():
