@@ -10,7 +10,8 @@ import pytest
 
 from model.files import read_json
 from newnews.outputs import read_rows
-from newnews.studies.contrasts import contrasted, read_contrasts
+from newnews.studies import stream
+from newnews.studies.contrasts import contrasted, groups, read_contrasts
 from newnews.studies.summary import Finished, accuracy, recovered, verdicts
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +163,42 @@ def test_weaker_writers(finished, label, writer):
         assert row[2 * i:2 * i + 2] == [words(accuracy(closed)), words(recovered(closed, base, context))]
         told = [done.source.truth(read_rows(done.out / cell["replay"][0]), done.items) for cell in mine]
         assert true.split(", ")[i] == short(sum(told) / len(told))
+
+
+STREAMED = {"naive": "naive stream.replay_share=0", "Self-QA": "self_qa stream.replay_share=0",
+            "naive, half of the rows earlier news": "naive stream.replay_share=0.5",
+            "Self-QA, half of the rows earlier news": "self_qa stream.replay_share=0.5"}
+
+
+@pytest.mark.parametrize("label, name", STREAMED.items())
+def test_a_stream_of_news(finished, label, name):
+    done, row = finished("cpu", "stream25"), table("## A stream of news into one model")[label]
+    assert row[3:] == pooled(done, name, ["free"])
+    found, = [r for r in stream.forgotten(stream.matrix(done)) if (r["cell"], r["format"]) == (name, "free")]
+    assert row[:3] == [short(found["arrival"]), short(found["end"]), words(found)]
+
+
+@pytest.mark.parametrize("label, name", [
+    ("base", "base"), *((f"{label}, {how}", f"{name} together={together}")
+                        for label, name in (("naive", "naive"), ("Self-QA", "self_qa"))
+                        for how, together in (("a model each", "false"), ("one model", "true")))])
+def test_one_model_for_25_news(finished, label, name):
+    done, row = finished("cpu", "together"), table("## One model for 25 news")[label]
+    free, text = pooled(done, name, ["free"]), pooled(done, name, ["text"])
+    assert row[1:] == [*free, *text[:2]]
+    if name != "base":
+        flops = [cell["flops"] for cell in done.index["cells"] if cell["name"].startswith(name)]
+        assert row[0] == f"{sum(flops) / len(flops) / 25e9:.0f}"
+
+
+def pooled(done, group, formats):
+    """`made` of a group: cells that differ in their seed alone."""
+    cells, out = groups(list(done.answers))[group], []
+    for form in formats:
+        closed = [done.fresh(cell, "closed_book", form) for cell in cells]
+        base, context = (done.fresh("base", way, form) for way in ("closed_book", "in_context"))
+        out += [words(accuracy(closed)), "" if group == "base" else words(recovered(closed, base, context))]
+    return [*out, words(accuracy([done.fresh(cell, "in_context", formats[0]) for cell in cells]))]
 
 
 @pytest.mark.parametrize("label, name", [
