@@ -15,7 +15,7 @@ from conftest import ROOT
 from test_study import DEMO, tiny  # noqa: F401 (a fixture)
 
 from newnews.news import write_news
-from newnews.outputs import write_json
+from newnews.outputs import manifest_of, write_json
 from newnews.studies import summary
 from newnews.studies.checks import check_study
 from newnews.studies.grid import read_study
@@ -154,6 +154,21 @@ def test_a_study_keeps_the_course_of_its_training(tiny):
     cell, = json.loads((tiny.out / "study.json").read_text())["cells"]
     steps, losses, norms = zip(*cell["course"])
     assert list(steps) == list(range(len(steps))) and losses[-1] < losses[0] and min(norms) > 0
+
+
+def test_what_is_missing_in_a_finished_study_is_made_again(tiny):
+    """By a kill between study.json and the words that it was asked in, or by hand."""
+    first = tiny.run("axes.protocol=[naive]")
+    base, = tiny.out.glob("answers/base.closed_book-*.jsonl")
+    for some in ([tiny.out / "prompts.yaml"], [base, manifest_of(base)], [base], [tiny.out / "summary.json"]):
+        kept = {path: path.read_bytes() for path in some}
+        for path in some:
+            path.unlink()
+        assert again(tiny)["groups"] == first["groups"]
+        assert all(path.read_bytes() == kept[path] for path in some if path.suffix != ".json")
+    (tiny.out / "study.json").write_text(json.dumps({
+        **json.loads((tiny.out / "study.json").read_text()), "prompts": 3}))
+    assert again(tiny)["groups"] == first["groups"]
 
 
 @pytest.mark.parametrize("changes, said", [

@@ -7,7 +7,7 @@ from newnews.console import in_words
 from newnews.identity import model_digest
 from newnews.neutral import LESSONS
 from newnews.news import check_asked
-from newnews.outputs import check_out, differing, read_manifest
+from newnews.outputs import check_out, differing, manifest_of, read_manifest
 from newnews.prompts import prompts_for, source_of
 from newnews.protocols import protocols
 from newnews.reading import shown
@@ -43,20 +43,25 @@ def another(out, store, why):
 
 def check_unchanged(out, store, folders):
     """That the results in a study's folder, if there are any, are about the prompts, weights and news of
-    today. Accepted answers may have changed: verdicts are made anew."""
-    if not (out / "study.json").is_file():
+    today. Accepted answers may have changed: verdicts are made anew. So is what is missing, after a kill or
+    by hand."""
+    prompts = read_json(out / "study.json").get("prompts") if (out / "study.json").is_file() else None
+    if not isinstance(prompts, dict) or not all((out / file).is_file() for file in prompts.values()):
         return
-    done = Finished(out)
-    for model, file in done.index["prompts"].items():
+    for model, file in prompts.items():
         if (out / file).read_bytes() != source_of(folders[model]).read_bytes():
             raise another(out, store,
                           f"the prompts of {model}, {source_of(folders[model])}, were changed since")
-        for way, answers in done.index["base"][model].items():
-            run = read_manifest(out / answers)["run"]
-            if run["model"] != model_digest(folders[model]):
-                raise another(out, store, f"the weights or the tokenizer of {model} were changed since")
-            if way != KL and run["requests"] != done.asked[model, way]:
-                raise another(out, store, "the news, questions or options were changed since")
+    done = Finished(out)
+    for model, way, file in [(model, way, out / file) for model, files in done.index["base"].items()
+                             for way, file in files.items()]:
+        if not file.is_file() or not manifest_of(file).is_file():
+            continue
+        run = read_manifest(file)["run"]
+        if run.get("model") != model_digest(folders[model]):
+            raise another(out, store, f"the weights or the tokenizer of {model} were changed since")
+        if way != KL and run.get("requests") != done.asked[model, way]:
+            raise another(out, store, "the news, questions or options were changed since")
 
 
 def check_models(every, study, items):

@@ -109,8 +109,9 @@ def run_study(study, out, store=None):
     index["prompts"] = {model: "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
                         for i, model in enumerate(index["base"], 1)}
     write_json(out / "study.json", index)               # our mark: before what others have names for too
-    for model, name in index["prompts"].items():
-        shutil.copyfile(source_of(folders[model]), out / name)
+    for model, name in index["prompts"].items():        # aside, then renamed: half of one would be another's
+        shutil.copyfile(source_of(folders[model]), out / f"{name}.part")
+        os.replace(out / f"{name}.part", out / name)
     summary = {**summarise(Finished(out)), **provenance()}
     write_json(out / "summary.json", summary)
     return summary
