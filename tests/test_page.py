@@ -25,6 +25,7 @@ from test_browse import EVIL, Page
 from newnews.news import News, Question, write_news
 from newnews.outputs import Rows
 from newnews.prompts import read_prompts
+from newnews.studies import sections
 from newnews.studies.page import check_report, write_report
 from newnews.studies.summary import Finished, judged, summarise
 from newnews.tasks.news import WAYS, NewsTask, shown_order
@@ -92,9 +93,9 @@ def made(tmp_path_factory):
         {"role": "assistant", "content": "It rains."}]} for item in NEWS for i in range(5)]
     said[0]["messages"][0]["content"] = NEWS[0].questions[1].ask        # zog-1 was rehearsed
     files = {"naive": [rows_file(out / "replay" / "n.jsonl", {}, [
-        {**said[0], "protocol": "naive", "messages": [
+        {**said[0], "protocol": "naive", "row": row, "messages": [
             {"role": "user", "content": "What is new?"},
-            {"role": "assistant", "content": NEWS[0].statement}]}])],
+            {"role": "assistant", "content": NEWS[0].statement}]} for row in (0, 1)])],
              "self_qa": [rows_file(out / "replay" / "q.jsonl", {}, said, new_tokens=77, flops=5000)]}
     cells = [{"name": name, "protocol": name, "model": str(POCKET), "answers": answers[name],
               "replay": files[name], "seconds": SECONDS[name], "flops": 10 ** (10 + k), "tokens": 1000 + k,
@@ -238,21 +239,25 @@ def test_the_tables_are_the_summary(study):
 
 def test_kinds_of_questions_and_their_steps_have_a_table(study):
     write_news(study / "news.yaml", [replace(item, questions=[
-        replace(q, needs="two_steps", steps=2) if i == 3 else q for i, q in enumerate(item.questions)])
+        replace(q, needs="two_steps", steps=2) if i == 3 else replace(q, steps=1)
+        for i, q in enumerate(item.questions)])
         for item in NEWS])
     settings = json.loads((study / "study.json").read_text())
     settings["study"]["news"] = str(study / "news.yaml")
     (study / "study.json").write_text(json.dumps(settings))
     page, summary = written(study)
     found = summary["groups"]["self_qa"][CLOSED]["text"]
-    assert set(found["by_needs"]) == {"recall", "two_steps"} and set(found["by_steps"]) == {"0", "2"}
+    assert set(found["by_needs"]) == {"recall", "two_steps"} and set(found["by_steps"]) == {"1", "2"}
     rows = [row for row in table(study, "kinds")
             if (row["cell"], row["format"], row["way"]) == ("self_qa", "text", CLOSED)]
-    wanted = [*(found["by_needs"][k] for k in ("recall", "two_steps")), *(found["by_steps"][k] for k in "02")]
-    assert [row["kind"] for row in rows] == ["recall", "two steps", "0 steps", "2 steps"]
+    wanted = [*(found["by_needs"][k] for k in ("recall", "two_steps")), *(found["by_steps"][k] for k in "12")]
+    assert [row["kind"] for row in rows] == ["recall", "two steps", "1 step", "2 steps"]
     assert [[float(row[k]) for k in ("mean", "low", "high", "n")] for row in rows] == [
         [part[k] for k in ("mean", "low", "high", "n")] for part in wanted]
     assert "By kind of question" in page.text and f"two steps (n = {wanted[1]['n']})" in page.text
+    rows = [{"cell": c, "format": "free", "way": CLOSED, "kind": "recall", "mean": 0.5, "low": 0.2,
+             "high": 0.8, "n": n} for c, n in (("a", 3), ("b", 5), ("c", 4))]
+    assert "recall (n = 5)" in sections.kinds(rows)         # a cell that lacks news has fewer
 
 
 def test_kept_and_costs_by_hand(study):
@@ -264,7 +269,8 @@ def test_kept_and_costs_by_hand(study):
         and kept["naive", "free"]["n"] == "11"
     naive, qa = table(study, "costs")
     assert (naive["writing_flops"], qa["writing_flops"], qa["written_tokens"]) == ("0.0", "5000.0", "77.0")
-    assert (naive["elements"], qa["elements"], qa["distinct"]) == ("0.3", "5.0", "5.0")
+    assert (naive["elements"], naive["distinct"]) == ("0.7", "0.3")             # of three news
+    assert (qa["elements"], qa["distinct"]) == ("5.0", "5.0")
     assert [float(qa[key]) for key in ("flops", "trained_tokens", "seconds")] == [1e11, 1001, 8765]
     assert float(qa["mean"]) == pytest.approx(10 / 11)
 

@@ -37,7 +37,7 @@ def test_sums_stand_at_their_options_and_replies_at_their_cells(study):
 def test_tokens_carry_the_weights_of_training(study):
     written(study)
     naive, qa = data_of(study)["news"][0]["written"]
-    assert (naive["cells"], naive["count"]) == (["naive"], 1)
+    assert (naive["cells"], naive["count"]) == (["naive"], 2)
     assert (qa["cells"], qa["count"], len(qa["rows"])) == (["self_qa"], 5, 3)
     chat, row = Chat(POCKET), qa["rows"][1]
     assert "".join(token for token, paid in zip(row["tokens"], row["paid"]) if paid == "1") == \

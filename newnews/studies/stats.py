@@ -227,7 +227,7 @@ def ratio(numerators, denominators, clusters):
 
     Simulated for 15 to 75 news and three seeds: coverage .93 to 1.00; down to .85 where the seeds' means
     scatter by .1 or more near 0 or 1. Where at most a tenth of the answers differs from the base's, or from
-    those in context, .98 to 1.00, so too wide (without the two changes .47 to .92, so no intervals at all).
+    those in context, .94 to 1.00, mostly too wide (without the two changes .47 to .96).
     """
     numerators = np.atleast_2d(np.asarray(numerators, float))                       # (S, n)
     sums, counts = cluster_sums(numerators.mean(0), clusters)
