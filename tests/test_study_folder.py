@@ -166,9 +166,10 @@ def test_what_is_missing_in_a_finished_study_is_made_again(tiny):
             path.unlink()
         assert again(tiny)["groups"] == first["groups"]
         assert all(path.read_bytes() == kept[path] for path in some if path.suffix != ".json")
-    (tiny.out / "study.json").write_text(json.dumps({
-        **json.loads((tiny.out / "study.json").read_text()), "prompts": 3}))
-    assert again(tiny)["groups"] == first["groups"]
+    for prompts in (3, {"somebody": "prompts.yaml"}):
+        (tiny.out / "study.json").write_text(json.dumps({
+            **json.loads((tiny.out / "study.json").read_text()), "prompts": prompts}))
+        assert again(tiny)["groups"] == first["groups"]
 
 
 @pytest.mark.parametrize("changes, said", [

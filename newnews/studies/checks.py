@@ -46,15 +46,16 @@ def check_unchanged(out, store, folders):
     today. Accepted answers may have changed: verdicts are made anew. So is what is missing, after a kill or
     by hand."""
     prompts = read_json(out / "study.json").get("prompts") if (out / "study.json").is_file() else None
-    if not isinstance(prompts, dict) or not all((out / file).is_file() for file in prompts.values()):
+    if not isinstance(prompts, dict) or not all(model in folders and (out / file).is_file()
+                                                for model, file in prompts.items()):
         return
     for model, file in prompts.items():
         if (out / file).read_bytes() != source_of(folders[model]).read_bytes():
             raise another(out, store,
                           f"the prompts of {model}, {source_of(folders[model])}, were changed since")
     done = Finished(out)
-    for model, way, file in [(model, way, out / file) for model, files in done.index["base"].items()
-                             for way, file in files.items()]:
+    for model, way, file in [(model, way, out / file) for model in prompts
+                             for way, file in done.index["base"].get(model, {}).items()]:
         if not file.is_file() or not manifest_of(file).is_file():
             continue
         run = read_manifest(file)["run"]
