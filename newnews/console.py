@@ -14,6 +14,7 @@ STOPPED = "stopped; an output that had begun goes on with the same command"
 MINUTE = 60
 POCKET = 30 * 10 ** 6           # parameters
 CPUINFO = "/proc/cpuinfo"
+OVER = []                       # the study whose bar all others are parts of: newnews/studies/pace.py
 
 
 @contextmanager
@@ -66,8 +67,10 @@ def user_errors():
 
 def progress(total, initial, desc, unit):
     """A bar on a terminal; in a log file a line a minute; nothing from torchrun's other processes. total:
-    None if nobody knows it."""
+    None if nobody knows it. Within a study it is a part of the study's bar."""
     quiet = os.environ.get("RANK", "0") != "0"
+    if OVER and not quiet:
+        return OVER[-1].part(total, initial, desc, unit)
     if not (sys.stderr.isatty() or quiet):
         return Lines(total, initial, desc, unit)
     from tqdm import tqdm
@@ -100,11 +103,16 @@ class Lines:
         began, initial = self.began
         if self.total is None or not initial < self.done < self.total:
             return ""
-        seconds = (time.monotonic() - began) / (self.done - initial) * (self.total - self.done)
-        return f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
+        pace = (time.monotonic() - began) / (self.done - initial)
+        return f", {duration(pace * (self.total - self.done))} left"
 
     def close(self):
         pass
+
+
+def duration(seconds):
+    return (f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000
+            else f"{seconds / 3600:.1f} h")
 
 
 def check_arguments():

@@ -23,6 +23,7 @@ from newnews.provenance import provenance
 from newnews.reading import read_jsonl, shown
 from newnews.studies.checks import check_models, check_study, check_unchanged
 from newnews.studies.grid import cells
+from newnews.studies.pace import paced
 from newnews.studies.sources import source
 from newnews.studies.stages import Stages
 from newnews.studies.summary import Finished, summarise
@@ -67,9 +68,13 @@ def run_study(study, out, store=None):
             spent[files[way]] = output.totals.get("seconds", 0.0)
         return files
 
+    def enter(i):
+        stages.place = f"{i}/{len(every)} "
+        pace.start(i - 1)
+
     def tuned(i, cell):
         """What study.json says of a cell, all of its files whole."""
-        stages.place = f"{i}/{len(every)} "
+        enter(i)
         # what is trained on comes first, since it may need another model than the learner
         rows = [stages.replay(cell, s.name, items) for s in protocols(None)[cell.protocol].sources]
         update = stages.update(cell, items, rows)
@@ -97,14 +102,15 @@ def run_study(study, out, store=None):
 
     own_gpu(study["device"])
     models = dict.fromkeys(cell.model for cell in every)
-    if not work_off([partial(answers, model, "base", "base") for model in models]
-                    + [partial(tuned, i, cell) for i, cell in enumerate(every, 1)]):
-        return None
-    for i, cell in enumerate(every, 1):
-        stages.place = f"{i}/{len(every)} "
-        if cell.model not in index["base"]:
-            index["base"][cell.model] = answers(cell.model, "base", "base")
-        index["cells"].append(tuned(i, cell))
+    with paced(study, every, news, len(items)) as pace:
+        if not work_off([partial(answers, model, "base", "base") for model in models]
+                        + [partial(tuned, i, cell) for i, cell in enumerate(every, 1)]):
+            return None
+        for i, cell in enumerate(every, 1):
+            enter(i)
+            if cell.model not in index["base"]:
+                index["base"][cell.model] = answers(cell.model, "base", "base")
+            index["cells"].append(tuned(i, cell))
     index["seconds"], index["computed_at"] = round(sum(spent.values()), 1), sorted(commits)
     index["prompts"] = {model: "prompts.yaml" if i == 1 else f"prompts.{i}.yaml"
                         for i, model in enumerate(index["base"], 1)}
