@@ -14,7 +14,7 @@ COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#5
 
 
 def number(x, digits=2):
-    return "-" if x is None else f"{x:.{digits}f}"
+    return "-" if x is None else f"{x:z.{digits}f}"      # z: no -0.00
 
 
 def interval(d, digits=2):
@@ -99,7 +99,7 @@ def claims(contrasts):
         numbers = f"{c['n']} questions about {c['news']} news say nothing"
         if c["low"] is not None:
             least = f"{c['smallest']:.2f}" if (c["smallest"] or 2) <= 1 else "nothing"
-            numbers = (f"{c['difference']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], Holm's p "
+            numbers = (f"{c['difference']:+z.2f} [{c['low']:+z.2f}, {c['high']:+z.2f}], Holm's p "
                        f"{c['holm']:.4f}; could see {least}; n {c['n']} / {c['news']} news")
         found = [f"{what} {numbers}"] if len(what + numbers) < 113 else [what, numbers]
         said = wrap(c["says"], 116 - wide)

@@ -92,7 +92,7 @@ def numbers_of(contrast):
             for name, dot, last in (side.rpartition(".") for side in sides(c)))
     parts = [f"{a} minus {b} ({asked(c)}): "
              + interval({"mean": c["difference"], "low": c["low"], "high": c["high"]})]
-    parts += [f"{words}\u00a0{c[key]:.2g}" for key, words in (
+    parts += [f"{words}\u00a0{float(f'{c[key]:.2g}'):.5f}".rstrip("0").rstrip(".") for key, words in (
         ("p", "p"), ("holm", "after Holm"), ("smallest", "smallest effect that it could see"))
         if c[key] is not None]
     if c["low"] is not None and c["smallest"] is None:
