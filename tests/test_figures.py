@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from newnews.studies import figures
+from newnews.studies import figures, sections
 from newnews.studies.figures import SHARES
 from newnews.studies.fits import fit_rows
 from newnews.studies.sections import along, readable
@@ -98,3 +98,36 @@ def test_a_course_has_a_point_for_each_number_on_a_scale_of_logarithms():
     assert re.search('cx="100.00%" cy="150.0" r="2.5" fill="blue"', drawn)
     assert figures.curves([("a", [(0, None)], "red")], "loss") == ""
     assert figures.curves([("a", [(0, 0.0), (9, 2.0)], "red")], "loss").count("<circle") == 1   # no log of 0
+
+
+def test_curves_that_share_a_number_stand_apart():
+    def shifts(points, joined=True):
+        drawn = figures.scatter([("", x, (0.5, 0.4, 0.6), fill) for x, fill in points], [], [], "", "",
+                                joined)
+        return re.findall(r'<g stroke="(\w+)" stroke-width="2"(?: transform="translate\(([-0-9]+)\)")?>',
+                          drawn)
+
+    # a line a curve, then its points, all moved alike
+    both = shifts([(1, "red"), (10, "red"), (1, "blue"), (10, "blue")])
+    assert sorted(both) == sorted(3 * [("red", "-2"), ("blue", "2")])
+    assert {move for _, move in shifts([(1, "red"), (10, "red"), (2, "blue")])} == {""}
+    assert {move for _, move in shifts([(1, "red"), (1, "blue")], joined=False)} == {""}
+
+
+def test_over_their_costs_cells_that_differ_in_steps_are_one_curve():
+    def drawn(*names, fits=()):
+        rows = [{"cell": name, "protocol": "naive", "format": "free", "mean": 0.5, "low": 0.4, "high": 0.6,
+                 "elements": 1, "distinct": 1, "true": None, "loss": None, "written_tokens": 1,
+                 "trained_tokens": 1, "writing_flops": 0, "flops": 10 ** (9 + i), "seconds": 1.0}
+                for i, name in enumerate(names)]
+        return sections.costs(rows, fits, {}, dict.fromkeys(names, "plain"), "")
+
+    text = drawn("naive draws=4 recipe.steps=10", "naive draws=4 recipe.steps=20",
+                 "naive draws=8 recipe.steps=10",
+                 fits=[{"protocol": "naive", "format": "free", "what": "twice", "value": 0.1, "low": 0.0,
+                        "high": 0.2, "p": p, "n": 9, "cells": 3} for p in (2e-5, 0.25, None)])
+    assert "naive draws=4</span>" in text and "naive draws=8</span>" in text and "plain" not in text
+    assert text.count(f'<circle cx="14" cy="7" r="5" fill="{figures.colour(1)}"/>') == 1
+    assert "&lt; 0.0001" in text and "0.2500" in text
+    for names in (("naive draws=4", "naive draws=8"), ("naive recipe.steps=10", "naive recipe.steps=20")):
+        assert "plain" in drawn(*names)         # no curve has two cells, or all are on one

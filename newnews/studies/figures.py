@@ -143,7 +143,7 @@ def scatter(points, lines, key, across, up, joined=False):
     kind)]; key: (colour, words) pairs. joined: points of one colour are a curve, and have no labels.
 
     A label stands above its interval, higher where another stands there; a legend of the colours takes the
-    labels' place beyond 12 points and on narrow screens.
+    labels' place beyond 12 points and on narrow screens. Curves that share a number stand 4 pixels apart.
     """
     scale, y_of = log_scale([x for _, x, _, _ in points]), lambda share: round(HIGH * (1 - share), 1)
     made = []
@@ -156,16 +156,20 @@ def scatter(points, lines, key, across, up, joined=False):
         if y is not None:
             made.append(line(kind, 0, "100%", y_of(y), y_of(y))
                         + f'<text x="4" y="{y_of(y) - 4}">{escape(label)}</text>')
-    for fill in dict.fromkeys(p[3] for p in points) if joined else ():
+    fills = list(dict.fromkeys(p[3] for p in points))
+    apart = 4 * (joined and len({x for _, x, _, _ in points}) < len(points))
+    shift = {fill: f' transform="translate({apart * (i - (len(fills) - 1) / 2):g})"' * bool(apart)
+             for i, fill in enumerate(fills)}
+    for fill in fills if joined else ():
         curve = sorted((x, mean) for _, x, (mean, *_), its in points if its == fill)
         ends = [(scale.at(math.log10(x)), y_of(mean)) for x, mean in curve]
-        made.append(f'<g stroke="{fill}" stroke-width="2">'
+        made.append(f'<g stroke="{fill}" stroke-width="2"{shift[fill]}>'
                     + "".join(line("", a[0], b[0], a[1], b[1]) for a, b in zip(ends, ends[1:])) + "</g>")
     names, taken = [], []                                   # taken: (percent, y) of the labels so far
     for label, x, (mean, low, top), fill in sorted(points, key=lambda p: p[2][2]):
         percent, at = scale.percent(math.log10(x)), y_of(top) - 7
         place = f"{percent:.2f}%"
-        made.append(f'<g stroke="{fill}" stroke-width="2"><title>{escape(label)}: {mean:.2f} '
+        made.append(f'<g stroke="{fill}" stroke-width="2"{shift[fill]}><title>{escape(label)}: {mean:.2f} '
                     f'[{low:.2f}, {top:.2f}], {x:.3g}</title>{line("", place, place, y_of(low), y_of(top))}'
                     f'<circle cx="{place}" cy="{y_of(mean)}" r="5" fill="{fill}"/></g>')
         while any(abs(percent - p) < 11 and abs(at - t) < 15 for p, t in taken):

@@ -10,6 +10,7 @@ from newnews.html import hidden
 from newnews.probing import KINDS, READ
 from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
+from newnews.studies.fits import STEPS
 from newnews.studies.report import TITLES, asked, interval, number, sides
 from newnews.studies.ways import EVERY, KL
 from newnews.tasks.news import CLOZE, WAYS
@@ -223,7 +224,7 @@ def every_number(rows):
 def costs(rows, fits, bases, colours, more):
     """fits: what each protocol gains with more FLOPs. bases: {name: a base model's part of the summary}.
     more: the end of the caption."""
-    format, points = rows[0]["format"], []
+    format = rows[0]["format"]
     columns = [("cell", False), *((title, True) for title in (
         "closed book", "elements", "distinct", "share true", "last loss", "tokens written",
         "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
@@ -234,20 +235,26 @@ def costs(rows, fits, bases, colours, more):
               *((r[key], f"{r[key]:.2e}".replace("e+", "e") if r[key] else "0")
                 for key in ("writing_flops", "flops")),
               (r["seconds"], f"{r['seconds']:,.0f}")] for r in rows]
-    for r in rows:
-        if r["mean"] is not None and r["flops"] > 0:
-            points.append((readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]),
-                           colours[r["cell"]]))
+    rows = [r for r in rows if r["mean"] is not None and r["flops"] > 0]
+    curves = {r["cell"]: STEPS.sub("", r["cell"]) for r in rows}    # cells that differ in steps are on one
+    names = list(dict.fromkeys(curves.values()))
+    joined = 1 < len(names) < len(rows)
+    if joined:
+        colours = {name: fig.colour(1 + names.index(curve)) for name, curve in curves.items()}
+    points = [(readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]), colours[r["cell"]])
+              for r in rows]
     lines_of = [(readable(name) + words, base[way][format]["mean"], kind) for name, base in bases.items()
                 for words, way, kind in ((", news in context", CONTEXT, "dashed"), ("", CLOSED, "dotted"))]
-    drawn = fig.scatter(points, lines_of,
-                        dict.fromkeys((colours[r["cell"]], readable(r["protocol"])) for r in rows),
-                        "FLOPs, writing and training", f"closed book, {TITLES[format]}") if points else ""
+    key = dict.fromkeys((colours[r["cell"]], readable(curves[r["cell"]] if joined else r["protocol"]))
+                        for r in rows)
+    drawn = fig.scatter(points, lines_of, key, "FLOPs, writing and training",
+                        f"closed book, {TITLES[format]}", joined) if points else ""
     caption = ("Accuracy over what a cell cost, all its news together; asking is counted in seconds, not in "
                f"FLOPs or tokens. Replay that cells share counts in each. Elements: conversations written a "
                f"news item.{more}")
     found = [[readable(r["protocol"]), TITLES[r["format"]], readable(r["what"]),
-              (r["value"], interval({**r, "mean": r["value"]}, 3)), (r["p"], number(r["p"], 4)),
+              (r["value"], interval({**r, "mean": r["value"]}, 3)),
+              (r["p"], "< 0.0001" if r["p"] is not None and r["p"] < 5e-5 else number(r["p"], 4)),
               (r["n"], str(r["n"])), (r["cells"], str(r["cells"]))] for r in fits]
     titles = ("closed book", "p", "n", "cells")
     fitted = ('<p class="small">Straight lines over the logarithm of FLOPs, fitted to each question, with '
