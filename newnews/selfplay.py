@@ -24,7 +24,8 @@ class Writer:
         self.model, self.chat, self.prompts, self.seed = model, chat, prompts, seed
 
     def check_fits(self, protocol, item, n):
-        """What is asked first about a news item fits the model's context; what is asked later hangs on it."""
+        """What is asked first about a news item fits the model's context; where a later request does not, the
+        draw is not usable."""
         ask = next(protocol.write(item, n), None)
         for request in dict.fromkeys(ask.requests if ask else ()):
             limit = ask.limit or self.prompts.max_new_tokens
@@ -60,25 +61,28 @@ class Writer:
         return done
 
     def answer(self, asks, temperature, costs):
-        """{job: texts}, and the cost of each job booked."""
-        rows = [(job, request, stream(ask.stage, name)) for job, ask in asks.items()
-                for request, name in zip(ask.requests, ask.names, strict=True)]
-        prompts = [self.prompt(request) for _, request, _ in rows]
+        """{job: texts}, and the cost of each job booked. None in place of a text that is cut off, and where
+        what was asked, made of an earlier reply, leaves too little of the context for an answer."""
         limit = next(iter(asks.values())).limit or self.prompts.max_new_tokens
+        room = self.model.config.max_position_embeddings - limit
+        rows = [(job, row, prompt, stream(ask.stage, name)) for job, ask in asks.items()
+                for row, (request, name) in enumerate(zip(ask.requests, ask.names, strict=True))
+                if len(prompt := self.prompt(request)) <= room]
         sampling = Sampling(max_new_tokens=limit, temperature=temperature,
                             top_p=self.prompts.top_p, seed=self.seed)
-        completions = generate(self.model, prompts, self.chat.stop_ids, sampling,
-                               streams=[noise for *_, noise in rows], groups=[job for job, *_ in rows])
-        texts = defaultdict(list)
+        completions = generate(self.model, [prompt for *_, prompt, _ in rows], self.chat.stop_ids, sampling,
+                               streams=[noise for *_, noise in rows],
+                               groups=[job for job, *_ in rows]) if rows else []
+        texts = {job: [None] * len(ask.requests) for job, ask in asks.items()}
         mine = defaultdict(list)
-        for (job, *_), prompt, completion in zip(rows, prompts, completions):
+        for (job, row, prompt, _), completion in zip(rows, completions):
             text = self.chat.decode(completion.ids).strip()
             whole = text and completion.stopped and "\ufffd" not in text    # U+FFFD: bytes that are no text
-            texts[job].append(text if whole else None)
+            texts[job][row] = text if whole else None
             mine[job].append((prompt, completion))
         for job, pairs in mine.items():
             self.book(pairs, costs[job])
-        return {job: texts[job] for job in asks}
+        return texts
 
     def book(self, pairs, cost):
         """Count the tokens and FLOPs of one job's rows: equal prompts and the prefix that all share are read

@@ -64,7 +64,8 @@ def scripted(monkeypatch):
             return [Completion([ord(c) for c in text], stopped) for text, stopped in replies]
 
         monkeypatch.setattr(selfplay, "generate", generate)
-        return (lambda prompts: Writer(make_tiny(0), Letters(), prompts, 7)), calls
+        model = make_tiny(0, max_position_embeddings=8192)
+        return (lambda prompts: Writer(model, Letters(), prompts, 7)), calls
     return make
 
 
@@ -109,6 +110,24 @@ def test_duplicates_and_unusable_answers_are_dropped_and_counted(scripted):
     rows, counts = elements(writer(replace(POCKET, deduplicate=False)), "paraphrase", 7)
     assert [row["row"] for row in rows] == [0, 2, 3, 6]
     assert counts == {"drawn": 7, "unusable": 3, "off_topic": 0, "repeated": 0, "kept": 4}
+
+
+def test_a_question_that_leaves_no_room_for_its_answer_is_a_draw_that_is_not_usable(scripted):
+    """Found an hour into a run, it ended it. The longest that fits is asked."""
+    limit, ask = POCKET.max_new_tokens, lambda q: f"{ITEM.statement}\n\n{POCKET.ask_own(q)}"
+    first = ["short zog", "zog " + "x" * 200, "zog " + "x" * 201, "other zog"]
+    writer, calls = scripted(lambda text, call, row: first[row] if call == 1 else f"answer {row}")
+    tight = writer(POCKET)
+    tight.model.config = replace(tight.model.config, max_position_embeddings=len(ask(first[1])) + limit)
+    rows, counts = elements(tight, "self_qa", 4)
+    assert calls[1]["asked"] == [ask(first[i]) for i in (0, 1, 3)]
+    assert [(row["row"], turns(row["messages"])[1]) for row in rows] == [(0, "answer 0"), (1, "answer 1"),
+                                                                         (3, "answer 2")]
+    assert counts == {"drawn": 4, "unusable": 1, "off_topic": 0, "repeated": 0, "kept": 3}
+    calls.clear()
+    first[:] = [first[2]] * 4                               # none fits: nothing is asked
+    rows, counts = elements(tight, "self_qa", 4)
+    assert (rows, len(calls), counts["unusable"], counts["repeated"]) == ([], 1, 1, 3)
 
 
 def test_questions_that_have_left_the_news_are_dropped_and_counted(scripted):
