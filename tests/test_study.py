@@ -272,3 +272,11 @@ def test_a_source_is_a_file_or_a_world(tmp_path, tiny):
     world = source(spec, "x")
     assert len(world.load()) == 10 and all(len(world.keys(q.text)) == 2
                                            for i in world.load() for q in i.questions)
+
+
+def test_rows_that_do_not_fit_are_found_before_any_bank_is_trained(tiny):
+    """The last item's sentence fits once, as it is asked in context; behind itself it does not."""
+    write_news(tiny.file, [*tiny.items[:-1], replace(tiny.items[-1], statement="zug " * 65)])
+    with pytest.raises(ValueError, match=r"news zug: a conversation of naive_shadowed has \d+ tokens"):
+        tiny.run("axes.protocol=[naive_shadowed]", "ask=[text]", "bank=1")
+    assert list(tiny.out.glob("answers/base.*")) and not list(tiny.out.glob("updates/*"))

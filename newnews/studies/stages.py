@@ -122,7 +122,8 @@ class Stages:
     def update(self, cell, news, replay):
         """Train the adapters of a cell, bank by bank. replay: Rows (whole) of each source of its protocol."""
         rows = [row for written in replay for row in written.read()]
-        banks = [partial(self.bank, *bank) for bank in self.banks(cell, rows, news)]
+        # what all banks are trained on is made, and fits, before the first is trained
+        banks = [partial(self.bank, bank, *self.bank_folder(*bank)) for bank in self.banks(cell, rows, news)]
         if cell.stream is None:             # else each one goes on from the one before
             work_off(banks)
         return gathered([bank() for bank in banks], news, cell)
@@ -140,9 +141,10 @@ class Stages:
         size = 1 if cell.full and not cell.together else cell.bank
         return [(cell, learner, protocol, written[i:i + size], by_news) for i in range(0, len(written), size)]
 
-    def bank(self, cell, learner, protocol, items, by_news):
-        """(folder, manifest) of the adapters of some items, trained side by side."""
-        folder, spec, lists = self.bank_folder(cell, learner, protocol, items, by_news)
+    def bank(self, bank, folder, spec, lists):
+        """(folder, manifest) of the adapters of some items, trained side by side. bank: one of `banks`, and
+        what `bank_folder` says of it."""
+        cell, learner, protocol, items, by_news = bank
         names, start = [TOGETHER] if cell.together else spec["names"], None
         label = f"{self.place}train {cell.name}"
         if cell.full:
