@@ -238,6 +238,17 @@ def test_what_shadows_on_real_weights(finished, label, name):
         assert row[5] == f"{short(first)}, {last:.3f}".replace(" 0.", " .")
 
 
+@pytest.mark.parametrize("label, name", [("base", "base"), *(
+    (f"{label}, {steps}{' steps' if steps == 15 else ''}", f"{name} recipe.steps={steps}")
+    for label, name in (("naive", "naive"), ("Self-QA", "self_qa")) for steps in (15, 60, 240, 960))])
+def test_overexposure(finished, label, name):
+    done, row = finished("fifty", "overexposure"), table("## Overexposure")[label]
+    assert row[1:4] == pooled(done, name, ["free"])
+    cells = groups(list(done.answers))[name]
+    assert row[4:] == [words(accuracy([done.fresh(cell, way, "free") for cell in cells]))
+                       for way in ("counterfactual", "insists")]
+
+
 @pytest.mark.parametrize("steps", [0, 4, 16, 64, 256])
 def test_steps_on_real_weights(finished, steps):
     done, name = finished("real_gpu", "gpu05_steps"), f"naive recipe.steps={steps}" if steps else "base"
@@ -280,7 +291,8 @@ def test_replies_that_say_the_news_again(finished, label, cell):
     ("real_gpu", "gpu05", "| claim (free form unless said; Holm over the nine)", 5),
     ("real_gpu", "gpu15", "| claim (free form; Holm over the eight)", 2),
     ("real_gpu", "gpu05_steps", "| claim (Holm over the three) |", 5),
-    ("cpu", "weak", "| claim (free form, closed book; Holm over the five)", None)])
+    ("cpu", "weak", "| claim (free form, closed book; Holm over the five)", None),
+    ("fifty", "overexposure", "| claim (Holm over the ten) |", 5)])
 def test_claims(finished, pack, study, start, seen):
     """seen: how many news of each domain had been looked at, if the others are told apart."""
     done, rows = finished(pack, study), table(start)
