@@ -238,6 +238,23 @@ def test_what_shadows_on_real_weights(finished, label, name):
         assert row[5] == f"{short(first)}, {last:.3f}".replace(" 0.", " .")
 
 
+@pytest.mark.parametrize("label, name", [
+    ("nothing (Self-QA)", "self_qa"), ("unrelated text", "self_qa_shadowed_unrelated"),
+    ("another news item", "self_qa_shadowed_other"), ("(base)", "base"),
+    ("the news, its words shuffled", "self_qa_shadowed_shuffled"), ("the news, in front", "self_qa_shadowed"),
+    ("the news, behind the question", "self_qa_shadowed_after")])
+def test_what_shadows(finished, label, name):
+    done, row = finished("fifty", "shadowing"), table("## What shadows, and how")[label]
+    assert row[1:4] == pooled(done, name, ["free"])
+    if name != "base":
+        own = [cell for cell in done.index["cells"] if cell["protocol"] == name]
+        loss, norm, last, end = (sum(cell["course"][at][key] for cell in own) / 3
+                                 for at, key in ((0, 1), (0, 2), (-1, 1), (-1, 2)))
+        assert row[4] == f"{short(loss)}, {last:.3f}".replace(" 0.", " .")
+        assert row[5] == f"{norm:.1f}, {short(end)}".removeprefix("0")
+        assert row[0] == f"{sum(cell['flops'] for cell in own) / 150e9:.0f}"
+
+
 @pytest.mark.parametrize("label, name", [("base", "base"), *(
     (f"{label}, {steps}{' steps' if steps == 15 else ''}", f"{name} recipe.steps={steps}")
     for label, name in (("naive", "naive"), ("Self-QA", "self_qa")) for steps in (15, 60, 240, 960))])
@@ -292,6 +309,7 @@ def test_replies_that_say_the_news_again(finished, label, cell):
     ("real_gpu", "gpu15", "| claim (free form; Holm over the eight)", 2),
     ("real_gpu", "gpu05_steps", "| claim (Holm over the three) |", 5),
     ("cpu", "weak", "| claim (free form, closed book; Holm over the five)", None),
+    ("fifty", "shadowing", "| claim (free form, closed book; Holm over the seven)", 5),
     ("fifty", "overexposure", "| claim (Holm over the ten) |", 5)])
 def test_claims(finished, pack, study, start, seen):
     """seen: how many news of each domain had been looked at, if the others are told apart."""
