@@ -114,6 +114,13 @@ def test_curves_that_share_a_number_stand_apart():
     assert {move for _, move in shifts([(1, "red"), (1, "blue")], joined=False)} == {""}
 
 
+def test_names_of_lines_that_are_near_stand_side_by_side():
+    drawn = figures.scatter([("a", 1, (0.5, 0.4, 0.6), "red")], [(str(i), y, "dotted") for i, y in enumerate(
+        (0.1, None, 0.8, 0.11, 0.09, 0.13, 0.5))], [], "", "")
+    assert re.findall(r'<text x="(\d+)%" dx="4" y="[0-9.]+">(\d)<', drawn) == [
+        ("0", "0"), ("0", "2"), ("32", "3"), ("64", "4"), ("0", "5"), ("0", "6")]
+
+
 def test_over_their_costs_cells_that_differ_in_steps_are_one_curve():
     def drawn(*names, fits=()):
         rows = [{"cell": name, "protocol": "naive", "format": "free", "mean": 0.5, "low": 0.4, "high": 0.6,

@@ -12,6 +12,7 @@ from model.files import read_json
 from newnews.outputs import read_rows
 from newnews.studies import stream
 from newnews.studies.contrasts import contrasted, groups, read_contrasts
+from newnews.studies.fits import fit_rows
 from newnews.studies.summary import Finished, accuracy, recovered, verdicts
 
 ROOT = Path(__file__).parent.parent
@@ -266,6 +267,49 @@ def test_overexposure(finished, label, name):
                        for way in ("counterfactual", "insists")]
 
 
+SIZES = {"0.09M": "runs/pocket_32", "0.26M": "runs/pocket_64", "0.92M": "data/pocket"}
+
+
+@pytest.mark.parametrize("draws, steps", [(draws, steps) for draws in (4, 64) for steps in (15, 60, 240)])
+def test_over_sizes_of_model(finished, draws, steps):
+    done, rows, wanted = finished("fifty", "sizes"), table("### Over sizes of model"), []
+    for i, model in enumerate(SIZES.values()):
+        name = f"self_qa model={model} draws={draws} recipe.steps={steps}"
+        own = [cell for cell in done.index["cells"] if cell["name"].startswith(f"{name} ")]
+        cost, loss = (sum(of(cell) for cell in own) / 3
+                      for of in (lambda cell: cell["flops"] / 25e9, lambda cell: cell["course"][-1][1]))
+        wanted += [f"{cost:.1f}" if cost < 9.95 else f"{cost:.0f}",
+                   words(accuracy([done.fresh(cell["name"], "closed_book", "free") for cell in own])),
+                   f"{loss:.0e}".replace("e-0", "e-") if loss < 5e-4 else
+                   f"{loss:.3f}"[1:] if loss < 0.1 else f"{loss:.2f}"[1:]]
+        for label, way in (("base", "closed_book"), ("base in context", "in_context")):
+            assert rows[label][3 * i + 1] == words(accuracy([done.fresh(f"base {model}", way, "free")]))
+    assert rows[f"{draws}, {steps}"] == wanted
+
+
+@pytest.mark.parametrize("models, draws, what, says", [
+    (("0.26M", "0.92M"), "64", -1, "lies {} above the 0.26M model at equal FLOPs, and twice"),
+    (("0.26M", "0.92M"), "64", 0, "twice the FLOPs bring {} on their common line"),
+    (("0.26M", "0.92M"), "4", -1, "with 4 draws it lies {} above"),
+    (("0.26M", "0.92M"), "4", 0, "and twice the FLOPs bring {}.\n"),
+    (("0.26M",), "4|64", -1, "64 draws lie above 4 by {} in the 0.26M model"),
+    (("0.92M",), "4|64", -1, "and by {} in the 0.92M one")])
+def test_one_curve_or_several_over_sizes(finished, models, draws, what, says):
+    done = finished("fifty", "sizes")
+    wanted = re.compile(f"model=({'|'.join(SIZES[m] for m in models)}) draws=({draws}) ")
+    tuned = {name: cells for name, cells in groups(list(done.answers)).items() if wanted.search(f"{name} ")}
+    flops = {cell["name"]: cell["flops"] for cell in done.index["cells"]}
+    costs = [{"cell": name, "protocol": "self_qa", "flops": sum(flops[cell] for cell in cells) / 3}
+             for name, cells in tuned.items()]
+    row = fit_rows(done, tuned, costs)[what]
+    found = (words if what else thousandths)({**row, "mean": row["value"]})
+    assert says.format("+" * (row["value"] > 0 and len(models) > 1) + found) in PAGE
+
+
+def thousandths(found):
+    return re.sub(r"0\.", ".", "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found))
+
+
 @pytest.mark.parametrize("steps", [0, 4, 16, 64, 256])
 def test_steps_on_real_weights(finished, steps):
     done, name = finished("real_gpu", "gpu05_steps"), f"naive recipe.steps={steps}" if steps else "base"
@@ -309,6 +353,7 @@ def test_replies_that_say_the_news_again(finished, label, cell):
     ("real_gpu", "gpu15", "| claim (free form; Holm over the eight)", 2),
     ("real_gpu", "gpu05_steps", "| claim (Holm over the three) |", 5),
     ("cpu", "weak", "| claim (free form, closed book; Holm over the five)", None),
+    ("fifty", "sizes", "| claim (free form, closed book; Holm over the six)", None),
     ("fifty", "shadowing", "| claim (free form, closed book; Holm over the seven)", 5),
     ("fifty", "overexposure", "| claim (Holm over the ten) |", 5)])
 def test_claims(finished, pack, study, start, seen):

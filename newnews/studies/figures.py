@@ -152,10 +152,13 @@ def scatter(points, lines, key, across, up, joined=False):
                     f'text-anchor="end">{y:g}</text>')
     for x in scale.ticks:
         made.append(f'<text x="{scale.at(x)}" y="{HIGH + 16}" text-anchor="middle">{power(10 ** x)}</text>')
+    heights = []                                            # of the lines so far
     for label, y, kind in lines:
-        if y is not None:
+        if y is not None:                                   # names of lines that are near stand side by side
+            aside = 32 * (sum(abs(y_of(y) - other) < 14 for other in heights) % 3)
+            heights.append(y_of(y))
             made.append(line(kind, 0, "100%", y_of(y), y_of(y))
-                        + f'<text x="4" y="{y_of(y) - 4}">{escape(label)}</text>')
+                        + f'<text x="{aside}%" dx="4" y="{y_of(y) - 4}">{escape(label)}</text>')
     fills = list(dict.fromkeys(p[3] for p in points))
     apart = 4 * (joined and len({x for _, x, _, _ in points}) < len(points))
     shift = {fill: f' transform="translate({apart * (i - (len(fills) - 1) / 2):g})"' * bool(apart)
