@@ -155,10 +155,12 @@ def scatter(points, lines, key, across, up, joined=False):
     heights = []                                            # of the lines so far
     for label, y, kind in lines:
         if y is not None:                                   # names of lines that are near stand side by side
-            aside = 32 * (sum(abs(y_of(y) - other) < 14 for other in heights) % 3)
+            near = sum(abs(y_of(y) - other) < 14 for other in heights)
+            aside = 32 * (near and 1 + (near - 1) % 2)
+            kept = ' class="aside"' * (aside > 0)           # from narrow screens
             heights.append(y_of(y))
             made.append(line(kind, 0, "100%", y_of(y), y_of(y))
-                        + f'<text x="{aside}%" dx="4" y="{y_of(y) - 4}">{escape(label)}</text>')
+                        + f'<text{kept} x="{aside}%" dx="4" y="{y_of(y) - 4}">{escape(label)}</text>')
     fills = list(dict.fromkeys(p[3] for p in points))
     apart = 4 * (joined and len({x for _, x, _, _ in points}) < len(points))
     shift = {fill: f' transform="translate({apart * (i - (len(fills) - 1) / 2):g})"' * bool(apart)
