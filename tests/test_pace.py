@@ -2,13 +2,15 @@
 
 import sys
 from collections import Counter, defaultdict
+from types import SimpleNamespace
 
 import pytest
 from test_study import tiny       # noqa: F401 (a fixture)
 
 from newnews import console
+from newnews.news import News, Question
 from newnews.studies import pace
-from newnews.studies.pace import Pace
+from newnews.studies.pace import Pace, asking, paced, work_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CELLS = [{"step": (10, 8.0), "item": (2, 5.0)}, {"news": (2, 50), "step": (20, 8.0), "item": (2, 5.0)}]
@@ -41,6 +43,7 @@ def test_each_kind_costs_what_it_has_cost(clock):
     study.part(2, 0, "write naive", "news").update(2)       # costs nothing, and is not counted
     assert set(study.spent) == {"step", "item"}
     study.part(99, 0, "ask", "item").update(99)             # more than was foreseen
+    study.start(1)
     assert study.left() == pytest.approx(100 * mean_of(study) + 160 * .5)
     assert Pace(CELLS, sharing=2).left() is None
 
@@ -95,6 +98,35 @@ def test_a_terminal_has_one_bar(clock, capsys, monkeypatch):
 
 def test_a_study_that_was_whole_needs_no_pace(clock):
     assert Pace([{"item": (0, 1.0)}]).left() is None
+
+
+ASKED = {way: [News(str(i), "math", "It is.", [Question(f"{i}-{q}", "?", ["a", "b"], 0) for q in range(4)])
+               for i in range(7)] for way in ("closed_book", "in_context", "counterfactual", "insists")}
+
+
+def a_cell(**fields):
+    return SimpleNamespace(**{"protocol": "self_qa", "model": "a", "draws": 5, "bank": 3, "full": False,
+                              "together": False, "stream": None,
+                              "recipe": SimpleNamespace(steps=10, batch=4), **fields})
+
+
+@pytest.mark.parametrize("fields, step", [
+    ({}, (30, 4 * 7 / 3)), ({"bank": 7}, (10, 28.0)), ({"together": True}, (30, 4.0)),
+    ({"full": True}, (70, 4.0)), ({"full": True, "together": True}, (30, 4.0)), ({"stream": 0.5}, (70, 4.0))])
+def test_what_a_cell_weighs(fields, step):
+    """Seven news, of four questions in two formats; adapters of three news side by side."""
+    study = {"ask": ["free", "text"]}
+    assert asking(study, ASKED) == (21, 8.0)                # "insists" is the same asking as another one
+    found = work_of(a_cell(**fields), study, ASKED, 7)
+    assert found == {"news": (7, 5), "item": (21 + 21 * ("stream" in fields), 8.0), "step": pytest.approx(step)}
+    assert work_of(a_cell(protocol="mixed"), study, ASKED, 7)["news"] == (21, 5)
+    assert work_of(a_cell(protocol="naive"), study, ASKED, 7)["news"] == (0, 5)
+
+
+def test_base_models_are_asked_in_the_first_cell_of_theirs():
+    cells = [a_cell(), a_cell(model="b"), a_cell(draws=6)]
+    with paced({"ask": ["free"]}, cells, ASKED, 7) as study:
+        assert [work["item"] for work in study.cells] == [(42, 4.0), (42, 4.0), (21, 4.0)]
 
 
 @pytest.mark.parametrize("changes", [
