@@ -118,7 +118,8 @@ def test_what_a_cell_weighs(fields, step):
     study = {"ask": ["free", "text"]}
     assert asking(study, ASKED) == (21, 8.0)                # "insists" is the same asking as another one
     found = work_of(a_cell(**fields), study, ASKED, 7)
-    assert found == {"news": (7, 5), "item": (21 + 21 * ("stream" in fields), 8.0), "step": pytest.approx(step)}
+    assert found == {"news": (7, 5), "item": (21 + 21 * ("stream" in fields), 8.0),
+                     "step": pytest.approx(step)}
     assert work_of(a_cell(protocol="mixed"), study, ASKED, 7)["news"] == (21, 5)
     assert work_of(a_cell(protocol="naive"), study, ASKED, 7)["news"] == (0, 5)
 

@@ -34,7 +34,8 @@ def work_of(cell, study, news, items):
     written = [s for s in protocols(None)[cell.protocol].sources if not isinstance(s, Naive)]
     ticks, weight = asking(study, news)
     if cell.stream is not None:
-        banks, width, ticks = items, 1, ticks + items * (items - 1) // 2    # after the last as all cells are
+        banks = width = items                           # one adapter, a bank an arrival; after the last
+        ticks += items * (items - 1) // 2               # it is asked as those of all cells are
     else:
         size = 1 if cell.full and not cell.together else cell.bank
         banks = -(-items // size)
