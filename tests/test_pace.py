@@ -96,8 +96,16 @@ def test_a_terminal_has_one_bar(clock, capsys, monkeypatch):
     assert "1/1 ask naive 2/2: 100%" in said[-1] and only.n == 1.0
 
 
-def test_a_study_that_was_whole_needs_no_pace(clock):
+def test_a_bar_ends_no_run(clock):
+    """Nothing to do, nothing done, or work that weighs nothing: no guess, and no error."""
     assert Pace([{"item": (0, 1.0)}]).left() is None
+    study = Pace([{"item": (2, 0.0), "step": (4, 8.0)}])
+    study.part(4, 0, "train", "step").update(0)
+    study.part(2, 0, "ask", "item").update(1)
+    assert study.left() is None
+    clock[0] = 8.0
+    study.part(4, 0, "train", "step").update(1)
+    assert study.left() == 0.0                              # no time has passed within a stage
 
 
 ASKED = {way: [News(str(i), "math", "It is.", [Question(f"{i}-{q}", "?", ["a", "b"], 0) for q in range(4)])

@@ -285,6 +285,12 @@ def test_over_sizes_of_model(finished, draws, steps):
         for label, way in (("base", "closed_book"), ("base in context", "in_context")):
             assert rows[label][3 * i + 1] == words(accuracy([done.fresh(f"base {model}", way, "free")]))
     assert rows[f"{draws}, {steps}"] == wanted
+    if draws == 64:
+        told = [[done.source.truth(read_rows(done.out / cell["replay"][0]), done.items)
+                 for cell in done.index["cells"] if f"model={model} draws=64 " in cell["name"]]
+                for model in SIZES.values()]
+        low, middle, high = (short(sum(some) / len(some)) for some in told)
+        assert f"with 64 draws {low}, {middle} and {high} is true" in PAGE
 
 
 @pytest.mark.parametrize("models, draws, what, says", [

@@ -274,9 +274,12 @@ def test_a_source_is_a_file_or_a_world(tmp_path, tiny):
                                            for i in world.load() for q in i.questions)
 
 
-def test_rows_that_do_not_fit_are_found_before_any_bank_is_trained(tiny):
+@pytest.mark.parametrize("change", [
+    "axes={protocol: [naive_shadowed]}", "tuning=full",
+    "axes={protocol: [naive_shadowed], stream.replay_share: [0.5], seed: [0, 1, 2]}"])
+def test_rows_that_do_not_fit_are_found_before_any_bank_is_trained(tiny, change):
     """The last item's sentence fits once, as it is asked in context; behind itself it does not."""
     write_news(tiny.file, [*tiny.items[:-1], replace(tiny.items[-1], statement="zug " * 65)])
     with pytest.raises(ValueError, match=r"news zug: a conversation of naive_shadowed has \d+ tokens"):
-        tiny.run("axes.protocol=[naive_shadowed]", "ask=[text]", "bank=1")
+        tiny.run("axes.protocol=[naive_shadowed]", change, "ask=[text]", "bank=1")
     assert list(tiny.out.glob("answers/base.*")) and not list(tiny.out.glob("updates/*"))

@@ -72,7 +72,7 @@ class Pace:
         seconds, work = map(sum, zip(*self.spent.values())) if self.spent else (0, 0)
         if not work:
             return None
-        cost = {unit: some / of for unit, (some, of) in self.spent.items()}
+        cost = {unit: some / of for unit, (some, of) in self.spent.items() if of}
         left = 0.0
         for i, cell in enumerate(self.cells[self.at:]):
             for unit, (ticks, weight) in cell.items():

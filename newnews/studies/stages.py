@@ -122,11 +122,14 @@ class Stages:
     def update(self, cell, news, replay):
         """Train the adapters of a cell, bank by bank. replay: Rows (whole) of each source of its protocol."""
         rows = [row for written in replay for row in written.read()]
-        # what all banks are trained on is made, and fits, before the first is trained
-        banks = [partial(self.bank, bank, *self.bank_folder(*bank)) for bank in self.banks(cell, rows, news)]
-        if cell.stream is None:             # else each one goes on from the one before
-            work_off(banks)
-        return gathered([bank() for bank in banks], news, cell)
+        banks = self.banks(cell, rows, news)
+        if cell.stream is not None:     # each goes on from the one before, and holds the rows of all so far
+            for bank in banks[-1:]:
+                self.bank_folder(*bank)     # what does not fit is found before the first is trained
+            return gathered([self.bank(bank, *self.bank_folder(*bank)) for bank in banks], news, cell)
+        jobs = [partial(self.bank, bank, *self.bank_folder(*bank)) for bank in banks]       # found here too
+        work_off(jobs)
+        return gathered([job() for job in jobs], news, cell)
 
     def banks(self, cell, rows, news):
         """[(cell, learner, protocol, items, their rows by news)] of each bank, out of all rows; of a stream
