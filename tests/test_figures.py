@@ -64,7 +64,8 @@ def test_curves_over_each_number_that_was_varied():
     text, = along(rows, ["base"], "free")
     points = re.findall(r'<circle cx="([0-9.]+)%" cy="150.0" r="5" fill="([^"]+)"', text)
     assert len(points) == 12 and len({fill for _, fill in points}) == 4 and len({x for x, _ in points}) == 3
-    assert text.count(">steps<") == 1 and "self qa seed=1" in text \
+    assert text.count(">steps<") == 1 and "self qa, seed 1" in text \
+        and re.findall(r'text-anchor="middle">(\d+)<', text) == ["1", "10", "100"] \
         and 'class="dotted" x1="0" x2="100%" y1="225.0"' in text
     # no curve over two values, nor over one without a logarithm
     assert along([{**r, "cell": r["cell"].replace("100", "10")} for r in rows], ["base"], "free") == []
@@ -79,7 +80,7 @@ def test_scales_and_marks():
     assert figures.whisker(SHARES, 0.2, 0.4).count("<line") == 3
     for low, high in ((None, 0.4), (0.2, 1.5), (None, None)):       # open, or beyond the scale: no end stroke
         assert figures.whisker(SHARES, low, high).count("<line") == 1 + (low == 0.2) + (high == 0.4)
-    assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10, 200)] == ["10⁹", "2·10¹⁴", "5·10¹⁰", "200"]
+    assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10, 200, 1e-3, 2e-5)] == ["10⁹", "2·10¹⁴", "5·10¹⁰", "200", "0.001", "2·10⁻⁵"]
     drawn = figures.scatter([("a", 1e10, (0.5, 0.4, 0.6), "red"), ("b", 1e12, (0.25, 0.1, 0.3), "blue")],
                             [("top", 0.75, "dashed")], [("red", "a")], "FLOPs", "accuracy")
     (xa, ya), (xb, yb) = (map(float, re.search(
@@ -87,7 +88,10 @@ def test_scales_and_marks():
         for c in ("red", "blue"))
     assert (ya, yb) == (150, 225) and xa + xb == pytest.approx(100, abs=0.1) and xa < xb
     assert 'class="dashed" x1="0" x2="100%" y1="75.0" y2="75.0"' in drawn
-    assert readable("self_qa recipe.rate=0.1 lora.rank=8") == "self qa rate=0.1 rank=8"
+    for name, label in (("self_qa recipe.rate=0.1 lora.rank=8", "self qa, rate 0.1, rank 8"),
+                        ("naive model=runs/pocket_32 recipe.steps=15 draws=4",
+                         "naive, model pocket 32, 15 steps, 4 draws"), ("base data/pocket", "base pocket")):
+        assert readable(name) == label
 
 
 def test_a_course_has_a_point_for_each_number_on_a_scale_of_logarithms():
@@ -117,9 +121,9 @@ def test_curves_that_share_a_number_stand_apart():
 def test_names_of_lines_that_are_near_stand_side_by_side():
     drawn = figures.scatter([("a", 1, (0.5, 0.4, 0.6), "red")], [(str(i), y, "dotted") for i, y in enumerate(
         (0.1, None, 0.8, 0.11, 0.09, 0.13, 0.5))], [], "", "")
-    assert re.findall(r'<text( class="aside")? x="(\d+)%" dx="4" y="[0-9.]+">(\d)<', drawn) == [
-        ("", "0", "0"), ("", "0", "2"), (' class="aside"', "32", "3"), (' class="aside"', "64", "4"),
-        (' class="aside"', "32", "5"), ("", "0", "6")]      # those have no room on a narrow screen
+    assert re.findall(r'<text( class="aside")? x="(\d+)%" y="[0-9.]+" text-anchor="end">(\d)<', drawn) == [
+        ("", "100", "0"), ("", "100", "2"), (' class="aside"', "68", "3"), (' class="aside"', "36", "4"),
+        (' class="aside"', "68", "5"), ("", "100", "6")]      # those have no room on a narrow screen
 
 
 def test_over_their_costs_cells_that_differ_in_steps_are_one_curve():
@@ -134,8 +138,9 @@ def test_over_their_costs_cells_that_differ_in_steps_are_one_curve():
                  "naive draws=8 recipe.steps=10",
                  fits=[{"protocol": "naive", "format": "free", "what": "twice", "value": 0.1, "low": 0.0,
                         "high": 0.2, "p": p, "n": 9, "cells": 3} for p in (2e-5, 0.25, None)])
-    assert "naive draws=4</span>" in text and "naive draws=8</span>" in text and "plain" not in text
+    assert "naive, 4 draws</span>" in text and "naive, 8 draws</span>" in text and 'class="scatter">' in text
     assert text.count(f'<circle cx="14" cy="7" r="5" fill="{figures.colour(1)}"/>') == 1
     assert "&lt; 0.0001" in text and "0.2500" in text
     for names in (("naive draws=4", "naive draws=8"), ("naive recipe.steps=10", "naive recipe.steps=20")):
-        assert "plain" in drawn(*names)         # no curve has two cells, or all are on one
+        text = drawn(*names)        # no curve has two cells, or all are on one: named points, two colours
+        assert 'class="scatter named"' in text and all(f'fill="{figures.colour(i)}"' in text for i in (1, 2))

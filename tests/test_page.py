@@ -268,10 +268,11 @@ def test_kept_and_costs_by_hand(study):
     assert float(kept["self_qa", "free"]["difference"]) == pytest.approx(1 / 11) \
         and kept["naive", "free"]["n"] == "11"
     naive, qa = table(study, "costs")
-    assert (naive["writing_flops"], qa["writing_flops"], qa["written_tokens"]) == ("0.0", "5000.0", "77.0")
+    assert (naive["writing_flops"], qa["writing_flops"], qa["written_tokens"]) == ("0.0", "1666.7", "25.7")
     assert (naive["elements"], naive["distinct"]) == ("0.7", "0.3")             # of three news
     assert (qa["elements"], qa["distinct"]) == ("5.0", "5.0")
-    assert [float(qa[key]) for key in ("flops", "trained_tokens", "seconds")] == [1e11, 1001, 8765]
+    assert [float(qa[key]) for key in ("flops", "trained_tokens", "seconds")] == pytest.approx(
+        [1e11 / 3, 1001 / 3, 8765], abs=0.05)       # seconds are those of all three news
     assert float(qa["mean"]) == pytest.approx(10 / 11)
 
 

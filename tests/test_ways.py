@@ -233,16 +233,16 @@ def test_a_study_asks_beside_its_news(tiny, folder):  # noqa: F811
         and "naive.insists - base.counterfactual, multiple choice:" in said
     assert any(
         line.split()[:2] == ["naive", f"{found['groups']['naive']['counterfactual']['free']['mean']:.2f}"]
-        for line in said.split("counterfactual        ")[1].split("\n"))
+        for line in said.split("other version   ")[1].split("\n"))
     done = Finished(tiny.out)
     asked = {way for _, way, *_ in done.walk("zog-1")}
     assert asked == {*WAYS, "counterfactual", "others", "others_in_context"}
     said = script("newnews", "answers", tiny.out, "zog-1").out.split("\n")
     assert said[1].split() == ["right", "yes"] and said[2].split()[-1] == "no"
-    assert sum(line[2:].startswith("naive ") and " counterfactual " in line for line in said) == 2
+    assert sum(line[2:].startswith("naive ") and " other version " in line for line in said) == 2
     write_report(done, summarise(done))
     page = (tiny.out / "report.html").read_text()
-    assert "<h3>KL, nats</h3>" in page and "<h3>Insists</h3>" in page
+    assert "<h3>KL, nats</h3>" in page and "<h3>Insists on the news</h3>" in page
     kept = (tiny.out / "figures" / "kept.csv").read_text().split("\n")
     assert len(kept) == 2 + 7 * 2 + 2   # the head, the last end, seven ways of two formats, two of their own
     before = {path: stamp for path, stamp in tiny.stamps().items() if path.parts[0] != "figures"}

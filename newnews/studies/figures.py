@@ -95,7 +95,7 @@ def chart(scale, lines):
     made = "".join(f'<span class="label" title="{escape(label)}">{escape(label)}</span>'
                    f'{strip(scale, marks, title)}<span class="value">{escape(value)}</span>'
                    for label, marks, value, title in lines)
-    return f'<div class="chart">{made}<span></span>{axis(scale)}<span></span></div>'
+    return f'<div class="chart">{made}<span class="label"></span>{axis(scale)}<span></span></div>'
 
 
 def legend(*entries):
@@ -115,15 +115,16 @@ RING = '<circle class="ring" cx="14" cy="7" r="4.5"/>', "same model, news in con
 DASHED = line("dashed", 14, 14, -2, 16), "base, news in context"
 DOTTED = line("dotted", 14, 14, -2, 16), "chance"
 INTERVAL = line("whisker", 2, 26, 7, 7) + spot(colour(1)), "difference, 95% interval"
-BAND = '<rect class="band" width="28" height="14"/>', "smaller than so many news can show"
+BAND = '<rect class="band" width="28" height="14"/>', "what a claim of no difference allows"
 
 HIGH = 300                  # pixels of a scatter
-SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+WIDTH, LETTER = 640, 6.5    # pixels of a scatter on a page of 1,000, and of a letter of its labels
+SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def power(x):
-    """2e14 as 2·10¹⁴, for an axis; 200 as it is."""
-    if x < 99_999:
+    """2e14 as 2·10¹⁴ and 1e-5 as 10⁻⁵, for an axis; 200 as it is."""
+    if 0.00099 < x < 99_999:
         return f"{x:g}"
     exponent = math.floor(math.log10(x) + 1e-9)
     first = round(x / 10 ** exponent)
@@ -138,29 +139,30 @@ def log_scale(numbers):
     return Scale(low, high, tuple(x for x in ticks if low <= x <= high))
 
 
-def scatter(points, lines, key, across, up, joined=False):
+def scatter(points, lines, key, across, up, joined=False, ticks=()):
     """Shares over numbers > 0. points: [(label, x, (mean, low, high), colour)]; lines: [(label, share,
-    kind)]; key: (colour, words) pairs. joined: points of one colour are a curve, and have no labels.
+    kind)]; key: (colour, words) pairs. joined: points of one colour are a curve, and have no labels. ticks:
+    the numbers written below; powers of ten without.
 
-    A label stands above its interval, higher where another stands there; a legend of the colours takes the
-    labels' place beyond 12 points and on narrow screens. Curves that share a number stand 4 pixels apart.
+    A label stands above its interval. Where one would cover another or a point, and on narrow screens, a
+    legend of the colours takes their place. Curves that share a number stand 4 pixels apart.
     """
     scale, y_of = log_scale([x for _, x, _, _ in points]), lambda share: round(HIGH * (1 - share), 1)
     made = []
     for y in SHARES.ticks:
         made.append(line("grid", 0, "100%", y_of(y), y_of(y)) + f'<text y="{y_of(y)}" dx="-8" dy=".35em" '
                     f'text-anchor="end">{y:g}</text>')
-    for x in scale.ticks:
+    for x in map(math.log10, ticks) if ticks else scale.ticks:
         made.append(f'<text x="{scale.at(x)}" y="{HIGH + 16}" text-anchor="middle">{power(10 ** x)}</text>')
     heights = []                                            # of the lines so far
     for label, y, kind in lines:
         if y is not None:                                   # names of lines that are near stand side by side
             near = sum(abs(y_of(y) - other) < 14 for other in heights)
-            aside = 32 * (near and 1 + (near - 1) % 2)
-            kept = ' class="aside"' * (aside > 0)           # from narrow screens
+            aside = 100 - 32 * (near and 1 + (near - 1) % 2)
+            kept = ' class="aside"' * (aside < 100)         # from narrow screens
             heights.append(y_of(y))
-            made.append(line(kind, 0, "100%", y_of(y), y_of(y))
-                        + f'<text{kept} x="{aside}%" dx="4" y="{y_of(y) - 4}">{escape(label)}</text>')
+            made.append(line(kind, 0, "100%", y_of(y), y_of(y)) + f'<text{kept} x="{aside}%" '
+                        f'y="{y_of(y) - 4}" text-anchor="end">{escape(label)}</text>')
     fills = list(dict.fromkeys(p[3] for p in points))
     apart = 4 * (joined and len({x for _, x, _, _ in points}) < len(points))
     shift = {fill: f' transform="translate({apart * (i - (len(fills) - 1) / 2):g})"' * bool(apart)
@@ -170,46 +172,58 @@ def scatter(points, lines, key, across, up, joined=False):
         ends = [(scale.at(math.log10(x)), y_of(mean)) for x, mean in curve]
         made.append(f'<g stroke="{fill}" stroke-width="2"{shift[fill]}>'
                     + "".join(line("", a[0], b[0], a[1], b[1]) for a, b in zip(ends, ends[1:])) + "</g>")
-    names, taken = [], []                                   # taken: (percent, y) of the labels so far
-    for label, x, (mean, low, top), fill in sorted(points, key=lambda p: p[2][2]):
+    named, names, marks = len(points) <= 12 and not joined, [], []
+    for label, x, (mean, low, top), fill in points:
         percent, at = scale.percent(math.log10(x)), y_of(top) - 7
-        place = f"{percent:.2f}%"
+        place, anchor = f"{percent:.2f}%", "start" if percent < 8 else "end" if percent > 92 else "middle"
         made.append(f'<g stroke="{fill}" stroke-width="2"{shift[fill]}><title>{escape(label)}: {mean:.2f} '
                     f'[{low:.2f}, {top:.2f}], {x:.3g}</title>{line("", place, place, y_of(low), y_of(top))}'
                     f'<circle cx="{place}" cy="{y_of(mean)}" r="5" fill="{fill}"/></g>')
-        while any(abs(percent - p) < 11 and abs(at - t) < 15 for p, t in taken):
-            at -= 1
-        taken.append((percent, at))
-        anchor = "start" if percent < 8 else "end" if percent > 92 else "middle"
         names.append(f'<text class="name" x="{place}" y="{at}" text-anchor="{anchor}">{escape(label)}</text>')
-    named = len(points) <= 12 and not joined
+        long, px = LETTER * len(label), WIDTH * percent / 100
+        left = px - {"start": 0, "middle": long / 2, "end": long}[anchor]
+        marks.append(((left, at - 12, left + long, at + 2), (px - 6, y_of(top), px + 6, y_of(low))))
+    named = named and not any(overlap(mine, box) for i, (mine, _) in enumerate(marks)
+                              for j, other in enumerate(marks) if i != j for box in other)
     made += names * named
     made.append(f'<text x="100%" y="{HIGH + 32}" text-anchor="end">{escape(across)}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter{" named" * named}"><svg role="img">'
             f'{"".join(made)}</svg></div>' + legend(*((spot(fill), words) for fill, words in key)))
 
 
-def curves(series, up):
-    """Numbers > 0 over steps, upwards on a log scale. series: [(label, [(step, number or None)], colour)]."""
-    known = [y for _, points, _ in series for _, y in points if y]
+def overlap(a, b):
+    """Do two boxes (left, top, right, bottom) share a point?"""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def curves(series, up, across="step", shares=False):
+    """Numbers over steps, upwards on a log scale (then > 0), or shares. series: [(label, [(step, number or
+    None)], colour)]."""
+    kept = [(label, [(x, y) for x, y in points if y is not None and (y > 0 or shares)], fill)
+            for label, points, fill in series]
+    known = [y for _, points, _ in kept for _, y in points]
     if not known:
         return ""
-    scale, last = log_scale(known), max(1, *(x for _, points, _ in series for x, _ in points))
+    scale, last = SHARES if shares else log_scale(known), max(1, *(x for _, some, _ in kept for x, _ in some))
     made = []
 
     def place(x, y):
-        return f"{100 * x / last:.2f}%", round(HIGH * (1 - scale.percent(math.log10(y)) / 100), 1)
+        y = y if shares else math.log10(y)
+        return f"{100 * x / last:.2f}%", round(HIGH * (1 - scale.percent(y) / 100), 1)
 
     for tick in scale.ticks:
-        y = place(0, 10 ** tick)[1]
+        tick, words = (tick, f"{tick:g}") if shares else (10 ** tick, power(10 ** tick))
+        y = place(0, tick)[1]
         made.append(line("grid", 0, "100%", y, y)
-                    + f'<text y="{y}" dx="-8" dy=".35em" text-anchor="end">{10 ** tick:g}</text>')
-    for label, points, fill in series:
-        drawn = [(place(x, y), x, y) for x, y in points if y]
+                    + f'<text y="{y}" dx="-8" dy=".35em" text-anchor="end">{words}</text>')
+    for label, points, fill in kept:
+        drawn = [(place(x, y), x, y) for x, y in points]
         ends = "".join(line("", a[0], b[0], a[1], b[1]) for (a, *_), (b, *_) in zip(drawn, drawn[1:]))
         dots = "".join(f'<circle cx="{at[0]}" cy="{at[1]}" r="2.5" fill="{fill}"><title>{escape(label)}, '
-                       f"step {x}: {y:.3g}</title></circle>" for at, x, y in drawn)
+                       f"{across} {x}: {y:.3g}</title></circle>" for at, x, y in drawn)
         made.append(f'<g stroke="{fill}" stroke-width="2">{ends}</g>{dots}')
-    made.append(f'<text x="100%" y="{HIGH + 16}" text-anchor="end">step {last}</text>')
+    for x, anchor in ((0, "start"), (last // 2, "middle"), (last, "end")):
+        words = f"{across} {x}" if x == last else x
+        made.append(f'<text x="{100 * x / last:.2f}%" y="{HIGH + 16}" text-anchor="{anchor}">{words}</text>')
     return (f'<div class="small">{escape(up)}</div><div class="scatter"><svg role="img">{"".join(made)}</svg>'
             "</div>")

@@ -16,10 +16,10 @@ from newnews.html import check_page, shell, write_page
 from newnews.outputs import check_out, read_manifest, read_rows
 from newnews.probing.output import write_csv
 from newnews.studies import figures as fig
-from newnews.studies import sections, stream
+from newnews.studies import probed, sections, stream
 from newnews.studies.contrasts import answered
 from newnews.studies.fits import fit_rows
-from newnews.studies.report import ORDER, TITLES, left_out, overlapping
+from newnews.studies.report import ORDER, TITLES, left_out, overlapping, shades
 from newnews.studies.stats import paired
 from newnews.studies.walk import embedded, walk_data
 from newnews.studies.ways import KL, formats_of
@@ -126,8 +126,8 @@ def kept_rows(done, tuned):
 
 def cost_rows(done, groups, tuned):
     """What each group cost, the mean of its cells: writing (its own replay; shared files count in each) and
-    training; seconds are those of asking too. elements: conversations written a news item, and how many
-    distinct ones these are."""
+    training, tokens and FLOPs a news item; seconds are those of all news, and of asking too. elements:
+    conversations written a news item, and how many distinct ones these are."""
     format = next(f for f in ORDER if f in done.study["ask"])
     about, rows = {cell["name"]: cell for cell in done.index["cells"]}, []
     truth = cache(lambda file: done.source.truth(read_rows(done.out / file), done.items))
@@ -140,11 +140,10 @@ def cost_rows(done, groups, tuned):
     for name, cells in tuned.items():
         costs = [about[cell] for cell in cells]
         written = [read_manifest(done.out / file)["totals"] for cost in costs for file in cost["replay"]]
-
         wrote = [elements(file) for cost in costs for file in cost["replay"]]
 
-        def mean(dicts, key):
-            return round(sum(d.get(key, 0) for d in dicts) / len(costs), 1)
+        def mean(dicts, key, of=len(done.items)):
+            return round(sum(d.get(key, 0) for d in dicts) / len(costs) / of, 1)
 
         true = [share for cost in costs for share in map(truth, cost["replay"]) if share is not None]
         last = [cost["course"][-1][1] for cost in costs if cost.get("course")]
@@ -153,10 +152,10 @@ def cost_rows(done, groups, tuned):
                      **{key: groups[name][CLOSED][format][key] for key in LIMITS},
                      "true": sum(true) / len(true) if true else None,
                      "loss": sum(known) / len(known) if known else None,
-                     "elements": mean(wrote, "elements"), "distinct": mean(wrote, "distinct"),
+                     "elements": mean(wrote, "elements", 1), "distinct": mean(wrote, "distinct", 1),
                      "written_tokens": mean(written, "new_tokens"), "trained_tokens": mean(costs, "tokens"),
                      "writing_flops": mean(written, "flops"), "flops": mean(costs, "flops"),
-                     "seconds": mean(costs, "seconds")})
+                     "seconds": mean(costs, "seconds", 1)})
     return rows
 
 
@@ -176,8 +175,8 @@ def course_rows(done, tuned):
 def page(done, summary, groups, tuned, tables, data):
     contrasts, bases = summary.get("contrasts"), list(done.base_of.values())
     formats, seeds = [f for f in ORDER if f in done.study["ask"]], max(map(len, tuned.values()))
-    known = list(dict.fromkeys(r["protocol"] for r in tables["costs"]))
-    colours = dict.fromkeys(bases, fig.colour(0)) | {r["cell"]: fig.colour(1 + known.index(r["protocol"]))
+    shade = shades([r["protocol"] for r in tables["costs"]])
+    colours = dict.fromkeys(bases, fig.colour(0)) | {r["cell"]: fig.colour(shade[r["protocol"]])
                                                      for r in tables["costs"]}
     base_of = {name: done.base_of[done.model_of[group["cells"][0]]] for name, group in groups.items()}
     best = max(tables["costs"], key=lambda r: r["mean"] or 0)["cell"]
@@ -206,13 +205,13 @@ def page(done, summary, groups, tuned, tables, data):
             sections.section("recovered", "Gap recovered", gap, notes(summary)),
             stream.section(tables["stream"]) if "stream" in tables else None,
             along and sections.section("along", "Against what was varied", *along),
-            sections.section("numbers", "Every number", sections.every_number(tables["accuracy"])),
+            sections.section("numbers", "Every number", sections.every_number(tables["accuracy"], groups)),
             sections.section("costs", "What it cost", cost),
             sections.section("kept", "What was kept" if len(kept) == 1 else "What else changed", *kept),
             "training" in tables and sections.section("training", "While training",
                                                       sections.training(tables["training"], colours)),
             sections.walk(data, len(done.items), tuned[best][0], seeds),
-            sections.probes(done.out / "probes", [item.id for item in done.items]),
+            probed.probes(done.out / "probes", [item.id for item in done.items]),
             sections.section("made", "How this was made", how(done, summary))]
     made = [part for part in made if part]
     links = "".join(f'<a href="#{id}">{escape(title)}</a>' for id, title, _ in made)

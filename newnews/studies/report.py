@@ -1,5 +1,7 @@
 """The summary of a study as a table for a terminal, and as a picture. No torch."""
 
+import re
+from functools import partial
 from textwrap import wrap
 
 from newnews.studies.ways import EVERY, KL, formats_of, ways_of
@@ -11,6 +13,17 @@ ORDER = ("free", "text", "letter", "reason")        # of the blocks
 WIDE = 22           # of a column with an interval
 COLOURS = ("#8c8c8c", "#4e79a7", "#76b7b2", "#edc948", "#e15759", "#b07aa1", "#59a14f", "#9c755f",
            "#ff9da7", "#f28e2b")
+SHADES = {"naive": 1, "paraphrase": 2, "implication": 3, "self_qa": 4, "mixed": 5}
+INK = "#222222"
+
+
+def readable(name):
+    """A cell's name as a label: "self qa, 60 steps, rate 0.001"."""
+    def words(found):
+        key, value = found[1].rpartition(".")[2], re.sub(r"\b(runs|data)/", "", found[2])
+        return f", {value} {key}" if key in ("steps", "draws") else f", {key} {value}"
+
+    return re.sub(r" ([\w.]+)=(\S+)", words, re.sub(r"^base (runs|data)/", "base ", name)).replace("_", " ")
 
 
 def number(x, digits=2):
@@ -19,8 +32,10 @@ def number(x, digits=2):
 
 def interval(d, digits=2):
     """A mean with its interval: "-" without a mean, "[open]" where nothing bounds it."""
+    if d["mean"] is None:
+        return "-"
     mean, low, high = (number(d[key], digits) for key in ("mean", "low", "high"))
-    return "-" if d["mean"] is None else f"{mean} [open]" if d["low"] is None else f"{mean} [{low}, {high}]"
+    return f"{mean} [open]" if d["low"] is None else f"{mean} [{low}, {high}]"
 
 
 def table(summary):
@@ -152,7 +167,7 @@ def walk(question, rows, other=None):
     titles = max(12, *(len(TITLES[way]) + 2 for _, way, *_ in rows)) if rows else 12
     lines = [f"{question.id}: {question.ask}", f"{'right':<{wide + titles + 2}}{question.right}", ""]
     if other is not None:
-        lines.insert(2, f"{'right there, counterfactual':<{wide + titles + 2}}{other}")
+        lines.insert(2, f"{'right by the other version':<{wide + titles + 2}}{other}")
     for cell, way, response, verdict in rows:
         if verdict["format"] in ("free", "reason"):
             said = " ".join(response["text"].split()) + ("" if response["stopped"] else " ... (cut)")
@@ -163,57 +178,64 @@ def walk(question, rows, other=None):
     return "\n".join(lines)
 
 
+def shades(protocols):
+    """{protocol: number of its colour}: the five of the paper have the same in every figure, the others take
+    what is free, in turn; 0 is the base's."""
+    others = [p for p in dict.fromkeys(protocols) if p not in SHADES]
+    free = [i for i in range(1, len(COLOURS)) if i not in {SHADES.get(p) for p in protocols}]
+    return SHADES | {p: free[-1 - i % len(free)] for i, p in enumerate(others)}
+
+
 def draw(summary, path):
-    """Closed-book accuracy by group (bars with intervals), in-context accuracy of the same model
-    (rings), and the base model in context (dashed): a row a format, a panel a domain. Needs matplotlib (the
-    extra `plots`)."""
+    """Closed-book accuracy with its interval, a panel each of the first two formats, a bar a group of cells;
+    rings are the same models with the news in context. Needs matplotlib."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     cells = summary["groups"]
     formats = [f for f in ORDER if f in summary["study"]["ask"]][:2]
-    domains = ["all", *summary["overlap"]["by_domain"]]
-    figure, axes = plt.subplots(len(formats), len(domains), squeeze=False, sharey=True, layout="constrained",
-                                figsize=(2.3 * len(domains), 2.6 * len(formats)))
-    for row, format in zip(axes, formats):
-        for ax, domain in zip(row, domains):
-            panel(ax, cells, format, domain, summary["chance"])
-        row[0].set_ylabel(TITLES[format] + "\naccuracy")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    rings = plt.Line2D([], [], marker="o", linestyle="", markerfacecolor="none", markeredgecolor="#222222")
-    dashes = plt.Line2D([], [], color="#222222", linestyle="--", linewidth=0.8)
-    figure.legend([*handles, rings, dashes],
-                  [*labels, "same model, news in context", "base, news in context"],
-                  loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle("Bars: closed book after training on each protocol, 95% intervals clustered by news",
-                    fontsize=10)
+    figure, axes = plt.subplots(1, len(formats), squeeze=False, sharey=True, layout="constrained",
+                                figsize=(1.8 + 3.7 * len(formats), 1.1 + 0.3 * len(cells)))
+    for ax, format in zip(axes[0], formats):
+        panel(ax, cells, format, summary["chance"] if format in ("text", "letter") else None)
+    axes[0][0].set(yticks=range(len(cells)), yticklabels=map(readable, cells),
+                   ylim=(len(cells) - 0.4, -0.6))
+    line = partial(plt.Line2D, [], [], color=INK)
+    figure.legend([line(marker="s", linestyle="", color=COLOURS[1]), line(linewidth=1),
+                   line(marker="o", linestyle="", markerfacecolor="white"),
+                   line(linestyle="--", linewidth=0.8), line(linestyle=":", linewidth=0.8)],
+                  ["closed book", "95% interval", "same model, news in context", "base, news in context",
+                   "chance"][:5 if {"text", "letter"} & set(formats) else 4],
+                  loc="outside lower center", ncols=5, frameon=False, fontsize=8, handlelength=1.5,
+                  columnspacing=1.2)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def panel(ax, cells, format, domain, chance):
-    """One panel: a bar a group of cells. Of several base models each has its own line, so none is drawn."""
-    def part(cell, way):
-        found = cell[way][format]
-        return found if domain == "all" else found["by_domain"].get(domain, {"mean": None, "n": 0})
-
-    for x, (name, cell) in enumerate(cells.items()):
-        closed, context = part(cell, "closed_book"), part(cell, "in_context")
+def panel(ax, cells, format, chance):
+    """Of several base models each has its own line, so none is drawn."""
+    protocols = [name.split(" ")[0] for name in cells]
+    shade = shades([p for p in protocols if p != "base"]) | {"base": 0}
+    for y, (protocol, cell) in enumerate(zip(protocols, cells.values())):
+        closed, context = cell["closed_book"][format], cell["in_context"][format]
         if closed["mean"] is None:
             continue
-        ax.bar(x, closed["mean"], color=COLOURS[x % len(COLOURS)], width=0.75, label=name.replace("_", " "))
-        ax.errorbar(x, closed["mean"], [[closed["mean"] - closed["low"]], [closed["high"] - closed["mean"]]],
-                    color="#222222", linewidth=1, capsize=2)
-        ax.plot(x, context["mean"], "o", markersize=5, markerfacecolor="none", markeredgecolor="#222222")
+        ax.barh(y, closed["mean"], color=COLOURS[shade[protocol]], height=0.7)
+        if closed["low"] is not None:
+            ax.plot([closed["low"], closed["high"]], [y, y], color=INK, linewidth=1)
+        if context["mean"] is not None:
+            ax.plot(context["mean"], y, "o", markersize=5, markerfacecolor="white", markeredgecolor=INK)
+        ax.annotate(interval(closed), (1, y), (6, 0), textcoords="offset points", va="center", fontsize=8,
+                    annotation_clip=False)
     base = next(iter(cells.values()))
-    top = part(base, "in_context")["mean"]
-    if top is None:
-        ax.text(0.5, 0.5, "all rehearsed", transform=ax.transAxes, ha="center", fontsize=8, color="#777777")
-    elif not any(name.startswith("base ") for name in cells):
-        ax.axhline(top, color="#222222", linestyle="--", linewidth=0.8)
-    if format in ("text", "letter") and chance is not None:
-        ax.axhline(chance, color="#999999", linestyle=":", linewidth=0.8)
-    ax.set(ylim=(0, 1.03), xticks=[])
-    ax.set_title(f"{domain} (n = {part(base, 'closed_book')['n']})", fontsize=9)
+    top = base["in_context"][format]["mean"]
+    if top is not None and not any(name.startswith("base ") for name in cells):
+        ax.axvline(top, color=INK, linestyle="--", linewidth=0.8, zorder=0)
+    if chance is not None:
+        ax.axvline(chance, color=INK, linestyle=":", linewidth=0.8)
+    ax.set(xlim=(0, 1), xticks=(0, 0.25, 0.5, 0.75, 1), xticklabels=("0", ".25", ".5", ".75", "1"))
+    ax.set_title(f"{TITLES[format]}, accuracy (n = {base['closed_book'][format]['n']})", fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.tick_params(axis="y", length=0, labelsize=9)
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,17 +1,13 @@
 """The sections of a study's page: rows of numbers (page.py) in, HTML out, every text escaped."""
 
-import base64
 import re
 from html import escape
-from urllib.parse import quote
 
-from model.files import read_json
 from newnews.html import hidden
-from newnews.probing import KINDS, READ
-from newnews.probing.output import cell, columns_of, read_csv, reading
 from newnews.studies import figures as fig
+from newnews.studies.contrasts import SIZE
 from newnews.studies.fits import STEPS
-from newnews.studies.report import TITLES, asked, interval, number, sides
+from newnews.studies.report import TITLES, asked, interval, number, readable, sides
 from newnews.studies.ways import EVERY, KL
 from newnews.tasks.news import CLOZE, WAYS
 
@@ -19,9 +15,9 @@ CLOSED, CONTEXT = WAYS
 VERDICTS = {"held": "held", "not": "not", "too small to tell": "unsure"}        # verdict: CSS class
 KEPT = {            # way: what its differences are
     CONTEXT: "Does the tuned model still read? Accuracy with the news in context",
-    "counterfactual": "Does it read against what it was taught? Answers that another version of the news in "
-                      "context asks for",
-    "insists": "With that other version in context: answers that the news asked for that were trained on",
+    "counterfactual": "Does it read against what it was taught? With another version of the news in context: "
+                      "how often it answers what that text says",
+    "insists": "With that other version in context: how often it answers what it was trained on instead",
     "background": "Does it still know the rest? Accuracy on facts that no news changes, closed book",
     "others": "A negative control: accuracy on other news that it was never trained on, closed book",
     "others_in_context": "Does it still read what is new to it? Accuracy with other news in context",
@@ -30,7 +26,7 @@ KEPT = {            # way: what its differences are
     "reversed": "Accuracy on the question that asks for the name, closed book",
     KL: "How far did it move elsewhere? KL(base || tuned) on neutral text, nats a token",
 }
-SHOWN = 200         # rows of a probe on the page: some 100 kB
+PANELS = 8          # cells in the panels of single domains; more are hidden until a click
 
 
 # ---- parts ----
@@ -61,9 +57,25 @@ def section(id, title, *parts):
     return id, title, f'<section><h2 id="{id}">{escape(title)}</h2>{"".join(parts)}</section>'
 
 
-def readable(name):
-    """A cell's name as a label: "self qa rate=0.001"."""
-    return re.sub(r"\b(recipe|lora|stream)\.", "", name).replace("_", " ")
+def by_asking(rows, line, columns):
+    """A table for each format and way of asking. line(row): its cells; columns: of `table`."""
+    keys = dict.fromkeys((r["format"], r["way"]) for r in rows)
+    return "".join(f"<h4>{escape(titled(f, w))}</h4>"
+                   + table(columns, [line(r) for r in rows if (r["format"], r["way"]) == (f, w)])
+                   for f, w in keys)
+
+
+def titled(format, way):
+    """A way of asking in words: "Free form, closed book"."""
+    words = ", ".join(dict.fromkeys((TITLES[format], TITLES[way])))
+    return words[:1].upper() + words[1:]
+
+
+def apart(names, colours):
+    """{name: a colour of its own}: that of its protocol, where no other cell has it."""
+    mine = [colours[name] for name in names]
+    return {name: shade if len(set(mine)) == len(mine) else fig.colour(i)
+            for i, (name, shade) in enumerate(zip(names, mine), 1)}
 
 
 # ---- sections ----
@@ -73,18 +85,22 @@ def claims(contrasts):
     scale, parts = fig.scale_over([c[k] for c in contrasts for k in ("difference", "low", "high")]), []
     for c in contrasts:
         marks, said = fig.rule(scale, 0, "zero"), numbers_of(c)
-        if c["smallest"] is not None:
-            marks = fig.band(scale, -c["smallest"], c["smallest"]) + marks
+        if c["direction"] == "=":
+            marks = fig.band(scale, -SIZE, SIZE) + marks
         if c["difference"] is not None:
             marks += fig.whisker(scale, c["low"], c["high"])
             marks += fig.dot(scale, c["difference"], fig.colour(1))
         parts.append(f'<div class="claim"><span class="verdict {VERDICTS[c["verdict"]]}">{c["verdict"]}'
                      f'</span><div><p>{escape(c["says"])}</p><p class="small">{escape(said)}</p></div>'
                      f'<div class="chart">{fig.strip(scale, marks, said)}{fig.axis(scale)}</div></div>')
-    return figure("claims", fig.legend(fig.INTERVAL, fig.BAND) + "".join(parts),
-                  "Differences in accuracy, paired by question; 95% intervals clustered by news; p by sign "
-                  "flips; Holm's correction is over all claims. Too small to tell: it takes more news or "
-                  "seeds; the smallest effect is that before Holm's correction.")
+    same = any(c["direction"] == "=" for c in contrasts)
+    return figure("claims", fig.legend(fig.INTERVAL, *[fig.BAND] * same) + "".join(parts),
+                  f"Differences in accuracy, paired by question; 95% intervals clustered by news; p by sign "
+                  f"flips; Holm's correction is over all claims. Held: Holm's p is under .05 and the "
+                  f"interval lies on the claimed side of zero; a claim of no difference: the whole interval "
+                  f"lies within {SIZE:g}. Not: the interval rules the claim out at a size of {SIZE:g}. Too "
+                  f"small to tell: neither; more news or seeds are needed. The smallest effect is that "
+                  f"before Holm's correction.")
 
 
 def numbers_of(contrast):
@@ -139,27 +155,29 @@ def accuracy(rows, base_of, luck, colours, more):
 
     count = {d: max(r["n"] for r in rows if (r["way"], r["domain"]) == (CLOSED, d)) for d in domains}
     small = "".join(f"<div><h4>{escape(d)} (n = {count[d]})</h4>{panel(d, False)}</div>" for d in domains[1:])
+    small = f'<div class="panels">{small}</div>'
     entries = [fig.BAR, fig.RING, fig.DASHED] + [fig.DOTTED] * (luck is not None)
     chance = "" if luck is None else f"; chance is {luck:.2f}"
     return (f"<h3>{TITLES[format].capitalize()}</h3>"
             + figure("accuracy", fig.legend(*entries) + panel("all", True)
-                     + f'<div class="panels">{small}</div>',
+                     + (hidden("Each domain", small) if len(cells) > 1 + PANELS else small),
                      f"Accuracy, {TITLES[format]}, on {count['all']} questions{chance}. Intervals: 95%, "
                      f"clustered by news.{more}"))
 
 
 def forest(name, rows, value, references, caption, colours):
-    """A line for each row with its interval, by format. references: [(place, kind)]"""
-    scale, parts = fig.scale_over([*(r[k] for r in rows for k in (value, "low", "high")),
+    """A line for each row with its interval, by format; a row that nothing bounds has no mark. references:
+    [(place, kind)]"""
+    bound = [r for r in rows if r["low"] is not None]
+    scale, parts = fig.scale_over([*(r[k] for r in bound for k in (value, "low", "high")),
                                    *(x for x, _ in references)]), []
     for format in dict.fromkeys(r["format"] for r in rows):
         lines = []
         for r in [r for r in rows if r["format"] == format]:
             marks, said = "".join(fig.rule(scale, x, kind) for x, kind in references), "-"
             if r[value] is not None:
-                digits = 3 if r["format"] == KL else 2
-                said = (f"{number(r[value], digits)}, open" if r["low"] is None
-                        else interval({**r, "mean": r[value]}, digits))
+                said = interval({**r, "mean": r[value]}, 3 if r["format"] == KL else 2)
+            if r["low"] is not None:
                 marks += (fig.whisker(scale, r["low"], r["high"])
                           + fig.dot(scale, r[value], colours[r["cell"]]))
             lines.append((readable(r["cell"]), marks, said, f"{readable(r['cell'])}: {said}, n = {r['n']}"))
@@ -180,12 +198,14 @@ def along(rows, bases, format):
             continue
         curves = list(dict.fromkeys(part.sub("", r["cell"]) for r, _ in found))
         colours = {name: fig.colour(i) for i, name in enumerate(curves, 1)}
+        values = sorted({x for _, x in found})
         panels = [fig.scatter([(f"{readable(r['cell'])}", x, (r["mean"], r["low"], r["high"]),
                                 colours[part.sub("", r["cell"])]) for r, x in found if r["way"] == way],
                               [(readable(r["cell"]), r["mean"], "dotted") for r in rows
                                if r["cell"] in bases and r["way"] == way],
                               [(colours[name], readable(name)) for name in curves],
-                              readable(axis), f"{TITLES[way]}, {TITLES[format]}", joined=True)
+                              axis.rpartition(".")[2], f"{TITLES[way]}, {TITLES[format]}", True,
+                              values if len(values) < 8 else ())
                   for way in dict.fromkeys(r["way"] for r, _ in found)]
         parts += [f'<div class="panels two">{"".join(f"<div>{panel}</div>" for panel in panels)}</div>']
     return parts and [figure("accuracy", "".join(parts), "Accuracy on all news, base models dotted; 95% "
@@ -197,28 +217,36 @@ def kinds(rows):
     by = {(r["cell"], r["format"], r["way"], r["kind"]): r for r in rows}
     names = list(dict.fromkeys(r["kind"] for r in rows))
     counts = {kind: max(r["n"] for r in rows if r["kind"] == kind) for kind in names}
-    columns = [("cell", False), ("format", False), ("way", False),
-               *((f"{kind} (n = {counts[kind]})", True) for kind in names)]
+    lines = [dict(zip(("cell", "format", "way"), key)) for key in dict.fromkeys(key[:3] for key in by)]
     none = {"mean": None}
-    lines = [[readable(c), TITLES[f], TITLES[w],
-              *((r["mean"], interval(r)) for r in (by.get((c, f, w, kind), none) for kind in names))]
-             for c, f, w in dict.fromkeys(key[:3] for key in by)]
-    return (f'{table(columns, lines)}<p class="small">95% intervals, clustered by news. Numbers: '
+
+    def line(r):
+        found = [by.get((*r.values(), kind), none) for kind in names]
+        return [readable(r["cell"]), *((part["mean"], interval(part)) for part in found)]
+
+    tables = by_asking(lines, line, [("cell", False), *((f"{k} (n = {counts[k]})", True) for k in names)])
+    return (f'{tables}<p class="small">95% intervals, clustered by news. Numbers: '
             f'<a href="figures/kinds.csv">figures/kinds.csv</a>.</p>')
 
 
-def every_number(rows):
+def every_number(rows, groups):
+    """rows: of groups of seeds, named in `groups`, and of single seeds, which a click shows."""
     domains = list(dict.fromkeys(r["domain"] for r in rows if r["domain"] != "all"))
     digits = {r["format"]: 3 if r["format"] == KL else 2 for r in rows}
     by = {(r["cell"], r["format"], r["way"], r["domain"]): r for r in rows}
-    columns = [("cell", False), ("format", False), ("way", False), ("all, 95% interval", True), ("n", True),
-               *((d, True) for d in domains)]
-    lines = [[readable(c), TITLES[f], TITLES[w], (r["mean"], interval(r, digits[f])), (r["n"], str(r["n"])),
-              *((part["mean"], interval(part, digits[f]))
-                for part in (by.get((c, f, w, d), {"mean": None}) for d in domains))]
-             for (c, f, w, domain), r in by.items() if domain == "all"]
-    return (f'{table(columns, lines)}<p class="small">95% intervals, clustered by news. Numbers: '
-            f'<a href="figures/accuracy.csv">figures/accuracy.csv</a>, with the n of each domain.</p>')
+    columns = [("cell", False), ("all, 95% interval", True), ("n", True), *((d, True) for d in domains)]
+
+    def line(r):
+        parts = [by.get((r["cell"], r["format"], r["way"], d), {"mean": None}) for d in domains]
+        return [readable(r["cell"]), (r["mean"], interval(r, digits[r["format"]])), (r["n"], str(r["n"])),
+                *((part["mean"], interval(part, digits[r["format"]])) for part in parts)]
+
+    mine, single = [[r for r in rows if r["domain"] == "all" and (r["cell"] in groups) == pooled]
+                    for pooled in (True, False)]
+    return (by_asking(mine, line, columns)
+            + (hidden("Each seed", by_asking(single, line, columns)) if single else "")
+            + '<p class="small">95% intervals, clustered by news. Numbers: '
+            '<a href="figures/accuracy.csv">figures/accuracy.csv</a>, with the n of each domain.</p>')
 
 
 def costs(rows, fits, bases, colours, more):
@@ -226,11 +254,11 @@ def costs(rows, fits, bases, colours, more):
     more: the end of the caption."""
     format = rows[0]["format"]
     columns = [("cell", False), *((title, True) for title in (
-        "closed book", "elements", "distinct", "share true", "last loss", "tokens written",
-        "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds"))]
+        "closed book", "elements", "distinct", "true of the written", "last loss", "tokens written",
+        "tokens trained on", "FLOPs, writing", "FLOPs, all", "seconds, all news"))]
     lines = [[readable(r["cell"]), (r["mean"], interval(r)),
               *((r[key], f"{r[key]:,.1f}") for key in ("elements", "distinct")),
-              r["true"], (r["loss"], number(r["loss"], 3)),
+              r["true"], (r["loss"], "-" if r["loss"] is None else f"{r['loss']:.2g}"),
               *((r[key], f"{r[key]:,.0f}") for key in ("written_tokens", "trained_tokens")),
               *((r[key], f"{r[key]:.2e}".replace("e+", "e") if r[key] else "0")
                 for key in ("writing_flops", "flops")),
@@ -239,19 +267,20 @@ def costs(rows, fits, bases, colours, more):
     curves = {r["cell"]: STEPS.sub("", r["cell"]) for r in rows}    # cells that differ in steps are on one
     names = list(dict.fromkeys(curves.values()))
     joined = 1 < len(names) < len(rows)
+    shade = apart([r["cell"] for r in rows], colours)
     if joined:
-        colours = {name: fig.colour(1 + names.index(curve)) for name, curve in curves.items()}
-    points = [(readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]), colours[r["cell"]])
+        shade = {name: fig.colour(1 + names.index(curve)) for name, curve in curves.items()}
+    points = [(readable(r["cell"]), r["flops"], (r["mean"], r["low"], r["high"]), shade[r["cell"]])
               for r in rows]
     lines_of = [(readable(name) + words, base[way][format]["mean"], kind) for name, base in bases.items()
                 for words, way, kind in ((", news in context", CONTEXT, "dashed"), ("", CLOSED, "dotted"))]
-    key = dict.fromkeys((colours[r["cell"]], readable(curves[r["cell"]] if joined else r["protocol"]))
+    key = dict.fromkeys((shade[r["cell"]], readable(curves[r["cell"]] if joined else r["cell"]))
                         for r in rows)
-    drawn = fig.scatter(points, lines_of, key, "FLOPs, writing and training",
+    drawn = fig.scatter(points, lines_of, key, "FLOPs a news item, writing and training",
                         f"closed book, {TITLES[format]}", joined) if points else ""
-    caption = ("Accuracy over what a cell cost, all its news together; asking is counted in seconds, not in "
-               f"FLOPs or tokens. Replay that cells share counts in each. Elements: conversations written a "
-               f"news item.{more}")
+    caption = ("Accuracy over what a news item cost; asking is counted in seconds, those of all news, not in "
+               f"FLOPs or tokens. Replay that cells share counts in each. Elements: conversations written."
+               f"{more}")
     found = [[readable(r["protocol"]), TITLES[r["format"]], readable(r["what"]),
               (r["value"], interval({**r, "mean": r["value"]}, 3)),
               (r["p"], "< 0.0001" if r["p"] is not None and r["p"] < 5e-5 else number(r["p"], 4)),
@@ -268,15 +297,19 @@ def costs(rows, fits, bases, colours, more):
 
 def training(rows, colours):
     """rows: {"cell", "step", "loss", "grad_norm"}; the loss and the gradient's norm over training."""
-    cells = list(dict.fromkeys(r["cell"] for r in rows))
+    last = {r["cell"]: r["step"] for r in rows}
+    longest = {STEPS.sub("", name): name for name in sorted(last, key=last.get)}
+    cells = [name for name in last if name in longest.values()]
+    shade = apart(cells, colours)
     drawn = [fig.curves([(readable(name), [(r["step"], r[key]) for r in rows if r["cell"] == name],
-                          colours[name]) for name in cells], up)
+                          shade[name]) for name in cells], up)
              for key, up in (("loss", "loss, nats a supervised token"), ("grad_norm", "gradient norm"))]
     panels = "".join(f"<div>{part}</div>" for part in drawn)
     return figure("training", f'<div class="panels two">{panels}</div>'
-                  + fig.legend(*((fig.spot(colours[name]), readable(name)) for name in cells)),
-                  "What training saw: means over the news of a cell, and over its seeds. A low loss is no "
-                  "knowledge: with the news in front the rows are easy.")
+                  + fig.legend(*((fig.spot(shade[name]), readable(name)) for name in cells)),
+                  "What training saw: means over the news of a cell, and over its seeds"
+                  + "; of cells that differ in steps alone the longest" * (len(cells) < len(last))
+                  + ". A low loss is no knowledge: with the news in front the rows are easy.")
 
 
 def walk(data, total, best, seeds):
@@ -297,42 +330,3 @@ def walk(data, total, best, seeds):
                    f'<div class="choose"><label>News <select id="walk-news">{news}</select></label>'
                    f'<label>After <select id="walk-cell">{cells}</select></label></div><div id="walk-here">'
                    f"<noscript>This part needs the page's own script.</noscript></div>")
-
-
-def probes(folder, items):
-    """A part for each KIND.csv that a probe left in OUT/probes or below: what it asks, its reading, its
-    pictures, its rows; None without any. items: ids of the study's news; a probe about another is left
-    out."""
-    paths = [path for path in sorted(folder.rglob("*.csv")) if path.stem in KINDS] if folder.is_dir() else []
-    paths = [path for path in paths if probed_news(path) in (None, *items)]
-    names = [escape(" / ".join(path.relative_to(folder).with_suffix("").parts)) for path in paths]
-    links = ", ".join(f'<a href="#probe-{i}">{name}</a>' for i, name in enumerate(names))
-    parts = [f'<h3 id="probe-{i}">{name}</h3>{probed(path, folder.parent)}'
-             for i, (name, path) in enumerate(zip(names, paths))]
-    return section("probes", "Where in the weights it lives", f"<p>{links}</p>", *parts) if parts else None
-
-
-def probed_news(path):
-    """The id of the news item that a probe was about; None without."""
-    manifest = path.with_suffix(".manifest.json")
-    run = read_json(manifest).get("run") if manifest.is_file() else None
-    return run.get("news") if isinstance(run, dict) else None
-
-
-def probed(path, out):
-    """One probe: pictures KIND.png and KIND_*.png beside path, and its table. out: the study's folder."""
-    kind, rows, place = path.stem, read_csv(path), path.relative_to(out).as_posix()
-    images = "".join(f'<img alt="{escape(png.stem)}" src="data:image/png;base64,'
-                     f'{base64.b64encode(png.read_bytes()).decode()}">'
-                     for png in (path.with_suffix(".png"), *sorted(path.parent.glob(f"{kind}_*.png")))
-                     if png.is_file())
-    columns = [(c, not any(isinstance(row[c], str) for row in rows)) for c in columns_of(rows)]
-    lines = [[(row[c], cell(row[c])) if numeric else cell(row[c]) for c, numeric in columns]
-             for row in rows[:SHOWN]]
-    cut = f", the first {SHOWN} here" * (len(rows) > SHOWN)
-    news = probed_news(path)
-    said = ". ".join(filter(None, (KINDS[kind][:1].upper() + KINDS[kind][1:], news and f"News: {news}",
-                                   reading(rows, *READ[kind]))))
-    return (f'<figure class="probe">{images}<figcaption>{escape(said)}. Numbers: <a href="{quote(place)}">'
-            f"{escape(place)}</a>.</figcaption></figure>"
-            + hidden(f"{len(rows):,} rows{cut}", table(columns, lines)))

@@ -15,10 +15,10 @@ from random import Random
 import numpy as np
 
 from newnews.randomness import stream
+from newnews.studies import figures as fig
 from newnews.studies import sections
 from newnews.studies.contrasts import groups
-from newnews.studies.figures import colour
-from newnews.studies.report import TITLES, interval
+from newnews.studies.report import TITLES, interval, readable
 from newnews.studies.stats import paired
 from newnews.studies.summary import judged
 from newnews.tasks.news import WAYS
@@ -90,29 +90,43 @@ def squares(rows, cells, format):
     return np.divide(total, count, out=np.full((n, n), np.nan), where=count > 0)
 
 
+def ages(values):
+    """[(arrivals since, mean accuracy on the news that arrived so long ago)] of a matrix of `squares`."""
+    return [(age, float(some.mean())) for age in range(len(values))
+            if len(some := (part := np.diagonal(values, -age))[~np.isnan(part)])]
+
+
 def section(rows):
     """The part of the page about a stream."""
-    parts = []
-    for group, cells in groups(dict.fromkeys(row["cell"] for row in rows)).items():
-        for format in dict.fromkeys(row["format"] for row in rows):
+    parts, lines, pooled = [], [], groups(dict.fromkeys(row["cell"] for row in rows))
+    for format in dict.fromkeys(row["format"] for row in rows):
+        series = []
+        for i, (group, cells) in enumerate(pooled.items(), 1):
             values = squares(rows, cells, format)
+            series.append((readable(group), ages(values), fig.colour(i)))
             marks = "".join(
-                f'<rect x="{j}" y="{i}" width="1" height="1" fill-opacity="{values[i, j]:.3f}">'
-                f"<title>after {i + 1}, on news {j + 1}: {values[i, j]:.2f}</title></rect>"
-                for i, j in zip(*np.nonzero(~np.isnan(values))))
-            parts.append(f"<div><h4>{escape(sections.readable(group))}, {TITLES[format]}</h4>"
+                f'<rect x="{b}" y="{a}" width="1" height="1" fill-opacity="{values[a, b]:.3f}">'
+                f"<title>after {a + 1}, on news {b + 1}: {values[a, b]:.2f}</title></rect>"
+                for a, b in zip(*np.nonzero(~np.isnan(values))))
+            parts.append(f"<div><h4>{escape(readable(group))}, {TITLES[format]}</h4>"
                          f'<svg role="img" height="{SIDE}" viewBox="0 0 {len(values)} {len(values)}" '
-                         f'preserveAspectRatio="xMinYMin" fill="{colour(1)}" stroke="var(--soft)" '
-                         f'stroke-width="0.02">{marks}</svg></div>')
-    lines = [[sections.readable(r["cell"]), TITLES[r["format"]], r["arrival"], r["end"],
+                         f'preserveAspectRatio="xMinYMin" fill="{fig.colour(i)}" stroke="var(--soft)" '
+                         f'stroke-width="0.02">{marks}</svg><div class="small">↓ after arrival 1 to '
+                         f"{len(values)} → on news 1 to {len(values)}</div></div>")
+        drawn = fig.curves(series, f"closed book, {TITLES[format]}", "arrivals since", shares=True)
+        lines.append(drawn + fig.legend(*((fig.spot(fill), name) for name, _, fill in series)))
+    table = [[readable(r["cell"]), TITLES[r["format"]], r["arrival"], r["end"],
               (r["mean"], interval(r) if r["low"] is not None else "-"), (r["n"], str(r["n"]))]
              for r in forgotten(rows)]
     columns = [("cell", False), ("format", False), ("on arrival", True), ("at the end", True),
                ("forgotten, 95% interval", True), ("news", True)]
-    caption = ("Accuracy, closed book: down, arrivals; across, the news in their order; full colour is 1. "
-               "Means over seeds, each with an order of its own. The table leaves out news that came last.")
-    return sections.section("stream", "What later news leave of earlier ones", sections.table(columns, lines),
-                            sections.figure("stream", f'<div class="panels">{"".join(parts)}</div>', caption))
+    caption = ("Accuracy on news, closed book, over how many others have arrived since (the longer ago, the "
+               "fewer news a point has), and all of it: a square is the accuracy on one news item after one "
+               "arrival, full colour is 1. Means over seeds, each with an order of its own. The table "
+               "leaves out news that came last under some seed.")
+    return sections.section("stream", "What later news leave of earlier ones", sections.table(columns, table),
+                            sections.figure("stream", f'{"".join(lines)}<div class="panels">{"".join(parts)}'
+                                            "</div>", caption))
 
 
 def draw(rows, path):
@@ -130,7 +144,7 @@ def draw(rows, path):
             values = squares(rows, cells, format)
             n = len(values) + 0.5
             image = ax.imshow(values, vmin=0, vmax=1, cmap="viridis", extent=(0.5, n, n, 0.5))
-            ax.set_title(f"{sections.readable(group)}\n{TITLES[format]}", fontsize=9)
+            ax.set_title(f"{readable(group)}\n{TITLES[format]}", fontsize=9)
         line[0].set_ylabel("after arrival")
     figure.supxlabel("news, in the order of their arrival", fontsize=9)
     figure.colorbar(image, ax=axes, label="accuracy, closed book")

@@ -94,8 +94,8 @@ CLOSED, CONTEXT = WAYS
 EVERY = {               # of each the page says what its differences are: sections.KEPT
     CLOSED: Way("closed book", False, lambda source, news: news, CLOSED),
     CONTEXT: Way("in context", True, lambda source, news: news, CONTEXT),
-    "counterfactual": Way("counterfactual", True, versions, "counterfactual"),
-    "insists": Way("insists", True, insisting, "counterfactual"),
+    "counterfactual": Way("other version", True, versions, "counterfactual"),
+    "insists": Way("insists on the news", True, insisting, "counterfactual"),
     "background": Way("background", False, with_background, "background"),
     "others": Way("other news", False, others, "others"),
     "others_in_context": Way("others, in context", True, others, "others_in_context"),
