@@ -80,7 +80,8 @@ def test_scales_and_marks():
     assert figures.whisker(SHARES, 0.2, 0.4).count("<line") == 3
     for low, high in ((None, 0.4), (0.2, 1.5), (None, None)):       # open, or beyond the scale: no end stroke
         assert figures.whisker(SHARES, low, high).count("<line") == 1 + (low == 0.2) + (high == 0.4)
-    assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10, 200, 1e-3, 2e-5)] == ["10⁹", "2·10¹⁴", "5·10¹⁰", "200", "0.001", "2·10⁻⁵"]
+    assert [figures.power(x) for x in (1e9, 2e14, 5.0001e10, 200, 1e-3, 2e-5)] == [
+        "10⁹", "2·10¹⁴", "5·10¹⁰", "200", "0.001", "2·10⁻⁵"]
     drawn = figures.scatter([("a", 1e10, (0.5, 0.4, 0.6), "red"), ("b", 1e12, (0.25, 0.1, 0.3), "blue")],
                             [("top", 0.75, "dashed")], [("red", "a")], "FLOPs", "accuracy")
     (xa, ya), (xb, yb) = (map(float, re.search(
