@@ -228,7 +228,9 @@ def test_claims_about_multiple_choice_on_real_weights(finished):
 
 @pytest.mark.parametrize("label, name", [
     ("(base)", "base"), ("nothing (Self-QA)", "self_qa"), ("unrelated text", "self_qa_shadowed_unrelated"),
-    ("the news, in front", "self_qa_shadowed"), ("the news, behind the question", "self_qa_shadowed_after")])
+    ("another news item", "self_qa_shadowed_other"), ("the news, in front", "self_qa_shadowed"),
+    ("the news, its words shuffled", "self_qa_shadowed_shuffled"),
+    ("the news, behind the question", "self_qa_shadowed_after")])
 def test_what_shadows_on_real_weights(finished, label, name):
     done, row = finished("real", "qwen25_shadow"), table("### On real weights: what shadows")[label]
     assert row[1:4] == made(done, name, ["free"]) and row[4] == by_kind(done, name, "closed_book")[0]
@@ -265,6 +267,18 @@ def test_overexposure(finished, label, name):
     cells = groups(list(done.answers))[name]
     assert row[4:] == [words(accuracy([done.fresh(cell, way, "free") for cell in cells]))
                        for way in ("counterfactual", "insists")]
+
+
+@pytest.mark.parametrize("label, name", [
+    ("base", "base"), ("naive, adapter", "naive tuning=lora"), ("naive, all weights", "naive tuning=full"),
+    ("Self-QA, adapter", "self_qa tuning=lora"), ("Self-QA, all weights", "self_qa tuning=full")])
+def test_all_weights_instead_of_an_adapter(finished, label, name):
+    done, row = finished("fifty", "weights"), table("## All weights instead of an adapter")[label]
+    assert row[2:] == pooled(done, name, ["free"])
+    own = [cell for cell in done.index["cells"] if cell["name"].startswith(f"{name} ")]
+    if own:
+        assert row[1] == f"{sum(cell['flops'] for cell in own) / 150e9:.0f}"
+        assert {cell["recipe"]["rate"] for cell in own} == {float(row[0])}
 
 
 SIZES = {"0.09M": "runs/pocket_32", "0.26M": "runs/pocket_64", "0.92M": "data/pocket"}
@@ -352,7 +366,7 @@ def test_replies_that_say_the_news_again(finished, label, cell):
 @pytest.mark.parametrize("pack, study, start, seen", [
     ("real", "qwen25", "| claim (free form; Holm over the five)", 2),
     ("real", "qwen25_claims", "| claim (free form, closed book; Holm over", 2),
-    ("real", "qwen25_shadow", "| claim (free form, closed book; Holm over the five that ran)", None),
+    ("real", "qwen25_shadow", "| claim (free form, closed book; Holm over the seven, real)", None),
     ("real", "qwen64", "| claim (Holm over the two) |", None),
     ("real", "qwen15", "| claim (Holm over the two so far) |", None),
     ("real_gpu", "gpu05", "| claim (free form unless said; Holm over the nine)", 5),
@@ -360,6 +374,7 @@ def test_replies_that_say_the_news_again(finished, label, cell):
     ("real_gpu", "gpu05_steps", "| claim (Holm over the three) |", 5),
     ("cpu", "weak", "| claim (free form, closed book; Holm over the five)", None),
     ("fifty", "sizes", "| claim (free form, closed book; Holm over the six)", None),
+    ("fifty", "weights", "| claim (free form, closed book unless said; Holm over the five)", None),
     ("fifty", "shadowing", "| claim (free form, closed book; Holm over the seven)", 5),
     ("fifty", "overexposure", "| claim (Holm over the ten) |", 5)])
 def test_claims(finished, pack, study, start, seen):
