@@ -26,6 +26,7 @@ from newnews.outputs import write_text
 from newnews.reading import checked, named, read_list, record, shown
 
 ENDINGS = (".yaml", ".yml")
+TAKEN = ("manifest.json", "metrics.jsonl")      # what else lies in the folder of a bank of adapters
 WINDOWS = {"CON", "PRN", "AUX", "NUL", *(f"{name}{i}" for name in ("COM", "LPT") for i in range(1, 10))}
 
 
@@ -33,9 +34,10 @@ def check_id(name):
     """An id becomes the name of a folder, on any system."""
     if not name or len(name.encode()) > 100 or name[0] in ". " or name[-1] in ". " \
             or any(c in '<>:"/\\|?*' or not c.isprintable() for c in name) \
-            or name.partition(".")[0].upper() in WINDOWS:
+            or name.partition(".")[0].upper() in WINDOWS or name in TAKEN:
         raise ValueError(f"id: {shown(name)} cannot be the name of a folder; expected at most 100 letters, "
-                         f"digits, hyphens, underscores, spaces and dots, no dot or space at either end")
+                         f"digits, hyphens, underscores, spaces and dots, no dot or space at either end, "
+                         f"and none of {', '.join(TAKEN)}")
 
 
 def check_texts(**texts):

@@ -79,6 +79,17 @@ def write_text(path, text):
             aside.unlink(missing_ok=True)
 
 
+def write_picture(path, figure):
+    """A figure of matplotlib as PNG, whole or not at all."""
+    aside = Path(path).with_name(f".{Path(path).name}.newnews-part")
+    with disk(path):
+        try:
+            figure.savefig(aside, dpi=130, format="png")
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
 def refuse_other(found, run, path, what):
     if found != run:
         found = found if isinstance(found, dict) else {}

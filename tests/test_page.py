@@ -260,6 +260,24 @@ def test_kinds_of_questions_and_their_steps_have_a_table(study):
     assert "recall (n = 5)" in sections.kinds(rows)         # a cell that lacks news has fewer
 
 
+def test_what_was_not_asked_since_it_diverged_is_a_dash():
+    """A cell whose only news of a domain, or of a kind, diverged has no number there."""
+    rows = [{"cell": "a", "format": "free", "way": CLOSED, "domain": d, "mean": 0.5, "low": 0.2, "high": 0.8,
+             "n": 3} for d in ("all", "math", "events")]
+    page = sections.every_number([*rows, {**rows[0], "cell": "b"}, {**rows[1], "cell": "b"}], ["a", "b"])
+    assert page.count("<td>b</td>") == 1 and page.count(">-</td>") == 1
+    kinds = [{**row, "kind": row["domain"]} for row in rows]
+    assert sections.kinds([*kinds, {**kinds[0], "cell": "b"}]).count(">-</td>") == 2
+
+
+def test_a_claim_of_no_difference_shows_what_it_allows():
+    claim = {"says": "s", "a": "x", "b": "y", "way": CLOSED, "format": "free", "needs": "", "difference": 0.0,
+             "low": -0.05, "high": 0.05, "p": 1.0, "holm": 1.0, "n": 9, "news": 3, "smallest": 0.07,
+             "verdict": "held"}
+    assert 'class="band"' in sections.claims([{**claim, "direction": "="}])
+    assert 'class="band"' not in sections.claims([{**claim, "direction": ">"}])
+
+
 def test_kept_and_costs_by_hand(study):
     written(study)
     kept = {(row["cell"], row["format"]): row for row in table(study, "kept")}

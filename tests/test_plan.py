@@ -99,17 +99,20 @@ def test_what_is_planned_bounds_what_is_done_and_then_all_is_whole(tiny):
     stamps = tiny.stamps()
     text = plan(study, tiny.out)
     assert set(sum(columns(text).values(), [])) == {"whole", "-"} and "0 s in all" in text
-    more = columns(plan(study_of(tiny, *changes, "recipe.steps=4"), tiny.out))
+    with pytest.raises(ValueError, match="holds the results of another study .differs in recipe.steps."):
+        plan(study_of(tiny, *changes, "recipe.steps=4"), tiny.out)      # as a run would say
+    new = tiny.out.with_name("new"), tiny.out
+    more = columns(plan(study_of(tiny, *changes, "recipe.steps=4"), *new))
     assert more["naive"][0] == "whole" and more["naive"][1] != "whole" != more["naive"][2]
     assert more["base"] == ["-", "-", "whole"] and tiny.stamps() == stamps
     # banks of other cells say how fast training is here
-    fresh = plan(study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), tiny.out)
+    fresh = plan(study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), *new)
     assert f"by 2 whole stages in {tiny.out}" in fresh.split("train: ")[1].split("\n")[0]
     for note in tiny.out.glob("updates/*/manifest.json"):               # of other weights: they say nothing
         found = json.loads(note.read_text())
         note.write_text(json.dumps({**found, "run": {**found["run"], "model": "another"}}))
     assert "train: " in (text := plan(
-        study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), tiny.out))
+        study_of(tiny, *changes, "recipe.steps=4", "axes.protocol=[implication]"), *new))
     assert "by a probe" in text.split("train: ")[1].split("\n")[0]
 
 

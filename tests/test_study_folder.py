@@ -14,6 +14,7 @@ from cli import script
 from conftest import ROOT
 from test_study import DEMO, tiny  # noqa: F401 (a fixture)
 
+from newnews import locks
 from newnews.news import write_news
 from newnews.outputs import manifest_of, write_json
 from newnews.studies import summary
@@ -87,6 +88,50 @@ def test_results_about_other_prompts_weights_or_news_are_kept(tiny):
             again(tiny)
         (pocket / name).write_bytes(before)
     again(tiny)
+
+
+def test_what_a_writer_or_neutral_texts_were_is_kept_too(tiny, tmp_path):
+    shutil.copytree(tiny.file.parent / "pocket", writer := tmp_path / "writer")
+    said = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "no"}]
+    (neutral := tmp_path / "neutral.jsonl").write_text(json.dumps({"messages": said}))
+    changes = f"writer={writer}", f"neutral={{share: 0.5, source: {neutral}}}"
+    tiny.run("axes.protocol=[naive]", *changes)
+    again(tiny, *changes)
+    for path, said in ((writer / "prompts.yaml", "the prompts of .*writer were changed"),
+                       (neutral, "the neutral texts .*neutral.jsonl were changed")):
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n")
+        with pytest.raises(ValueError, match=f"{tiny.out}: .*{said} since.*--store"):
+            again(tiny, *changes)
+        path.write_bytes(before)
+    again(tiny, *changes)
+
+
+def test_two_studies_started_at_once_into_one_folder_do_not_mix(tiny, monkeypatch):
+    """The second is refused while the first runs; if that one ends just then, for what it has left there."""
+    tiny.out.mkdir()
+    code = (f"import time; from newnews import locks; locks.hold({str(tiny.out / 'study.json')!r}); "
+            f"print(flush=True); time.sleep(60)")
+    first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        first.stdout.readline()
+        with pytest.raises(ValueError, match="study.json: process .* has been writing it since"):
+            tiny.run("axes.protocol=[naive]")
+        assert {path.name for path in tiny.out.iterdir()} == {"study.json.lock"}
+    finally:
+        first.kill()
+        first.wait()
+    hold = locks.hold
+
+    def ended(path):
+        hold(path)
+        if path.name == "study.json":
+            write_json(path, {"study": {"seed": 1}, "cells": []})
+
+    monkeypatch.setattr(locks, "hold", ended)
+    with pytest.raises(ValueError, match="holds the results of another study"):
+        tiny.run("axes.protocol=[naive]")
+    assert {path.name for path in tiny.out.iterdir()} == {"study.json"}
 
 
 def test_a_study_names_the_commits_at_which_its_stages_were_computed(tiny):

@@ -6,14 +6,16 @@ Table, draw  one row a cell, 120 columns; a PNG
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from newnews.world.things import DOMAINS
 from newnews.news import News, Question
+from newnews.outputs import write_picture
 from newnews.studies import summary
 from newnews.studies.contrasts import contrasted, groups, read_contrasts
-from newnews.studies.report import draw, interval, table
+from newnews.studies.report import draw, interval, shades, table
 from newnews.studies.stats import ratio, share
 from newnews.tasks.news import WAYS
 from test_study import CLOSED, CONTEXT, WORLD
@@ -207,3 +209,20 @@ def test_draw_writes_a_png(rehearsed, tmp_path):
     draw(summary_of(rehearsed.split()), tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     assert data.startswith(b"\x89PNG\r\n") and len(data) > 5000
+
+
+def test_half_a_picture_is_none(tmp_path):
+    def savefig(path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device: '.*a.png'"):
+        write_picture(tmp_path / "a.png", SimpleNamespace(savefig=savefig))
+    assert not list(tmp_path.iterdir())
+
+
+def test_five_protocols_have_the_same_colour_in_every_figure():
+    first, second = shades(["self_qa", "spa", "naive"]), shades(["naive", "a", "b", "c", "d", "e", "f"])
+    assert first["self_qa"] == second["self_qa"] and first["naive"] == second["naive"]
+    assert len({second[p] for p in "abcdef"} | {second["naive"]}) == 7          # and none is the base's, 0
+    assert 0 not in second.values() and first["spa"] not in (first["self_qa"], first["naive"])

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from newnews.outputs import write_text
+from newnews.outputs import write_picture, write_text
 
 COLOURS = ("#e15759", "#4e79a7", "#59a14f", "#edc948", "#b07aa1", "#76b7b2", "#9c755f", "#ff9da7")
 GREY = "#8c8c8c"        # of nulls
@@ -128,7 +128,7 @@ def draw_curves(path, panels, xlabel="layer", log=False):
             ax.legend(fontsize=7, frameon=False)
     if shared:
         made.legend(known.values(), known, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    made.savefig(path, dpi=130)
+    write_picture(path, made)
 
 
 def draw_maps(path, panels, across=4):
@@ -148,7 +148,7 @@ def draw_maps(path, panels, across=4):
                             color="white" if abs(number) > 0.7 * top else "black")
         ax.set_title(title, fontsize=9)
     made.colorbar(image, ax=axes, shrink=0.8)
-    made.savefig(path, dpi=130)
+    write_picture(path, made)
 
 
 def draw_graphs(path, panels):
@@ -166,7 +166,7 @@ def draw_graphs(path, panels):
         ax.set_title(title, fontsize=9)
         ax.set_xticks([])
         ax.set_yticks([])
-    made.savefig(path, dpi=130)
+    write_picture(path, made)
 
 
 def pivot(rows, down, across, value):

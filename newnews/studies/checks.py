@@ -1,6 +1,9 @@
 """What a study needs before hours of work: its own folder, its models, what its protocols take from other
 news, neutral texts. Every mistake that can be found here is one line."""
 
+from hashlib import sha256
+from pathlib import Path
+
 from model.checkpoint import find_model, load_config
 from model.files import read_json
 from newnews.console import in_words
@@ -25,7 +28,7 @@ def check_study(out, study, store=None):
     study's is refused: its table and page are somebody's results."""
     out = check_out(out, "folder")
     index = read_json(out / "study.json") if (out / "study.json").is_file() else {}
-    stages = {"replay", "updates", "answers", "study.json.part"}
+    stages = {"replay", "updates", "answers", "study.json.part", "study.json.lock"}
     others = sorted({path.name for path in out.iterdir()} - stages if out.exists() else ())
     if others and not ("cells" in index and isinstance(index.get("study"), dict)):
         raise ValueError(f"{out}: is there already, holds {shown(others[0])} and is no study of ours (its "
@@ -41,11 +44,32 @@ def another(out, store, why):
                       f"{store or out} to share what both have in common")
 
 
-def check_unchanged(out, store, folders):
-    """That the results in a study's folder, if there are any, are about the prompts, weights and news of
-    today. Accepted answers may have changed: verdicts are made anew. So is what is missing, after a kill or
-    by hand."""
-    prompts = read_json(out / "study.json").get("prompts") if (out / "study.json").is_file() else None
+def sources_of(study, folders):
+    """{what a study is made of, apart from its news: its digest}: the prompts and weights of all models, and
+    neutral texts."""
+    files = {f"the prompts of {name}": source_of(folder) for name, folder in folders.items()}
+    if (neutral := study.get("neutral", {}).get("source", LESSONS)) != LESSONS:
+        files[f"the neutral texts {neutral}"] = Path(neutral)
+    return {**{f"the weights or the tokenizer of {name}": model_digest(folder)
+               for name, folder in folders.items()},
+            **{what: sha256(file.read_bytes()).hexdigest() for what, file in files.items()}}
+
+
+def check_unchanged(out, study, store, folders):
+    """That the results in a study's folder, if there are any, are about the prompts, weights, neutral texts
+    and news of today."""
+    index = read_json(out / "study.json") if (out / "study.json").is_file() else {}
+    check_asked_alike(out, index, store, folders)
+    before = index.get("sources", {})               # results of before 2026-11-27 have none
+    for what, found in sources_of(study, folders).items() if before else ():
+        if found != before.get(what, found):
+            raise another(out, store, f"{what} were changed since")
+
+
+def check_asked_alike(out, index, store, folders):
+    """So it is asked: of the base models, whose answers lie there, and of the news. Accepted answers may have
+    changed: verdicts are made anew. So is what is missing, after a kill or by hand."""
+    prompts = index.get("prompts")
     if not isinstance(prompts, dict) or not all(model in folders and (out / file).is_file()
                                                 for model, file in prompts.items()):
         return

@@ -33,7 +33,7 @@ from newnews.outputs import read_manifest, read_rows
 from newnews.prompts import prompts_for
 from newnews.protocols import protocols
 from newnews.selfplay import Writer
-from newnews.studies.checks import check_models
+from newnews.studies.checks import check_models, check_study, check_unchanged
 from newnews.studies.contrasts import base_names
 from newnews.studies.drift import texts
 from newnews.studies.grid import cells
@@ -218,7 +218,8 @@ def plan(study, out, store=None):
     """The plan of a study as text. Mistakes are found as `run` finds them."""
     origin, every = source(study["news"], "study"), cells(study)
     news = origin.load()
-    check_models(every, study, news)
+    out = check_study(out, study, store)
+    check_unchanged(out, study, store, check_models(every, study, news))
     asked_of = news_of(study, origin, news)
     stages, rows, bases = Plan(Path(store or out), study["device"], study["dtype"]), [], {}
     names = base_names(dict.fromkeys(cell.model for cell in every))

@@ -4,6 +4,7 @@ import re
 from functools import partial
 from textwrap import wrap
 
+from newnews.outputs import write_picture
 from newnews.studies.ways import EVERY, KL, formats_of, ways_of
 from newnews.tasks.news import WAYS
 
@@ -209,7 +210,7 @@ def draw(summary, path):
                    "chance"][:5 if {"text", "letter"} & set(formats) else 4],
                   loc="outside lower center", ncols=5, frameon=False, fontsize=8, handlelength=1.5,
                   columnspacing=1.2)
-    figure.savefig(path, dpi=130)
+    write_picture(path, figure)
     plt.close(figure)
 
 

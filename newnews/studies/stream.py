@@ -14,6 +14,7 @@ from random import Random
 
 import numpy as np
 
+from newnews.outputs import write_picture
 from newnews.randomness import stream
 from newnews.studies import figures as fig
 from newnews.studies import sections
@@ -148,5 +149,5 @@ def draw(rows, path):
         line[0].set_ylabel("after arrival")
     figure.supxlabel("news, in the order of their arrival", fontsize=9)
     figure.colorbar(image, ax=axes, label="accuracy, closed book")
-    figure.savefig(path, dpi=130)
+    write_picture(path, figure)
     plt.close(figure)

@@ -10,18 +10,20 @@ chunk and ends in the same bytes, timings apart.
 
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 
 from model.files import read_json
+from newnews import locks
 from newnews.console import say
-from newnews.distributed import own_gpu
+from newnews.distributed import own_gpu, rank
 from newnews.outputs import check_out, manifest_of, write_json
 from newnews.prompts import source_of
 from newnews.protocols import protocols
 from newnews.provenance import provenance
 from newnews.reading import read_jsonl, shown
-from newnews.studies.checks import check_models, check_study, check_unchanged
+from newnews.studies.checks import check_models, check_study, check_unchanged, sources_of
 from newnews.studies.grid import cells
 from newnews.studies.pace import paced
 from newnews.studies.sources import source
@@ -43,14 +45,37 @@ def run_study(study, out, store=None):
     items = origin.load()
     every = cells(study)
     folders, news = check_models(every, study, items), news_of(study, origin, items)
-    check_unchanged(out, store, folders)
+    check_unchanged(out, study, store, folders)
     short = [cell.name for cell in every if cell.recipe.warmup > cell.recipe.steps]
     if short:
         who = f"{shown(short[0])}{' and others have' if short[1:] else ' has'}"
         say(warning=f"{who} more steps of warm-up than steps: the rate never reaches recipe.rate")
     out.mkdir(parents=True, exist_ok=True)
     stages = Stages(out if store is None else check_out(store, "folder"), study["device"], study["dtype"])
-    index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0, **provenance()}
+    with alone(out, study, store):
+        return computed(study, out, stages, items, every, folders, news)
+
+
+@contextmanager
+def alone(out, study, store):
+    """Two studies started at once into one folder do not mix: the second is refused, or finds there what the
+    first has become. Of a group of processes the first has the lock for all."""
+    if rank() > 0:
+        yield
+        return
+    locks.hold(out / "study.json")
+    try:
+        check_study(out, study, store)
+        yield
+    finally:
+        locks.release(out / "study.json")
+
+
+def computed(study, out, stages, items, every, folders, news):
+    """The summary of a study that was checked. every: its cells; folders: of its models; news: what is asked,
+    by way."""
+    index = {"study": study, "prompts": {}, "base": {}, "cells": [], "seconds": 0.0,
+             "sources": sources_of(study, folders), **provenance()}
     spent = {}      # file: seconds of each stage, however often the study was broken off
     commits = set() # at which they were computed
 
