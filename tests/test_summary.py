@@ -211,6 +211,14 @@ def test_draw_writes_a_png(rehearsed, tmp_path):
     assert data.startswith(b"\x89PNG\r\n") and len(data) > 5000
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_one_format_has_a_legend_without_chance(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = summary_of([])
+    draw({**found, "study": {**found["study"], "ask": ["free"]}}, tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()
+
+
 def test_half_a_picture_is_none(tmp_path):
     def savefig(path, **_):
         path.write_bytes(b"half")

@@ -197,19 +197,20 @@ def draw(summary, path):
     cells = summary["groups"]
     formats = [f for f in ORDER if f in summary["study"]["ask"]][:2]
     figure, axes = plt.subplots(1, len(formats), squeeze=False, sharey=True, layout="constrained",
-                                figsize=(1.8 + 3.7 * len(formats), 1.1 + 0.3 * len(cells)))
+                                figsize=(1.8 + 3.7 * len(formats), 1.3 + 0.3 * len(cells)))
     for ax, format in zip(axes[0], formats):
         panel(ax, cells, format, summary["chance"] if format in ("text", "letter") else None)
     axes[0][0].set(yticks=range(len(cells)), yticklabels=map(readable, cells),
                    ylim=(len(cells) - 0.4, -0.6))
     line = partial(plt.Line2D, [], [], color=INK)
-    figure.legend([line(marker="s", linestyle="", color=COLOURS[1]), line(linewidth=1),
-                   line(marker="o", linestyle="", markerfacecolor="white"),
-                   line(linestyle="--", linewidth=0.8), line(linestyle=":", linewidth=0.8)],
-                  ["closed book", "95% interval", "same model, news in context", "base, news in context",
-                   "chance"][:5 if {"text", "letter"} & set(formats) else 4],
-                  loc="outside lower center", ncols=5, frameon=False, fontsize=8, handlelength=1.5,
-                  columnspacing=1.2)
+    entries = [(line(marker="s", linestyle="", color=COLOURS[1]), "closed book"),
+               (line(linewidth=1), "95% interval"),
+               (line(marker="o", linestyle="", markerfacecolor="white"), "same model, news in context"),
+               (line(linestyle="--", linewidth=0.8), "base, news in context"),
+               (line(linestyle=":", linewidth=0.8), "chance")]
+    entries = entries if {"text", "letter"} & set(formats) else entries[:-1]
+    figure.legend(*zip(*entries), loc="outside lower center", ncols=5 if formats[1:] else 2, frameon=False,
+                  fontsize=8, handlelength=1.5, columnspacing=1.2)
     write_picture(path, figure)
     plt.close(figure)
 
