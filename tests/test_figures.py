@@ -145,3 +145,34 @@ def test_over_their_costs_cells_that_differ_in_steps_are_one_curve():
     for names in (("naive draws=4", "naive draws=8"), ("naive recipe.steps=10", "naive recipe.steps=20")):
         text = drawn(*names)        # no curve has two cells, or all are on one: named points, two colours
         assert 'class="scatter named"' in text and all(f'fill="{figures.colour(i)}"' in text for i in (1, 2))
+
+
+def test_names_that_would_cover_each_other_or_a_point_give_way_to_the_legend():
+    def named(*points):
+        drawn = figures.scatter([("a long name", x, (y, y - 0.05, y + 0.05), "red") for x, y in points], [],
+                                [], "", "")
+        return 'class="scatter named"' in drawn and 'class="name"' in drawn
+
+    assert named((1, 0.5), (100, 0.5)) and named((10, 0.2), (10.5, 0.8))    # far apart: across, or up
+    assert not named((10, 0.5), (10.2, 0.5))                                # a name on a name
+    assert not named((10, 0.5), (10.2, 0.6))                                # a name on another's interval
+    assert not named(*((10.0 ** i, 0.5) for i in range(13)))                # too many
+
+
+def test_of_runs_that_differ_in_steps_the_longest_shows_its_course():
+    rows = [{"cell": f"{p} recipe.steps={n}", "step": s, "loss": 1 / s, "grad_norm": 1.0}
+            for p in ("naive", "self_qa") for n in (2, 4) for s in range(1, n + 1)]
+    text = sections.training(rows, {r["cell"]: "plain" for r in rows})
+    assert "naive, 4 steps" in text and "self qa, 4 steps" in text and "2 steps" not in text
+    assert text.count('r="2.5"') == 2 * 2 * 4 and "the longest" in text
+    assert f'fill="{figures.colour(1)}"' in text and f'fill="{figures.colour(2)}"' in text   # told apart
+    one = sections.training([r for r in rows if "=4" in r["cell"]], {r["cell"]: r["cell"] for r in rows})
+    assert "the longest" not in one and 'fill="naive recipe.steps=4"' in one        # each has its own colour
+
+
+def test_curves_of_shares_reach_from_0_to_1():
+    drawn = figures.curves([("a", [(0, 0.0), (4, None), (9, 1.0)], "red")], "accuracy", "since", shares=True)
+    assert re.findall(r'cx="([0-9.]+)%" cy="([0-9.]+)" r="2.5"', drawn) == [("0.00", "300.0"),
+                                                                            ("100.00", "0.0")]
+    assert re.findall(r'text-anchor="(?:start|middle|end)">((?:since )?\d+)</text>', drawn)[-3:] == [
+        "0", "4", "since 9"]

@@ -266,6 +266,9 @@ def test_what_was_not_asked_since_it_diverged_is_a_dash():
              "n": 3} for d in ("all", "math", "events")]
     page = sections.every_number([*rows, {**rows[0], "cell": "b"}, {**rows[1], "cell": "b"}], ["a", "b"])
     assert page.count("<td>b</td>") == 1 and page.count(">-</td>") == 1
+    seeds = [{**row, "cell": f"a seed={i}"} for row in rows for i in (0, 1)]
+    shown, _, clicked = sections.every_number([*rows, *seeds], ["a"]).partition("<details>")
+    assert "seed" not in shown and clicked.count("<td>a, seed ") == 2       # single seeds wait for a click
     kinds = [{**row, "kind": row["domain"]} for row in rows]
     assert sections.kinds([*kinds, {**kinds[0], "cell": "b"}]).count(">-</td>") == 2
 

@@ -177,3 +177,9 @@ def test_the_order_is_that_of_the_seed():
     news = list(range(30))
     orders = [stream.arrivals(news, seed) for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2] and sorted(orders[2]) == news
+
+
+def test_ages_are_means_over_news_that_arrived_as_long_ago():
+    gap = np.nan
+    found = stream.ages(np.array([[1.0, gap, gap], [0.5, 0.8, gap], [0.2, gap, 0.6]]))
+    assert found == [(0, pytest.approx(0.8)), (1, pytest.approx(0.5)), (2, pytest.approx(0.2))]
