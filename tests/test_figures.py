@@ -176,3 +176,21 @@ def test_curves_of_shares_reach_from_0_to_1():
                                                                             ("100.00", "0.0")]
     assert re.findall(r'text-anchor="(?:start|middle|end)">((?:since )?\d+)</text>', drawn)[-3:] == [
         "0", "4", "since 9"]
+
+
+def test_a_ratio_that_nothing_bounds_has_no_mark():
+    rows = [{"cell": c, "format": "free", "mean": m, "low": low, "high": high, "n": 9}
+            for c, m, low, high in (("a", 0.4, 0.2, 0.6), ("b", -7.0, None, None))]
+    text = sections.forest("recovered", rows, "mean", [(0, "zero")], "", dict.fromkeys("ab", "plain"))
+    assert text.count("<circle") == 1 and text.count('class="whisker"') == 3 and "-7.00 [open]" in text
+    assert ">-0.5<" not in text                             # nor does it widen the scale
+
+
+@pytest.mark.parametrize("tuned, waits", [(sections.PANELS, False), (sections.PANELS + 1, True)])
+def test_domains_of_many_cells_wait_for_a_click(tuned, waits):
+    cells = ["base", *(f"c{i}" for i in range(tuned))]
+    share = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    rows = [{"cell": c, "format": "free", "way": way, "domain": d, **share} for c in cells
+            for way in WAYS for d in ("all", "math")]
+    text = sections.accuracy(rows, dict.fromkeys(cells, "base"), None, dict.fromkeys(cells, "plain"), "")
+    assert ("<details><summary>Each domain" in text) == waits and text.count("math (n = 9)") == 1

@@ -240,7 +240,7 @@ def test_files_that_hold_no_list_of_news(content, wanted, tmp_path):
 
 @pytest.mark.parametrize("id", [
     "", "..", ".hidden", "/etc/x", "a/b", "a\\b", "a\nb", "x" * 300, "é" * 60, "end ", " start", "end.",
-    "a:b", "what?", "a*", "<a>", "a|b", 'a"b', "NUL", "com1.x", "a\u202eb"])
+    "a:b", "what?", "a*", "<a>", "a|b", 'a"b', "NUL", "manifest.json", "com1.x", "a\u202eb"])
 def test_ids_that_cannot_be_the_name_of_a_folder(id, tmp_path):
     for change in (news(id=id), question(id=id)):
         rows = copy.deepcopy(yaml.safe_load(SMALLEST))

@@ -20,6 +20,7 @@ from newnews.outputs import manifest_of, write_json
 from newnews.studies import summary
 from newnews.studies.checks import check_study
 from newnews.studies.grid import read_study
+from newnews.studies.plan import plan
 from newnews.studies.study import course, run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,8 +102,10 @@ def test_what_a_writer_or_neutral_texts_were_is_kept_too(tiny, tmp_path):
                        (neutral, "the neutral texts .*neutral.jsonl were changed")):
         before = path.read_bytes()
         path.write_bytes(before + b"\n")
-        with pytest.raises(ValueError, match=f"{tiny.out}: .*{said} since.*--store"):
-            again(tiny, *changes)
+        study = read_study(DEMO, [*tiny.changes, "axes.protocol=[naive]", *changes])
+        for start in (lambda: again(tiny, *changes), lambda: plan(study, tiny.out)):    # a dry run too
+            with pytest.raises(ValueError, match=f"{tiny.out}: .*{said} since.*--store"):
+                start()
         path.write_bytes(before)
     again(tiny, *changes)
 
